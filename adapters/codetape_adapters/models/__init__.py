@@ -1,0 +1,1 @@
+"""Models: any OpenAI-compatible server, and a tape that answers as it once did."""

@@ -1,0 +1,290 @@
+"""The frozen configuration of a code generator, and its one verb: generate."""
+
+import asyncio
+import os
+import secrets as random_bytes
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from codetape import registry
+from codetape.artefacts import Config, Resources, Task
+from codetape.canonical import canonical, sha256, well_formed
+from codetape.errors import UsageError
+from codetape.events import Event
+from codetape.packages import package_name
+from codetape.ports import Clock, EventStore, Model, Sandbox
+from codetape.prompts import check_pack
+from codetape.redaction import Redactor
+from codetape.result import GenerateResult, run_sync
+from codetape.run import Run
+from codetape.session import CodeGenSession, started
+from codetape.suites import functions
+from codetape.typed import read_inputs, read_outputs
+
+MAX_PROMPT = 200_000
+EventHook = Callable[[Event, Run], None]
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> str:
+        """Return the time of day in UTC, with milliseconds."""
+        return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def monotonic_ms(self) -> int:
+        """Return milliseconds since some fixed point."""
+        return time.monotonic_ns() // 1_000_000
+
+
+def load_pack(place: str | Path | None = None) -> dict[str, str]:
+    """Return a prompt pack's files by name: the one that ships, or a folder's. Raises TemplateError."""
+    if place is None:
+        root: Any = files("codetape") / "prompt_packs" / "default"
+        found = {p.name: p.read_text("utf-8") for p in root.iterdir() if p.is_file()}
+        found |= {f"schemas/{p.name}": p.read_text("utf-8") for p in (root / "schemas").iterdir()}
+    else:
+        folder = Path(place)
+        if not folder.is_dir():
+            raise UsageError(
+                f"There is no prompt pack {folder}.", remedy="Give a folder with one template a purpose."
+            )
+        paths = [p for p in folder.rglob("*") if p.is_file() and p.suffix in (".md", ".json")]
+        found = {p.relative_to(folder).as_posix(): p.read_text("utf-8", "replace") for p in paths}
+    kept = {name: text for name, text in found.items() if name.endswith((".md", ".json"))}
+    check_pack(kept)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoCoderAgent:
+    """A code generator's configuration. Frozen and safe to share: each `generate` is a session of its own.
+
+    ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
+    ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
+    ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
+    """
+
+    model: str | Model
+    name: str = "auto-coder"
+    system_prompt: str = ""
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    sandbox: str | Sandbox = "auto"
+    store: str | Path | EventStore = ".codetape/tape.db"
+    base_packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    python_version: str | None = None
+    max_iterations: int = 10
+    max_logic_attempts: int = 1
+    max_test_attempts: int = 1
+    skip_tests: bool = False
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    max_output_tokens: int = 16384
+    prompts: str | Path | None = None
+    package_policy: str = "known"
+    allowlist: tuple[str, ...] = ()
+    clock: Clock = field(default_factory=SystemClock)
+
+    def generate(self, prompt: str, **options: Any) -> GenerateResult:
+        """Turn a prompt into a verified script. Takes what `agenerate` takes; works where a loop runs already."""
+        return run_sync(self.agenerate(prompt, **options))
+
+    async def agenerate(
+        self,
+        prompt: str,
+        *,
+        schema: str | Mapping[str, Any] | None = None,
+        constraints: Iterable[str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        tests: str | None = None,
+        oracle: str | None = None,
+        task: str | None = None,
+        tags: Iterable[str] = (),
+        on_event: EventHook | None = None,
+        session: str | None = None,
+    ) -> GenerateResult:
+        """Turn a prompt into a verified script; return the outcome, be it succeeded, failed or suspended.
+
+        ``schema`` is a JSON Schema or a text about the data, put into prompts as it is. ``inputs`` and ``outputs``
+        map names to types (see `codetape.typed`). ``tests`` is a pytest file that no ask may change, ``oracle``
+        one that is run once at the end and never shown to a model. ``on_event`` is called after each append.
+
+        Raises UsageError for what cannot be asked, StoreError where the log fails, and nothing for a failed run.
+        """
+        redactor = self._redactor()
+        asked = self._task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
+        sandbox = registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
+        config = self._config(sandbox, redactor)
+        pack = load_pack(self.prompts)
+        driver = CodeGenSession(
+            session or new_session_id(),
+            model=self._model(),
+            sandbox=sandbox,
+            store=self._store(),
+            clock=self.clock,
+            redactor=redactor,
+            on_event=on_event,
+        )
+        await driver.run(started(asked, config, pack))
+        return await self._result(driver, sandbox)
+
+    async def stream(self, prompt: str, **options: Any) -> AsyncIterator[Event]:
+        """Yield each event as it is appended; the last one's state is the session's end."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        hook: EventHook | None = options.pop("on_event", None)
+
+        def put(event: Event, run: Run) -> None:
+            if hook:
+                hook(event, run)
+            queue.put_nowait(event)
+
+        work = asyncio.create_task(self.agenerate(prompt, on_event=put, **options))
+        work.add_done_callback(lambda _done: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            if not work.done():
+                work.cancel()
+        await work
+
+    async def aresume(self, session: str, *, on_event: EventHook | None = None) -> GenerateResult:
+        """Go on with a session from exactly where its log ends. Recorded replies are never asked for again."""
+        sandbox = registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
+        driver = CodeGenSession(
+            session,
+            model=self._model(),
+            sandbox=sandbox,
+            store=self._store(),
+            clock=self.clock,
+            redactor=self._redactor(),
+            on_event=on_event,
+        )
+        await driver.run()
+        return await self._result(driver, sandbox)
+
+    # ---- making the parts
+
+    async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:
+        stream = await self._store().read(driver.session)
+        return GenerateResult.of(driver.folded, stream).bound(sandbox, self._secret_values)
+
+    def _model(self) -> Model:
+        if not isinstance(self.model, str):
+            return self.model
+        return registry.model(self.model, {"base_url": self.base_url, "api_key_env": self.api_key_env})
+
+    def _store(self) -> EventStore:
+        return registry.store(str(self.store)) if isinstance(self.store, str | Path) else self.store
+
+    def _secret_values(self) -> dict[str, str]:
+        missing = [name for name in self.secrets if name not in os.environ]
+        if missing:
+            raise UsageError(
+                f"The environment has no {', '.join(missing)}.", remedy="Set what `secrets` names."
+            )
+        return {name: os.environ[name] for name in self.secrets}
+
+    def _redactor(self) -> Redactor:
+        also = {name: os.environ[name] for name in (*self.secrets, self.api_key_env) if name in os.environ}
+        return Redactor.of_environment(os.environ, also)
+
+    def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:
+        facts = sandbox.facts()
+        name = (
+            self.model
+            if isinstance(self.model, str)
+            else getattr(self.model, "name", type(self.model).__name__)
+        )
+        try:
+            config = Config.model_validate(
+                {
+                    "model": name,
+                    "name": self.name,
+                    "system_prompt": self.system_prompt,
+                    "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),
+                    "packages": tuple(sorted({package_name(p) for p in self.packages})),
+                    "resources": self.resources,
+                    "python_version": self.python_version or facts.python,
+                    "max_iterations": self.max_iterations,
+                    "max_logic_attempts": self.max_logic_attempts,
+                    "max_test_attempts": self.max_test_attempts,
+                    "skip_tests": self.skip_tests,
+                    "env_vars": dict(self.env_vars),
+                    "parameters": dict(self.parameters),
+                    "max_output_tokens": self.max_output_tokens,
+                    "package_policy": self.package_policy,
+                    "allowlist": tuple(package_name(p) for p in self.allowlist),
+                    "sandbox": facts,
+                }
+            )
+        except ValueError as error:
+            first = error.errors()[0] if hasattr(error, "errors") else {"loc": ("",), "msg": str(error)}
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"The setting {where} cannot be: {first['msg']}.") from error
+        return redactor.model(config)
+
+    def _task(
+        self,
+        redactor: Redactor,
+        prompt: str,
+        schema: str | Mapping[str, Any] | None,
+        constraints: Iterable[str] | None,
+        inputs: Mapping[str, Any] | None,
+        outputs: Mapping[str, Any] | None,
+        tests: str | None,
+        oracle: str | None,
+        task: str | None,
+        tags: Iterable[str],
+    ) -> Task:
+        if not prompt.strip():
+            raise UsageError("The prompt is empty.", remedy="Say what the script is to do.")
+        if len(prompt) > MAX_PROMPT:
+            raise UsageError(f"The prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed.")
+        read = {
+            "prompt": well_formed(prompt.strip()),
+            "data_schema": well_formed(
+                schema if isinstance(schema, str) else canonical(dict(schema)) if schema else ""
+            ),
+            "constraints": tuple(well_formed(c) for c in (constraints or ()) if c.strip()),
+            "inputs": read_inputs(inputs),
+            "outputs": read_outputs(outputs),
+            "tests": _test_file("tests", tests),
+            "oracle": _test_file("oracle", oracle),
+        }
+        parts = {
+            k: v if isinstance(v, str) else [str(x) for x in v] for k, v in read.items() if k != "data_schema"
+        }
+        asked = Task.model_validate(
+            {**read, "id": task or sha256(canonical(parts))[:12], "tags": tuple(tags)}
+        )
+        return redactor.model(asked)
+
+
+def _test_file(what: str, text: str | None) -> str:
+    """Check a given test file before anything is spent: it must be Python, and hold a test."""
+    if not text:
+        return ""
+    try:
+        found = functions(text)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise UsageError(f"The given {what} file is no valid Python at line {line}.") from error
+    if not found:
+        raise UsageError(f"The given {what} file defines no test function.", remedy="Name functions test_...")
+    return well_formed(text)
+
+
+def new_session_id() -> str:
+    """Return a new session's id: 16 hex digits."""
+    return random_bytes.token_hex(8)

@@ -1,0 +1,213 @@
+"""Failing assertions as claims: the call, what the test expects of it, and whether a value agrees.
+
+Read are ``assert CALL == LITERAL`` (either way round, ``is`` for constants), ``== approx(LITERAL)`` and
+``with pytest.raises(E): CALL``; any other form is no claim. Locals that the test assigns once are put in place,
+and so are parameters, so that a call stands by itself.
+"""
+
+import ast
+import builtins
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codetape.artefacts import Opinion, TestResult
+from codetape.suites import name_of
+
+_NOTHING = object()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one assertion says of one call. ``relative`` and ``absolute`` are its tolerance for floats."""
+
+    call: str
+    kind: str
+    expected: str
+    literal_right: bool = True
+    relative: float = 0.0
+    absolute: float = 0.0
+
+
+def claim_of(source: str, result: TestResult) -> Claim | None:
+    """Return the claim that failed, or None where the assertion has another form or leans on fixtures."""
+    line = result.frames[-1].line if result.frames else 0
+    try:
+        function = _function(ast.parse(source).body, name_of(result.id).split("::"))
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    if function is None:
+        return None
+    statement = _statement(function, line)
+    known = {**_locals(function, line), **_parameters(result.parameters)}
+    claim = _read(statement, known) if statement else None
+    return claim if claim and _stands_alone(claim.call, source) else None
+
+
+def _function(body: list[ast.stmt], path: list[str]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    for node in body:
+        if isinstance(node, ast.ClassDef) and len(path) > 1 and node.name == path[0]:
+            return _function(node.body, path[1:])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and path == [node.name]:
+            return node
+    return None
+
+
+def _statement(function: ast.AST, line: int) -> ast.stmt | None:
+    """Return the innermost assert or with statement that covers the line."""
+    kinds = (ast.Assert, ast.With)
+    covering = [
+        n
+        for n in ast.walk(function)
+        if isinstance(n, kinds) and n.lineno <= line <= (n.end_lineno or n.lineno)
+    ]
+    return max(covering, key=lambda n: n.lineno, default=None)
+
+
+def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef, line: int) -> dict[str, ast.expr]:
+    seen: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            if node.lineno < line and node in function.body:
+                seen.setdefault(node.targets[0].id, []).append(node.value)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            seen.setdefault(node.id, []).append(ast.Constant(None))
+    for node in function.body:  # the plain assignments were counted twice: once as a Name
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            seen[node.targets[0].id].pop()
+    return {name: values[0] for name, values in seen.items() if len(values) == 1}
+
+
+def _parameters(parameters: Mapping[str, str]) -> dict[str, ast.expr]:
+    found: dict[str, ast.expr] = {}
+    for name, text in parameters.items():
+        try:
+            ast.literal_eval(text)
+            found[name] = ast.parse(text, mode="eval").body
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return found
+
+
+class _Place(ast.NodeTransformer):
+    def __init__(self, known: Mapping[str, ast.expr]) -> None:
+        self.known = known
+        self.depth = 0
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if isinstance(node.ctx, ast.Load) and node.id in self.known and self.depth < 8:
+            self.depth += 1
+            placed = self.visit(ast.parse(ast.unparse(self.known[node.id]), mode="eval").body)
+            self.depth -= 1
+            return placed  # type: ignore[no-any-return]  # a visitor's return is untyped
+        return node
+
+
+def _read(statement: ast.stmt, known: Mapping[str, ast.expr]) -> Claim | None:
+    place = _Place(known)
+    if isinstance(statement, ast.Assert):
+        test = statement.test
+        if (
+            not isinstance(test, ast.Compare)
+            or len(test.ops) != 1
+            or not isinstance(test.ops[0], ast.Eq | ast.Is)
+        ):
+            return None
+        left, right = place.visit(test.left), place.visit(test.comparators[0])
+        return _equality(left, right, True) or _equality(right, left, False)
+    if isinstance(statement, ast.With) and len(statement.items) == 1 and len(statement.body) == 1:
+        context, only = statement.items[0].context_expr, statement.body[0]
+        if isinstance(context, ast.Call) and _called(context) == "raises" and context.args:
+            expression = getattr(only, "value", None)
+            if isinstance(expression, ast.expr) and isinstance(context.args[0], ast.Name | ast.Attribute):
+                call = place.visit(expression)
+                return Claim(ast.unparse(call), "raises", ast.unparse(context.args[0]).rpartition(".")[2])
+    return None
+
+
+def _equality(call: ast.expr, value: ast.expr, literal_right: bool) -> Claim | None:
+    if not isinstance(call, ast.Call) or _called(call) == "approx":
+        return None
+    relative = absolute = 0.0
+    if isinstance(value, ast.Call) and _called(value) == "approx" and value.args:
+        options = {k.arg: _number(k.value) for k in value.keywords}
+        relative, absolute = options.get("rel", 1e-6), options.get("abs", 1e-12)
+        value = value.args[0]
+    try:
+        ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return Claim(ast.unparse(call), "value", ast.unparse(value), literal_right, relative, absolute)
+
+
+def _called(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def _number(node: ast.expr) -> float:
+    try:
+        return float(ast.literal_eval(node))
+    except (ValueError, TypeError, SyntaxError):
+        return 0.0
+
+
+def _stands_alone(call: str, source: str) -> bool:
+    """Whether every name in the call is a builtin, bound by itself, or bound at the file's top level by an import."""
+    tree = ast.parse(call, mode="eval")
+    bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    bound |= {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
+    imported = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return all(name in bound | imported or hasattr(builtins, name) for name in loaded)
+
+
+def actual_of(claim: Claim, result: TestResult) -> str:
+    """Return the representation of what the code gave; empty where the report does not hold it."""
+    if claim.kind == "raises":
+        return "no exception" if "DID NOT RAISE" in result.message else ""
+    if result.comparison is None:
+        return ""
+    return result.comparison.left if claim.literal_right else result.comparison.right
+
+
+def agrees(opinion: Opinion, value: str, claim: Claim) -> bool:
+    """Whether an opinion says the value (a representation, or an exception's name for `raises`)."""
+    if claim.kind == "raises":
+        if value == "no exception":
+            return opinion.verdict == "value"
+        return opinion.verdict == "exception" and opinion.value.strip().rpartition(".")[2] == value
+    if opinion.verdict != "value":
+        return False
+    mine, other = _value(opinion.value), _value(value)
+    if mine is _NOTHING or other is _NOTHING:
+        return opinion.value.strip() == value.strip() and bool(value.strip())
+    return equal(mine, other, claim.relative, claim.absolute)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return _NOTHING
+
+
+def equal(one: Any, other: Any, relative: float = 0.0, absolute: float = 0.0) -> bool:
+    """Compare by value and type; int and float compare as numbers, as ``==`` in a test does; bool is no number."""
+    numbers = (int, float)
+    if type(one) in numbers and type(other) in numbers:
+        return bool(one == other) or math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[k], other[k], relative, absolute) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(
+            equal(a, b, relative, absolute) for a, b in zip(one, other, strict=True)
+        )
+    return bool(one == other)

@@ -1,0 +1,132 @@
+"""A decision in the making: what it changes, and the event that says so."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from codetape import anchors, machine
+from codetape.artefacts import ANCHOR_FILE, USER_FILE, Confidence
+from codetape.commands import Record
+from codetape.events import (
+    AnchorsExtracted,
+    Decided,
+    Draft,
+    Failed,
+    Payload,
+    Succeeded,
+    Suspended,
+    Texts,
+)
+from codetape.run import Run, encode
+from codetape.suites import file_of
+
+
+@dataclass(frozen=True)
+class Note:
+    """A fact that the decision rests on, recorded before it; ``texts`` are its fields that become blobs."""
+
+    kind: type[Payload]
+    fields: dict[str, Any]
+    texts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Halt:
+    """The session stops here: failed for good, or suspended until something outside changes."""
+
+    kind: Literal["failed", "suspended"]
+    reason: str
+    message: str
+    cause: Literal["person", "budget", "outage", "question", "need"] = "need"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a decision changes. ``done`` and ``owes`` discharge and add states; ``target`` overrides the routing."""
+
+    about: str
+    usable: bool = True
+    reason: str = ""
+    ledger: dict[str, Any] = field(default_factory=dict)
+    work: dict[str, Any] = field(default_factory=dict)
+    done: tuple[str, ...] = ()
+    owes: tuple[str, ...] = ()
+    target: str = ""
+    halt: Halt | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def owed_after(run: Run, step: Step) -> tuple[str, ...]:
+    """Return what is owed after the step, in the machine's order."""
+    pending = ({*run.ledger.owed} - {*step.done}) | {*step.owes}
+    return tuple(state for state in machine.ORDER if state in pending)
+
+
+def record(run: Run, step: Step) -> Record:
+    """Return the step's next event: its notes one after another, then the decision that makes the change.
+
+    Each is derived from the run alone, so that a session that stopped between two of them goes on.
+    """
+    if run.noted < len(step.notes):
+        note = step.notes[run.noted]
+        texts = Texts()
+        refs = {name: texts.put(text) for name, text in note.texts.items()}
+        return Record(Draft(note.kind(**note.fields, **refs), texts))
+    return Record(_decision(run, step))
+
+
+def _decision(run: Run, step: Step) -> Draft:
+    texts = Texts()
+    owed = owed_after(run, step)
+    ledger = {name: value for name, value in step.ledger.items() if getattr(run.ledger, name) != value}
+    if owed != run.ledger.owed:
+        ledger["owed"] = owed
+    changed = {name: value for name, value in step.work.items() if getattr(run.work, name) != value}
+    changes = {
+        name: None if _empty(value) else texts.put(encode(name, value)) for name, value in changed.items()
+    }
+    target = step.target or machine.route(owed) or "succeeded"
+    kind: type[Decided] = Decided
+    more: dict[str, Any] = {}
+    if step.halt:
+        target, more = step.halt.kind, {"message": texts.put(step.halt.message)}
+        kind = Failed if step.halt.kind == "failed" else Suspended
+        if kind is Suspended:
+            more["cause"] = step.halt.cause
+    elif target == "succeeded":
+        kind, more = Succeeded, {"confidence": confidence(run, step)}
+    payload = kind(
+        trigger=machine.trigger(run.state, target),
+        source=run.state,
+        target=target,
+        about=step.about,
+        usable=step.usable,
+        reason=step.halt.reason if step.halt else step.reason,
+        ledger=ledger,
+        changes=changes,
+        **more,
+    )
+    return Draft(payload, texts)
+
+
+def _empty(value: object) -> bool:
+    return value is None or value in ("", ())
+
+
+def confidence(run: Run, step: Step) -> Confidence:
+    """Return how far the success can be trusted: by what passed, never by how sure a model is."""
+    if step.about == "oracle":
+        return "oracle"
+    report = step.work.get("report", run.work.report)
+    passed: Iterable[str] = report.passed if report else ()
+    if run.the_config.skip_tests:
+        return "untested"
+    return "anchored" if any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed) else "self_tested"
+
+
+def anchors_draft(run: Run) -> Draft:
+    """Return the event that keeps the prompt's examples as tests."""
+    found = anchors.extract(run.the_task.prompt)
+    text = anchors.test_file(found)
+    texts = Texts()
+    return Draft(AnchorsExtracted(count=len(found) if text else 0, anchors=texts.put(text)), texts)

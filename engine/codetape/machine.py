@@ -1,0 +1,82 @@
+"""The state machine of a session: every state, what each wants done, and every move that there is.
+
+What comes next is always the first of what is owed, in ORDER; ROWS lists the moves that this can give,
+and nothing else moves the machine. The diagram in docs/reference/machine.md is drawn from this table.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from codetape.errors import CorruptTape
+
+VERSION = 1
+"""Of this table. Tables are append-only by version: an old tape is read with the table it was made by."""
+
+ORDER = (
+    "judging",  # Ask second_opinion, one ask for all tests in doubt
+    "diagnosing",  # Ask diagnose: root causes and fixes
+    "coding",  # Ask code
+    "verifying_code",  # Ask verify_code, for fixes that comparing the texts cannot settle
+    "fixing_tests",  # Ask fix_tests
+    "verifying_tests",  # Ask verify_tests, likewise
+    "writing_tests",  # Ask tests
+    "resolving",  # Ask packages, for imports that the map leaves open
+    "building",  # Build
+    "vetting",  # Execute the tests against a stub
+    "executing",  # Execute the tests against the code
+    "proving",  # Execute the oracle
+)
+ACTIVE = ("planning", *ORDER, "replacing_package")
+FINAL = ("succeeded", "failed")
+STATES = ("new", *ACTIVE, "suspended", *FINAL)
+
+_RUN = ("executing", "judging")  # a report has just been read
+_MADE = ("coding", "verifying_code", "fixing_tests", "verifying_tests", "writing_tests")  # texts have changed
+
+
+class Row(NamedTuple):
+    """One trigger, the states that it may be pulled in, and where it leads."""
+
+    trigger: str
+    sources: tuple[str, ...]
+    target: str
+
+
+ROWS = (
+    Row("start", ("new",), "planning"),
+    Row("judge", ("executing", "failed"), "judging"),
+    Row("diagnose", (*_RUN, "failed"), "diagnosing"),
+    Row("code", ("planning", *_RUN, "diagnosing", "verifying_code", "resolving", "building", "replacing_package", "failed"), "coding"),
+    Row("verify_code", ("coding",), "verifying_code"),
+    Row("fix_tests", (*_RUN, "diagnosing", "coding", "verifying_code", "verifying_tests", "failed"), "fixing_tests"),
+    Row("verify_tests", ("fixing_tests",), "verifying_tests"),
+    Row("write_tests", ("coding", "fixing_tests", "vetting", *_RUN, "failed"), "writing_tests"),
+    Row("resolve", ("coding", "verifying_code", "fixing_tests", "verifying_tests", "writing_tests", *_RUN, "diagnosing", "replacing_package", "failed"), "resolving"),
+    Row("build", ("resolving",), "building"),
+    Row("vet", ("resolving", "building"), "vetting"),
+    Row("execute", ("resolving", "building", "vetting", *_MADE, *_RUN, "diagnosing", "failed"), "executing"),
+    Row("prove", ("resolving", "building", "vetting", *_RUN, "fixing_tests"), "proving"),
+    Row("replace", ("building",), "replacing_package"),
+    Row("suspend", ACTIVE, "suspended"),
+    *(Row(f"resume_{state}", ("suspended",), state) for state in ACTIVE),
+    Row("succeed", ("resolving", "building", "vetting", "fixing_tests", *_RUN, "proving"), "succeeded"),
+    Row("fail", ACTIVE, "failed"),
+)  # fmt: skip
+
+_TRIGGER = {(source, row.target): row.trigger for row in ROWS for source in row.sources}
+
+
+def route(owed: Iterable[str]) -> str | None:
+    """Return the state that comes first in what is owed, or None where nothing is."""
+    pending = set(owed)
+    return next((state for state in ORDER if state in pending), None)
+
+
+def trigger(source: str, target: str) -> str:
+    """Return the trigger of a move; empty where the state is kept. Raises CorruptTape for an illegal one."""
+    if source == target and source in ACTIVE:
+        return ""
+    try:
+        return _TRIGGER[source, target]
+    except KeyError:
+        raise CorruptTape(f"the machine has no move from {source} to {target}.") from None

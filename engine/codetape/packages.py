@@ -1,0 +1,203 @@
+"""Imports to packages, the policy on what may be installed, and an image's identity."""
+
+import ast
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from codetape.artefacts import Config, Proposal
+from codetape.canonical import canonical, sha256
+from codetape.errors import UsageError
+from codetape.import_map import IMPORTS, KNOWN
+from codetape.run import Run
+
+LOCAL = frozenset(
+    {"solution", "test_solution", "test_anchors", "test_user", "test_oracle", "conftest", "__future__"}
+)
+TEST_PACKAGES = ("pytest",)
+_SYSTEM_NAME = re.compile(r"^[a-z0-9][a-z0-9+.\-]{1,80}$")
+
+Ruling = Literal["allow", "ask", "deny"]
+
+
+def package_name(text: str) -> str:
+    """Return a PEP 508 name (with its extras and version, if given) in canonical form.
+
+    Raises UsageError for what is no package name: an option, a URL, a path.
+    """
+    try:
+        requirement = Requirement(text.strip())
+    except InvalidRequirement:
+        requirement = None
+    if requirement is None or requirement.url or requirement.marker or text.strip().startswith("-"):
+        raise UsageError(
+            f"{text!r} is no package name.", remedy="Give a name from the package index, such as pandas."
+        )
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{canonicalize_name(requirement.name)}{extras}{requirement.specifier}"
+
+
+def valid_name(text: str) -> str:
+    """Return the canonical bare name, or an empty string where the text is none. For what a model proposes."""
+    try:
+        return bare(package_name(text))
+    except UsageError:
+        return ""
+
+
+def valid_system_name(text: str) -> bool:
+    """Whether the text can be the name of a distribution's package (Debian's rules)."""
+    return bool(_SYSTEM_NAME.match(text))
+
+
+def bare(package: str) -> str:
+    """Return a requirement's name without extras and version."""
+    return canonicalize_name(re.split(r"[\[<>=!~; ]", package, maxsplit=1)[0])
+
+
+@cache
+def standard_library(python: str) -> frozenset[str]:
+    """Return the top-level modules of a Python version ("3.12"); of the newest known for a newer one."""
+    from stdlib_list import long_versions, short_versions, stdlib_list
+
+    known = python if python in (*short_versions, *long_versions) else short_versions[-1]
+    return frozenset(name.partition(".")[0] for name in stdlib_list(known))
+
+
+def imports_of(source: str) -> frozenset[str]:
+    """Return the dotted names that a module imports anywhere in it; nothing for text that is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
+
+
+def mapped(module: str) -> str:
+    """Return the distribution that the map knows for an import, by its longest dotted prefix; else empty."""
+    parts = module.split(".")
+    for size in range(len(parts), 0, -1):
+        if found := IMPORTS.get(".".join(parts[:size])):
+            return found
+    return ""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What code and tests import: packages that give it, modules that nobody knows, questions, refusals."""
+
+    packages: tuple[str, ...]
+    unknown: tuple[str, ...]
+    ask: tuple[str, ...]
+    denied: tuple[str, ...]
+
+
+def ruling(package: str, config: Config, allowed: Iterable[str] = (), refused: Iterable[str] = ()) -> Ruling:
+    """Say whether a package may be installed: a person's word first, then the policy."""
+    name = bare(package)
+    if name in {bare(p) for p in refused}:
+        return "deny"
+    trusted = {*TEST_PACKAGES, *config.base_packages, *config.packages, *allowed}
+    if name in {bare(p) for p in trusted} or config.package_policy == "allow":
+        return "allow"
+    if config.package_policy == "allowlist":
+        return "allow" if name in {bare(p) for p in config.allowlist} else "deny"
+    return "allow" if name in KNOWN else "ask"
+
+
+def detect_and_track_packages(
+    sources: Iterable[str],
+    config: Config,
+    *,
+    modules: Iterable[str] = (),
+    tracked: Iterable[str] = (),
+    proposals: Iterable[Proposal] = (),
+    allowed: Iterable[str] = (),
+    refused: Iterable[str] = (),
+) -> Detection:
+    """Return what the sources need beside the standard library, local modules and the base packages.
+
+    ``modules`` are imports that only a run showed; ``tracked`` are packages that stay in the image whatever the sources say (asked for by a person or a diagnosis).
+    """
+    proposed = {p.module: p.distribution for p in proposals}
+    given = {bare(p): p for p in (*config.packages, *config.base_packages)}
+    wanted: dict[str, str] = {bare(p): p for p in tracked}
+    unknown: set[str] = set()
+    refusals = {bare(p) for p in refused}
+    present = {*map(bare, TEST_PACKAGES), *map(bare, config.base_packages)}
+    for module in sorted({*modules, *(m for source in sources for m in imports_of(source))}):
+        top = module.partition(".")[0]
+        if top in LOCAL or top in standard_library(config.python_version):
+            continue
+        if (same := canonicalize_name(top)) in given and not mapped(module):
+            package = same
+        else:
+            package = proposed.get(top) or mapped(module)
+        if not package and top in proposed:
+            package = top
+            refusals.add(canonicalize_name(top))
+        if not package:
+            unknown.add(top)
+        elif bare(package) not in present:
+            wanted.setdefault(bare(package), given.get(bare(package), bare(package)))
+    rulings = {p: ruling(p, config, allowed, refusals) for p in wanted.values()}
+    of = lambda r: tuple(sorted(p for p, said in rulings.items() if said == r))  # noqa: E731 - three uses, one line
+    return Detection(packages=of("allow"), unknown=tuple(sorted(unknown)), ask=of("ask"), denied=of("deny"))
+
+
+def detected(run: Run) -> Detection:
+    """Return what a run's code and tests need now, under its configuration and a person's answers."""
+    answers = dict(run.answers)
+    tests = [] if run.the_config.skip_tests else [run.work.tests, run.anchors or "", run.the_task.tests]
+    return detect_and_track_packages(
+        [run.work.code, *tests, run.the_task.oracle],
+        run.the_config,
+        modules=run.ledger.modules,
+        tracked=run.ledger.packages,
+        proposals=run.work.proposals,
+        allowed=[name for name, answer in answers.items() if answer == "allow"],
+        refused=[*run.ledger.refused, *(name for name, answer in answers.items() if answer == "deny")],
+    )
+
+
+def modules_of(package: str, run: Run) -> tuple[str, ...]:
+    """Return the imports of code and tests that a package is needed for; its own name where there is none."""
+    proposed = {p.module: p.distribution for p in run.work.proposals}
+    sources = (run.work.code, run.work.tests, run.the_task.tests, run.the_task.oracle)
+    found = {
+        module.partition(".")[0]
+        for module in {*run.ledger.modules, *(m for source in sources for m in imports_of(source))}
+        if bare(proposed.get(module.partition(".")[0]) or mapped(module) or module.partition(".")[0])
+        == bare(package)
+    }
+    return tuple(sorted(found)) or (bare(package),)
+
+
+def compute_image_name(
+    python_version: str,
+    packages: Iterable[str],
+    system_packages: Iterable[str] = (),
+    commands: Iterable[str] = (),
+    *,
+    language: str = "python",
+) -> str:
+    """Return an image's name: its requested content, hashed. Order and repetition of packages do not matter."""
+    spec = {
+        "language": language,
+        "python": python_version,
+        "packages": sorted(set(packages)),
+        "system_packages": sorted(set(system_packages)),
+        "commands": list(commands),
+    }
+    return f"codetape-{language}-{sha256(canonical(spec))[:12]}"

@@ -1,0 +1,149 @@
+"""What the engine needs from outside, each as a Protocol: a model, a sandbox, a log, a clock.
+
+What ran and failed is a value; a provider or sandbox that could not do its work raises one of our errors.
+Each port has a contract suite in `codetape.testing`, for fakes and real adapters alike.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from codetape.artefacts import OutputFile, Report, SandboxFacts
+from codetape.commands import BuildSpec, Job, Request
+from codetape.events import Event, Usage
+
+__all__ = [
+    "BuildRejected",
+    "BuildSpec",
+    "Built",
+    "Clock",
+    "EventStore",
+    "Execution",
+    "Job",
+    "Lease",
+    "Model",
+    "Reply",
+    "Request",
+    "RequestRefused",
+    "Sandbox",
+    "Stream",
+]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's answer exactly as it came. ``usage_raw`` is the provider's own JSON; ``tries`` are failed tries."""
+
+    text: str | None
+    refusal: str = ""
+    finish_reason: str = "stop"
+    model: str = ""
+    fingerprint: str = ""
+    usage: Usage = Usage()
+    usage_raw: str = ""
+    matched_by: Literal["", "fingerprint", "order"] = ""
+    tries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RequestRefused:
+    """The server refuses the form of a request: its schema, one parameter, or its length."""
+
+    what: Literal["schema", "parameter", "context"]
+    message: str
+    parameter: str = ""
+
+
+class Model(Protocol):
+    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up."""
+
+    async def ask(self, request: Request) -> Reply | RequestRefused:
+        """Answer one request."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An environment is ready. ``lock`` is what was installed: ``name==version`` lines with hashes."""
+
+    image: str
+    lock: str
+    cached: bool
+
+
+@dataclass(frozen=True)
+class BuildRejected:
+    """An environment cannot be as asked; ``packages`` are the requested ones at fault, where known."""
+
+    reason: Literal["not_found", "no_wheel", "conflict", "needs_system_packages", "needs_commands", "unknown"]
+    message: str
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An execution's report, and the contents of the outputs that it lists, by path."""
+
+    report: Report
+    outputs: Mapping[str, bytes]
+
+    @property
+    def listed(self) -> tuple[OutputFile, ...]:
+        """The outputs that the report lists."""
+        return self.report.outputs
+
+
+class Sandbox(Protocol):
+    """Builds environments and runs untrusted code in them. Raises SandboxUnavailable; never runs unconfined."""
+
+    def facts(self) -> SandboxFacts:
+        """Say what this sandbox is and can do."""
+
+    async def build(self, spec: BuildSpec) -> Built | BuildRejected:
+        """Have the environment built, or find it."""
+
+    async def execute(self, job: Job) -> Execution:
+        """Run a job. Everything that it started is dead and gone when this returns."""
+
+
+class Lease(Protocol):
+    """The right to append to one session. ``token`` fences off a holder that lost it."""
+
+    session: str
+    token: int
+
+    def renew(self) -> None:
+        """Say that the holder is alive."""
+
+    def release(self) -> None:
+        """Give the right back."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A session's events in order, and the texts that they refer to, by hash."""
+
+    events: tuple[Event, ...]
+    texts: Mapping[str, str]
+
+
+class EventStore(Protocol):
+    """An append-only log of events. Raises StoreError, LeaseHeld, StaleLease, CorruptTape."""
+
+    async def acquire(self, session: str) -> Lease:
+        """Take the session's lease, or raise LeaseHeld."""
+
+    async def append(self, event: Event, texts: Mapping[str, str], lease: Lease) -> None:
+        """Append one event with its texts in one durable transaction, the lease checked in it."""
+
+    async def read(self, session: str) -> Stream:
+        """Return a session's stream; its hashes and chain are checked."""
+
+
+class Clock(Protocol):
+    """Tells the time. ``now`` is UTC, ISO 8601 with milliseconds; ``monotonic_ms`` measures durations."""
+
+    def now(self) -> str:
+        """Return the time of day."""
+
+    def monotonic_ms(self) -> int:
+        """Return milliseconds since some fixed point."""

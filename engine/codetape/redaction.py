@@ -1,0 +1,109 @@
+"""Secrets out of texts, once, on arrival: before a text is used, written or shown.
+
+Values of known secrets are replaced, plain, as base64 and URL-encoded; so are credentials in headers.
+Strings that look like keys but are nobody's known secret are reported, not replaced: code may hold them rightly.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, quote_plus
+
+from pydantic import BaseModel
+
+SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+MIN_LENGTH = 8  # shorter values would redact ordinary words
+
+_HEADER = re.compile(r"(?i)\b(authorization|x-api-key|api-key|proxy-authorization|cookie)(['\"]?\s*[:=]\s*['\"]?)((?:bearer|basic)\s+)?[^\s'\",;}]{6,}")  # fmt: skip
+_BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{12,}")
+KEY_PATTERNS = {
+    "OpenAI key": re.compile(r"\bsk-(?:proj-|svcacct-)?[A-Za-z0-9_-]{20,}"),
+    "Anthropic key": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
+    "GitHub token": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}"),
+    "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{25,}"),
+    "AWS access key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
+    "Google API key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
+    "Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
+    "private key": re.compile(r"-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----"),
+}
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Redactor:
+    """Replaces the values of known secrets, given by name, with ``[redacted:NAME]``."""
+
+    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+        forms: dict[str, str] = {}
+        for name, value in (secrets or {}).items():
+            if len(value) >= MIN_LENGTH:
+                forms.update(dict.fromkeys(_forms(value), name))
+        self._names = forms
+        ordered = sorted(forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    @classmethod
+    def of_environment(
+        cls, environment: Mapping[str, str], also: Mapping[str, str] | None = None
+    ) -> "Redactor":
+        """Take every variable whose name says that it is secret, and further secrets by name."""
+        named = {
+            name: value
+            for name, value in environment.items()
+            if SECRET_NAME.search(name) and "/" not in value[:1]
+        }
+        return cls({**named, **(also or {})})
+
+    def text(self, text: str) -> str:
+        """Return the text without the known secrets."""
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda match: f"[redacted:{self._names[match.group()]}]", text)
+
+    def error(self, text: str) -> str:
+        """Return an error's text without the known secrets, and without credentials in headers it echoes."""
+        text = _HEADER.sub(lambda m: f"{m.group(1)}{m.group(2)}[redacted]", self.text(text))
+        text = _BEARER.sub("Bearer [redacted]", text)
+        for name, pattern in KEY_PATTERNS.items():
+            text = pattern.sub(f"[redacted: {name}]", text)
+        return text
+
+    def model(self, value: T) -> T:
+        """Return a record with every string in it redacted."""
+        if self._pattern is None or (not self._pattern.search(value.model_dump_json()) and self._plain(value)):
+            return value
+        return type(value).model_validate(self._walk(value.model_dump(mode="json")))
+
+    def _plain(self, value: BaseModel) -> bool:
+        """Whether JSON's escapes cannot hide a secret: none holds a character that JSON would escape."""
+        return all(
+            form.isascii() and form.isprintable() and not set(form) & set('"\\') for form in self._names
+        )
+
+    def _walk(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self._walk(item) for item in value]
+        if isinstance(value, dict):
+            return {self.text(key): self._walk(item) for key, item in value.items()}
+        return value
+
+
+def _forms(value: str) -> set[str]:
+    """Return the spellings of a value: plain, URL-encoded, and base64 at each of its three alignments."""
+    found = {value, quote(value, safe=""), quote_plus(value)}
+    raw = value.encode()
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        start = (0, 2, 3)[shift]
+        inner = encoded[start : len(encoded) - (1 if (len(raw) + shift) % 3 else 0)]
+        if len(inner) >= MIN_LENGTH:
+            found |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return found
+
+
+def find_keys(text: str) -> tuple[str, ...]:
+    """Return the kinds of keys that the text seems to hold."""
+    return tuple(name for name, pattern in KEY_PATTERNS.items() if pattern.search(text))

@@ -1,0 +1,54 @@
+"""Adapters by name, found by entry point; the built-in ones by the same path as everyone's."""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from codetape.errors import UsageError
+from codetape.ports import EventStore, Model, Sandbox
+
+
+def available(kind: str) -> dict[str, EntryPoint]:
+    """Return the adapters of a kind (models, sandboxes, stores) by name."""
+    return {point.name: point for point in entry_points(group=f"codetape.{kind}")}
+
+
+def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
+    known = available(kind)
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none is installed"
+        raise UsageError(
+            f"There is no {kind.removesuffix('s')} adapter {name!r}.", remedy=f"Known are: {listed}."
+        )
+    try:
+        factory = known[name].load()
+    except ImportError as error:
+        raise UsageError(f"The adapter {name!r} ({known[name].value}) cannot be loaded: {error}.") from error
+    return factory(*arguments, **options)
+
+
+def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
+    """Return the model that ``ADAPTER:NAME`` names, such as ``openai:gpt-5-mini``."""
+    adapter, colon, name = spec.partition(":")
+    if not colon or not name:
+        raise UsageError(f"{spec!r} names no model.", remedy="Give ADAPTER:NAME, such as openai:gpt-5-mini.")
+    made: Model = _create("models", adapter, name, **dict(options or {}))
+    return made
+
+
+def sandbox(name: str) -> Sandbox:
+    """Return the sandbox of that name; ``auto`` takes the embedded one."""
+    if name == "auto":
+        name = "bubblewrap"
+    made: Sandbox = _create("sandboxes", name)
+    return made
+
+
+def store(name: str) -> EventStore:
+    """Return the store that ``ADAPTER:PLACE``, or the path of an SQLite database, names."""
+    adapter, colon, place = name.partition(":")
+    if colon and adapter in available("stores"):
+        made: EventStore = _create("stores", adapter, place)
+        return made
+    made = _create("stores", "sqlite", name)
+    return made

@@ -1,0 +1,261 @@
+"""What a session gave: the same record for succeeded, failed and suspended, loadable from the log by its id."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pydantic import PrivateAttr
+
+from codetape import __version__
+from codetape.artefacts import (
+    SOLUTION_FILE,
+    CodePlan,
+    CodeSolution,
+    Config,
+    Input,
+    Output,
+    Quarantined,
+    Report,
+)
+from codetape.canonical import Frozen
+from codetape.commands import BuildSpec, Job
+from codetape.decide.builds import spec_of
+from codetape.errors import ScriptFailed, SessionNotSucceeded, UsageError
+from codetape.events import Answered, Usage
+from codetape.ports import EventStore, Sandbox, Stream
+from codetape.run import Run, fold
+from codetape.typed import collect, with_value
+
+T = TypeVar("T")
+
+
+class TestCounts(Frozen):
+    """The last report in numbers."""
+
+    __test__ = False
+
+    passed: int = 0
+    failed: int = 0
+    errors: int = 0
+    quarantined: int = 0
+
+
+class Exchange(Frozen):
+    """One call to the model: what was asked, and what came back."""
+
+    call: str
+    purpose: str
+    messages: tuple[tuple[str, str], ...]
+    reply: str | None
+    usage: Usage
+
+
+class GenerateResult(Frozen):
+    """A session's outcome. ``status`` is succeeded, failed, suspended, or the state it is in while it runs.
+
+    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted.
+    """
+
+    session: str
+    status: str
+    confidence: str = ""
+    reason: str = ""
+    task: str
+    prompt: str
+    iterations: int
+    plan: CodePlan | None = None
+    solution: CodeSolution | None = None
+    tests: str = ""
+    anchors: str = ""
+    counts: TestCounts = TestCounts()
+    report: Report | None = None
+    quarantined: tuple[Quarantined, ...] = ()
+    packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+    image: str = ""
+    lock: str = ""
+    question: str = ""
+    conversation: tuple[Exchange, ...] = ()
+    usage: Usage = Usage()
+    usage_estimated: bool = False
+    calls: int = 0
+    head: str = ""
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    config: Config
+    spec: BuildSpec
+
+    _sandbox: Sandbox | None = PrivateAttr(default=None)
+    _secrets: Callable[[], dict[str, str]] = PrivateAttr(default=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the session ended with a verified script."""
+        return self.status == "succeeded"
+
+    @property
+    def total_input_tokens(self) -> int:
+        """Input tokens of all calls, cached, repaired and failed ones included."""
+        return self.usage.total_input
+
+    @property
+    def total_output_tokens(self) -> int:
+        """Output tokens of all calls, reasoning included."""
+        return self.usage.total_output
+
+    def raise_for_status(self) -> "GenerateResult":
+        """Return self where the session succeeded; raise SessionNotSucceeded otherwise."""
+        if not self.succeeded:
+            raise SessionNotSucceeded(f"Session {self.session} is {self.status}: {self.reason}")
+        return self
+
+    @classmethod
+    def of(cls, run: Run, stream: Stream | None = None) -> "GenerateResult":
+        """Make the record from a session's state, and its conversation from the stream, where that is given."""
+        work, task = run.work, run.the_task
+        solution = CodeSolution(code=work.code, packages=run.ledger.packages) if work.code else None
+        return cls(
+            session=run.session,
+            status=run.state,
+            confidence=run.confidence,
+            reason=run.reason,
+            task=task.id,
+            prompt=task.prompt,
+            iterations=run.ledger.iteration,
+            plan=work.plan,
+            solution=solution,
+            tests=work.tests,
+            anchors=run.anchors or "",
+            counts=_counts(run),
+            report=work.report,
+            quarantined=work.quarantined,
+            packages=spec_of(run).packages,
+            system_packages=spec_of(run).system_packages,
+            image=work.environment.name if work.environment else "",
+            lock=work.environment.lock if work.environment else "",
+            question=work.question.subject if work.question and run.state == "suspended" else "",
+            conversation=_conversation(stream) if stream else (),
+            usage=run.usage,
+            usage_estimated=run.usage_estimated,
+            calls=run.calls,
+            head=run.head,
+            inputs=task.inputs,
+            outputs=task.outputs,
+            config=run.the_config,
+            spec=spec_of(run),
+        )
+
+    @classmethod
+    async def load(
+        cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None
+    ) -> "GenerateResult":
+        """Read a session's result from the log; with a sandbox, its script can be run."""
+        stream = await store.read(session)
+        result = cls.of(fold(stream.events, stream.texts), stream)
+        return result.bound(sandbox, dict) if sandbox else result
+
+    def bound(self, sandbox: Sandbox, secrets: Callable[[], dict[str, str]]) -> "GenerateResult":
+        """Return the result with the sandbox that `run` uses, and what gives its secrets (never recorded)."""
+        self._sandbox, self._secrets = sandbox, secrets
+        return self
+
+    async def arun(self, **inputs: Any) -> dict[str, Any]:
+        """Execute the verified script in its environment and return the typed outputs by name.
+
+        Inputs that are not given take their samples. Raises ScriptFailed, with the end of the script's own
+        traceback; UsageError for an unknown or missing input; SessionNotSucceeded where there is no verified script.
+        """
+        self.raise_for_status()
+        if self._sandbox is None or self.solution is None:
+            raise UsageError("This result has no sandbox.", remedy="Load it with one: GenerateResult.load(..., sandbox=...).")  # fmt: skip
+        job = Job(
+            purpose="script",
+            spec=self.spec,
+            files={SOLUTION_FILE: self.solution.code},
+            inputs=self._given(inputs),
+            outputs=self.outputs,
+            resources=self.config.resources,
+            env={**self.config.env_vars, **self._secrets()},
+        )
+        execution = await self._sandbox.execute(job)
+        report = execution.report
+        if report.exit != "ok":
+            tail = (report.stderr or report.stdout).strip()[-2000:]
+            raise ScriptFailed(f"The script failed ({report.exit}, exit code {report.exit_code}):\n{tail}")
+        return collect(self.outputs, execution.outputs)
+
+    def run(self, **inputs: Any) -> dict[str, Any]:
+        """As `arun`, for code that is not async; works where a loop runs already, as in a notebook."""
+        return run_sync(self.arun(**inputs))
+
+    def as_task(self) -> Callable[..., dict[str, Any]]:
+        """Return the script as a function of its inputs, the samples being the defaults."""
+        self.raise_for_status()
+        return self.run
+
+    def _given(self, inputs: dict[str, Any]) -> tuple[Input, ...]:
+        declared = {i.name.replace("-", "_"): i for i in self.inputs}
+        if unknown := sorted(set(inputs) - set(declared)):
+            raise UsageError(f"The script has no input {', '.join(unknown)}.", remedy=f"It has: {', '.join(declared) or 'none'}.")  # fmt: skip
+        given = {n: with_value(i, inputs[n]) if n in inputs else i for n, i in declared.items()}
+        if missing := [n for n, i in given.items() if i.value is None and i.sample is None]:
+            raise UsageError(
+                f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE."
+            )
+        return tuple(given.values())
+
+
+def _counts(run: Run) -> TestCounts:
+    tests = run.work.report.tests if run.work.report else ()
+    gone = {q.test for q in run.work.quarantined}
+    live = [t.outcome for t in tests if t.id not in gone]
+    return TestCounts(
+        passed=live.count("passed"),
+        failed=live.count("failed"),
+        errors=live.count("error") + live.count("unfinished"),
+        quarantined=len(gone),
+    )
+
+
+def _conversation(stream: Stream) -> tuple[Exchange, ...]:
+    asked = {e.payload.call: e.payload for e in stream.events if e.kind == "Requested"}  # type: ignore[attr-defined]  # kinds and payloads agree
+    found = []
+    for event in stream.events:
+        if isinstance(event.payload, Answered):
+            request, answer = asked[event.payload.call], event.payload
+            found.append(
+                Exchange(
+                    call=answer.call,
+                    purpose=request.purpose,
+                    messages=tuple((role, stream.texts[ref]) for role, ref in request.messages),
+                    reply=stream.texts[answer.text] if answer.text else None,
+                    usage=answer.usage,
+                )
+            )
+    return tuple(found)
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from code that is not async; in a thread of its own where a loop runs already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def script_header(result: GenerateResult) -> str:
+    """Return the PEP 723 header that lets ``uv run solution.py`` work by itself."""
+    lock = dict(
+        line.split(" ")[0].split("==", 1) for line in result.lock.splitlines() if "==" in line.split(" ")[0]
+    )
+    names = [f'#   "{p}=={lock[p]}",' if p in lock else f'#   "{p}",' for p in result.packages]
+    lines = [
+        "# /// script",
+        f'# requires-python = ">={result.config.python_version}"',
+        *(["# dependencies = [", *names, "# ]"] if names else ["# dependencies = []"]),
+        "# ///",
+    ]
+    return "\n".join([*lines, f"# codetape {__version__}, session {result.session}", "", ""])

@@ -1,0 +1,391 @@
+"""The state of a session: `Run`, and the fold of events that gives it. State is never anything else.
+
+`fold` is pure and total over legal streams; an illegal event raises CorruptTape with its seq.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, singledispatch
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from codetape import machine
+from codetape.artefacts import (
+    Attempts,
+    Checkpoint,
+    CodePlan,
+    Config,
+    Environment,
+    ErrorDiagnosis,
+    Finding,
+    Fix,
+    Opinion,
+    Proposal,
+    Quarantined,
+    Question,
+    Report,
+    Task,
+)
+from codetape.canonical import Frozen, canonical
+from codetape.errors import CorruptTape
+from codetape.events import (
+    AnchorsExtracted,
+    Answered,
+    CallLost,
+    Closing,
+    CodeReverted,
+    ConfigChanged,
+    Decided,
+    Event,
+    FailureReclassified,
+    GaveUp,
+    Payload,
+    PersonAnswered,
+    Requested,
+    Resumed,
+    SessionStarted,
+    TestQuarantined,
+    Usage,
+    Versions,
+)
+
+Texts = Mapping[str, str]
+"""The blobs that events refer to, by hash."""
+
+
+class Ledger(Frozen):
+    """The plain part of a run: what is owed, counters, names. Decisions hold its new values as they are."""
+
+    owed: tuple[str, ...] = ()
+    iteration: int = 0
+    code_asks: int = 0
+    fix_asks: int = 0
+    chain: int = 0
+    replacements: int = 0
+    repairs: int = 0
+    trimmed: bool = False
+    schemaless: bool = False
+    dropped_parameters: tuple[str, ...] = ()
+    fresh: bool = False
+    rewritten: bool = False
+    packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    from_plan: bool = False
+    cured: bool = True
+    replacing: str = ""
+    executed: str = ""
+
+
+class Work(Frozen):
+    """What the run has made so far. Decisions hold each change as a blob: text raw, the rest as JSON."""
+
+    plan: CodePlan | None = None
+    code: str = ""
+    tests: str = ""
+    report: Report | None = None
+    findings: tuple[Finding, ...] = ()
+    diagnosis: ErrorDiagnosis | None = None
+    fixes: tuple[Fix, ...] = ()
+    missing: tuple[Fix, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    attempts: tuple[Attempts, ...] = ()
+    notes: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
+    quarantined: tuple[Quarantined, ...] = ()
+    vacuous: tuple[str, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    environment: Environment | None = None
+    question: Question | None = None
+    bad_reply: str = ""
+    repair: str = ""
+
+
+@dataclass(frozen=True)
+class OpenCall:
+    """A call whose outcome is not in the log."""
+
+    call: str
+    effect: str
+    purpose: str
+    fingerprint: str
+    input_estimate: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A closed call that no decision has been taken on yet, with the texts that it brought."""
+
+    purpose: str
+    event: Closing
+    text: str | None = None
+    message: str = ""
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A session's state. `ledger` and `work` change by decisions; the rest by what happened outside."""
+
+    session: str = ""
+    seq: int = 0
+    head: str = "0" * 64
+    state: str = "new"
+    task: Task | None = None
+    config: Config | None = None
+    pack: Mapping[str, str] = field(default_factory=dict)
+    versions: Versions | None = None
+    started_at: str = ""
+    ended_at: str = ""
+    anchors: str | None = None
+    anchor_count: int = 0
+    ledger: Ledger = Ledger()
+    work: Work = Work()
+    call: OpenCall | None = None
+    outcome: Outcome | None = None
+    noted: int = 0
+    answers: tuple[tuple[str, str], ...] = ()
+    resumes_to: str = ""
+    reason: str = ""
+    confidence: str = ""
+    usage: Usage = Usage()
+    usage_estimated: bool = False
+    calls: int = 0
+
+    @property
+    def the_task(self) -> Task:
+        """The task, of a run that has started."""
+        if self.task is None:
+            raise CorruptTape("the session has no SessionStarted.", seq=0)
+        return self.task
+
+    @property
+    def the_config(self) -> Config:
+        """The configuration, of a run that has started."""
+        if self.config is None:
+            raise CorruptTape("the session has no SessionStarted.", seq=0)
+        return self.config
+
+
+@cache
+def adapter(model: type[Frozen], name: str) -> TypeAdapter[Any]:
+    """Return the validator of one field of Ledger or Work."""
+    return TypeAdapter(model.model_fields[name].rebuild_annotation())
+
+
+def encode(name: str, value: Any) -> str:
+    """Return the blob text of a `Work` field: a str as it is, everything else as canonical JSON."""
+    if isinstance(value, str):
+        return value
+    return canonical(adapter(Work, name).dump_python(value, mode="json"))
+
+
+def _is_text(name: str) -> bool:
+    return Work.model_fields[name].annotation is str
+
+
+def _changed(work: Work, changes: Mapping[str, str | None], texts: Texts) -> Work:
+    new: dict[str, Any] = {}
+    for name, ref in changes.items():
+        if name not in Work.model_fields:
+            raise ValueError(f"a run has no {name}")
+        if ref is None:
+            new[name] = Work.model_fields[name].get_default()
+        elif _is_text(name):
+            new[name] = texts[ref]
+        else:
+            new[name] = adapter(Work, name).validate_json(texts[ref])
+    return work.model_copy(update=new)
+
+
+def _booked(ledger: Ledger, changes: Mapping[str, Any]) -> Ledger:
+    for name in changes:
+        if name not in Ledger.model_fields:
+            raise ValueError(f"a ledger has no {name}")
+    return ledger.model_copy(update={k: adapter(Ledger, k).validate_python(v) for k, v in changes.items()})
+
+
+def fold(events: Iterable[Event], texts: Texts, run: Run | None = None) -> Run:
+    """Return the state after the events. Deterministic; nothing outside its arguments is read."""
+    state = run or Run()
+    for event in events:
+        state = apply(state, event, texts)
+    return state
+
+
+def apply(run: Run, event: Event, texts: Texts) -> Run:
+    """Return the state after one more event. Raises CorruptTape, with the seq, where it cannot follow."""
+    try:
+        if event.seq != run.seq:
+            raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
+        moved = _move(run, event.payload)
+        after = _apply(event.payload, moved, texts)
+    except CorruptTape as error:
+        raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
+    except KeyError as error:
+        raise CorruptTape(
+            f"{event.session}:{event.seq} refers to blob {error}, which is missing.", seq=event.seq
+        ) from error
+    except (ValueError, ValidationError) as error:
+        raise CorruptTape(f"{event.session}:{event.seq} cannot be applied: {error}", seq=event.seq) from error
+    started = run.started_at or event.at
+    return replace(
+        after, session=event.session, seq=run.seq + 1, head=event.hash, started_at=started, ended_at=event.at
+    )
+
+
+def _move(run: Run, payload: Payload) -> Run:
+    """Check the payload against the machine and the open call, and move."""
+    if run.call is not None and not isinstance(payload, Closing):
+        raise CorruptTape(f"call {run.call.call} is still open.")
+    if isinstance(payload, Closing) and (run.call is None or run.call.call != payload.call):
+        raise CorruptTape(f"{payload.call} is not the open call.")
+    trigger: str = getattr(payload, "trigger", "")
+    source: str = getattr(payload, "source", run.state)
+    target: str = getattr(payload, "target", run.state)
+    if source != run.state:
+        raise CorruptTape(f"it leaves {source}, but the state is {run.state}.")
+    if (trigger or source != target) and machine.trigger(source, target) != trigger:
+        raise CorruptTape(f"{trigger!r} does not lead from {source} to {target}.")
+    return replace(run, state=target)
+
+
+@singledispatch
+def _apply(payload: Payload, run: Run, texts: Texts) -> Run:
+    raise CorruptTape(f"nothing is known of {type(payload).__name__}.")
+
+
+@_apply.register
+def _(payload: SessionStarted, run: Run, texts: Texts) -> Run:
+    task = Task.model_validate_json(texts[payload.task])
+    config = Config.model_validate_json(texts[payload.config])
+    owed = first_owed(task, config)
+    ledger = Ledger(
+        owed=owed, packages=config.packages, system_packages=config.system_packages, commands=config.commands
+    )
+    pack = {name: texts[ref] for name, ref in payload.pack.items()}
+    return replace(run, task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
+
+
+def first_owed(task: Task, config: Config) -> tuple[str, ...]:
+    """Return what a new run owes. Without tests the script runs once, where every input has a sample."""
+    runnable = bool(task.inputs) and all(i.value is not None or i.sample for i in task.inputs)
+    tests = (() if not runnable else ("executing",)) if config.skip_tests else ("writing_tests", "executing")
+    return ("coding", *tests, "resolving", *(("proving",) if task.oracle else ()))
+
+
+@_apply.register
+def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
+    return replace(run, anchors=texts[payload.anchors], anchor_count=payload.count)
+
+
+@_apply.register
+def _(payload: Requested, run: Run, texts: Texts) -> Run:
+    if run.state not in machine.ACTIVE or run.outcome is not None:
+        raise CorruptTape(f"nothing can be asked in {run.state}.")
+    call = OpenCall(
+        payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate
+    )
+    return replace(run, call=call, calls=run.calls + (payload.effect == "ask"))
+
+
+@_apply.register
+def _(payload: Closing, run: Run, texts: Texts) -> Run:
+    if run.call is None:
+        raise CorruptTape("no call is open.")
+    message: str | None = getattr(payload, "message", None)
+    report: str | None = getattr(payload, "report", None)
+    lock: str | None = getattr(payload, "lock", None)
+    outcome = Outcome(
+        purpose=run.call.purpose,
+        event=payload,
+        message=texts[message or lock or ""] if message or lock else "",
+        report=Report.model_validate_json(texts[report]) if report else None,
+    )
+    return replace(run, call=None, outcome=outcome, noted=0)
+
+
+@_apply.register
+def _(payload: Answered, run: Run, texts: Texts) -> Run:
+    if run.call is None:
+        raise CorruptTape("no call is open.")
+    text = texts[payload.text] if payload.text is not None else None
+    refusal = texts[payload.refusal] if payload.refusal is not None else ""
+    return replace(
+        run,
+        call=None,
+        noted=0,
+        outcome=Outcome(purpose=run.call.purpose, event=payload, text=text, message=refusal),
+        usage=_sum(run.usage, payload.usage),
+        usage_estimated=run.usage_estimated or payload.usage.source == "estimated",
+    )
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    buckets = ("input", "cache_read", "cache_write", "output", "reasoning")
+    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in buckets})
+
+
+@_apply.register
+def _(payload: CallLost, run: Run, texts: Texts) -> Run:
+    return replace(run, call=None, outcome=None)
+
+
+@_apply.register
+def _(payload: GaveUp, run: Run, texts: Texts) -> Run:
+    return replace(run, call=None, outcome=None, reason=texts[payload.message])
+
+
+@_apply.register
+def _(payload: Decided, run: Run, texts: Texts) -> Run:
+    """Covers Suspended, Succeeded and Failed too: they are decisions that end or halt the run."""
+    source = payload.source
+    message: str | None = getattr(payload, "message", None)
+    reason = payload.reason if message is None else texts[message]
+    ending = payload.target in (*machine.FINAL, "suspended")
+    return replace(
+        run,
+        outcome=None,
+        noted=0,
+        ledger=_booked(run.ledger, payload.ledger),
+        work=_changed(run.work, payload.changes, texts),
+        resumes_to=source if payload.target == "suspended" else run.resumes_to,
+        reason=reason if ending else "",
+        confidence=getattr(payload, "confidence", ""),
+    )
+
+
+def _note(payload: Payload, run: Run, texts: Texts) -> Run:
+    """A fact that a decision rests on: the decision that follows makes the change."""
+    return replace(run, noted=run.noted + 1)
+
+
+for _kind in (FailureReclassified, TestQuarantined, CodeReverted):
+    _apply.register(_kind, _note)
+
+
+@_apply.register
+def _(payload: ConfigChanged, run: Run, texts: Texts) -> Run:
+    if run.state not in ("suspended", "failed"):
+        raise CorruptTape(f"the configuration cannot change in {run.state}.")
+    changes = json.loads(texts[payload.changes])
+    config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
+    return replace(run, config=config)
+
+
+@_apply.register
+def _(payload: PersonAnswered, run: Run, texts: Texts) -> Run:
+    if run.state != "suspended":
+        raise CorruptTape(f"nobody was asked anything in {run.state}.")
+    return replace(run, answers=(*run.answers, (payload.subject, payload.answer)))
+
+
+@_apply.register
+def _(payload: Resumed, run: Run, texts: Texts) -> Run:
+    return replace(run, versions=payload.versions, reason="", resumes_to="")

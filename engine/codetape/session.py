@@ -1,0 +1,337 @@
+"""A session: fold, decide, perform, append, until it ends. The only place where effects are performed.
+
+Every call is announced by `Requested` before it is made and closed by exactly one outcome after it;
+the append is durable before the state changes.
+"""
+
+import asyncio
+import json
+import platform
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import minijinja
+from transitions import Machine, MachineError
+
+from codetape import __version__, machine, verdict
+from codetape.artefacts import Config, Report, Task
+from codetape.canonical import canonical, well_formed
+from codetape.commands import Ask, Build, Command, Execute, Record
+from codetape.decide import decide
+from codetape.errors import (
+    CodetapeError,
+    CorruptTape,
+    InfrastructureError,
+    ModelUnavailable,
+    SandboxUnavailable,
+)
+from codetape.events import (
+    Answered,
+    BuildFinished,
+    BuildRefused,
+    CallLost,
+    CallRefused,
+    Draft,
+    Event,
+    GaveUp,
+    Payload,
+    Requested,
+    Resumed,
+    SessionStarted,
+    Suspended,
+    TestsFinished,
+    Texts,
+    Transition,
+    Versions,
+    seal,
+)
+from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox
+from codetape.redaction import Redactor
+from codetape.run import Run, apply, fold
+
+HEARTBEAT_SECONDS = 15
+
+T = TypeVar("T")
+
+
+def versions() -> Versions:
+    """Return what derives decisions in this process."""
+    return Versions(
+        engine=__version__,
+        rules=verdict.VERSION,
+        machine=machine.VERSION,
+        host_python=".".join(platform.python_version_tuple()[:2]),
+        templates=f"minijinja {getattr(minijinja, '__version__', '')}".strip(),
+    )
+
+
+def started(task: Task, config: Config, pack: dict[str, str]) -> Draft:
+    """Return a session's first event: everything that its decisions depend on."""
+    texts = Texts()
+    payload = SessionStarted(
+        trigger="start",
+        source="new",
+        target="planning",
+        task_id=task.id,
+        tags=task.tags,
+        model=config.model,
+        task=texts.put(canonical(task.model_dump(mode="json"))),
+        config=texts.put(canonical(config.model_dump(mode="json"))),
+        pack={name: texts.put(text) for name, text in sorted(pack.items())},
+        versions=versions(),
+    )
+    return Draft(payload, texts)
+
+
+class CodeGenSession:
+    """One run of the loop, against one log. Not to be shared between tasks."""
+
+    def __init__(
+        self,
+        session: str,
+        *,
+        model: Model,
+        sandbox: Sandbox,
+        store: EventStore,
+        clock: Clock,
+        redactor: Redactor,
+        on_event: Callable[[Event, Run], None] | None = None,
+    ) -> None:
+        self.session = session
+        self._model, self._sandbox, self._store, self._clock = model, sandbox, store, clock
+        self._redactor = redactor
+        self._on_event = on_event
+        self._lease: Lease | None = None
+        self.state = "new"
+        self.folded = Run(session=session)
+        self._machine = _machine(self)
+
+    async def run(self, begin: Draft | None = None) -> Run:
+        """Drive the session to its end, or until it is suspended; return its state.
+
+        ``begin`` is the first event of a new session; without it the session goes on from its log.
+        Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
+        """
+        self._lease = await self._store.acquire(self.session)
+        heart = asyncio.create_task(self._beat(self._lease))
+        try:
+            await (self._append(begin) if begin else self._load())
+            while (command := decide(self.folded)) is not None:
+                await self._perform(command)
+        except asyncio.CancelledError:
+            await self._stop("person", "A person stopped it.")
+            raise
+        finally:
+            heart.cancel()
+            with suppress(asyncio.CancelledError):
+                await heart
+            self._lease.release()
+        return self.folded
+
+    async def _load(self) -> None:
+        stream = await self._store.read(self.session)
+        self.folded = fold(stream.events, stream.texts)
+        self.state = self.folded.state
+        if self.folded.call is not None:
+            lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
+            await self._append(Draft(lost))
+        if self.folded.state == "suspended":
+            target = self.folded.resumes_to
+            resumed = Resumed(
+                trigger=f"resume_{target}", source="suspended", target=target, versions=versions()
+            )
+            await self._append(Draft(resumed))
+
+    async def _beat(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            lease.renew()
+
+    # ---- the append
+
+    async def _append(self, draft: Draft) -> None:
+        """Seal the event, make it durable, then move: the fold first, and the machine after it."""
+        payload = draft.payload
+        pulled = payload.trigger if isinstance(payload, Transition) else ""
+        if pulled and pulled not in self._machine.get_triggers(self.state):
+            raise CorruptTape(f"{pulled!r} cannot be pulled in {self.state}.")
+        if self._lease is None:
+            raise CorruptTape("the session has no lease.")
+        event = seal(self.session, self.folded.seq, self._clock.now(), payload, self.folded.head)
+        after = apply(self.folded, event, draft.texts)
+        await self._store.append(event, draft.texts, self._lease)
+        self.folded = after
+        self._pull(pulled)
+        if self._on_event:
+            self._on_event(event, after)
+
+    def _pull(self, trigger: str) -> None:
+        try:
+            if trigger:
+                self.trigger(trigger)  # type: ignore[attr-defined]  # transitions adds it
+        except MachineError as error:
+            raise CorruptTape(str(error)) from error
+        if self.state != self.folded.state:
+            raise CorruptTape(f"the machine is in {self.state}, the log in {self.folded.state}.")
+
+    # ---- effects
+
+    async def _perform(self, command: Command) -> None:
+        if isinstance(command, Record):
+            await self._append(command.draft)
+            return
+        await self._append(_requested(self.folded, command))
+        call = f"{self.session}:{self.folded.seq - 1}"
+        begun = self._clock.monotonic_ms()
+        try:
+            draft = await self._effect(command, call, begun)
+        except (ModelUnavailable, SandboxUnavailable) as error:
+            await self._give_up(call, error)
+        except Exception:
+            # the one broad except: the log must say that the call's outcome is not known
+            await self._append(Draft(CallLost(call=call)))
+            raise
+        else:
+            await self._append(draft)
+
+    def _effect(self, command: Command, call: str, begun: int) -> Coroutine[Any, Any, Draft]:
+        if isinstance(command, Ask):
+            return self._ask(command, call, begun)
+        if isinstance(command, Build):
+            return self._build(command, call, begun)
+        if isinstance(command, Execute):
+            return self._execute(command, call, begun)
+        raise TypeError(f"{type(command).__name__} is no effect")
+
+    async def _give_up(self, call: str, error: InfrastructureError) -> None:
+        message = self._redactor.error(well_formed(str(error)))
+        texts = Texts()
+        ref = texts.put(message)
+        tries = (message[:300],) * min(getattr(error, "tries", 1), 10)
+        await self._append(Draft(GaveUp(call=call, message=ref, tries=tries), texts))
+        await self._append(self._suspension("outage", message))
+
+    def _suspension(self, cause: Any, message: str) -> Draft:
+        texts = Texts()
+        payload = Suspended(
+            trigger="suspend",
+            source=self.folded.state,
+            target="suspended",
+            about="session",
+            reason=cause,
+            ledger={},
+            changes={},
+            cause=cause,
+            message=texts.put(message),
+        )
+        return Draft(payload, texts)
+
+    async def _stop(self, cause: str, message: str) -> None:
+        """Close the open call as lost, and suspend: what a Ctrl-C leaves behind."""
+        with suppress(CodetapeError):
+            if self.folded.call is not None:
+                call = self.folded.call
+                await self._append(Draft(CallLost(call=call.call, input_estimate=call.input_estimate)))
+            if self.folded.state in machine.ACTIVE:
+                await self._append(self._suspension(cause, message))
+
+    async def _ask(self, command: Ask, call: str, begun: int) -> Draft:
+        reply = await self._model.ask(command.request)
+        texts = Texts()
+        if isinstance(reply, RequestRefused):
+            message = texts.put(self._redactor.error(well_formed(reply.message)))
+            refused = CallRefused(call=call, what=reply.what, parameter=reply.parameter, message=message)
+            return Draft(refused, texts)
+        return Draft(self._answered(reply, call, begun, texts), texts)
+
+    def _answered(self, reply: Reply, call: str, begun: int, texts: Texts) -> Payload:
+        put = lambda text: texts.put(self._redactor.text(well_formed(text)))  # noqa: E731 - one line, three uses
+        return Answered(
+            call=call,
+            text=put(reply.text) if reply.text is not None else None,
+            refusal=put(reply.refusal) if reply.refusal else None,
+            finish_reason=well_formed(reply.finish_reason)[:40],
+            model=self._redactor.text(well_formed(reply.model))[:200],
+            fingerprint=well_formed(reply.fingerprint)[:200],
+            usage=reply.usage,
+            usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
+            matched_by=reply.matched_by,
+            tries=tuple(self._redactor.error(well_formed(t))[:300] for t in reply.tries),
+            duration_ms=self._clock.monotonic_ms() - begun,
+        )
+
+    async def _build(self, command: Build, call: str, begun: int) -> Draft:
+        outcome = await self._sandbox.build(command.spec)
+        texts, spent = Texts(), self._clock.monotonic_ms() - begun
+        if isinstance(outcome, Built):
+            lock = texts.put(self._redactor.error(well_formed(outcome.lock)))
+            finished = BuildFinished(
+                call=call, image=outcome.image, lock=lock, cached=outcome.cached, duration_ms=spent
+            )
+            return Draft(finished, texts)
+        message = texts.put(self._redactor.error(well_formed(outcome.message)))
+        refused = BuildRefused(
+            call=call, reason=outcome.reason, packages=outcome.packages, message=message, duration_ms=spent
+        )
+        return Draft(refused, texts)
+
+    async def _execute(self, command: Execute, call: str, begun: int) -> Draft:
+        execution = await self._sandbox.execute(command.job)
+        report = self._redactor.model(Report.model_validate(_plain(execution.report)))
+        texts = Texts()
+        outcomes = [t.outcome for t in report.tests]
+        finished = TestsFinished(
+            call=call,
+            purpose=command.job.purpose,
+            exit=report.exit,
+            whole=report.whole,
+            passed=outcomes.count("passed"),
+            failed=outcomes.count("failed"),
+            errors=outcomes.count("error") + outcomes.count("unfinished"),
+            skipped=outcomes.count("skipped"),
+            report=texts.put(canonical(report.model_dump(mode="json"))),
+            duration_ms=self._clock.monotonic_ms() - begun,
+        )
+        return Draft(finished, texts)
+
+
+def _plain(report: Report) -> Any:
+    """Return a report as data whose texts UTF-8 can carry."""
+    return json.loads(well_formed(json.dumps(report.model_dump(mode="json"), ensure_ascii=False)))
+
+
+def _requested(run: Run, command: Ask | Build | Execute) -> Draft:
+    texts = Texts()
+    call = f"{run.session}:{run.seq}"
+    if isinstance(command, Ask):
+        request = command.request
+        payload = Requested(
+            call=call,
+            effect="ask",
+            purpose=request.purpose,
+            fingerprint=request.fingerprint,
+            messages=tuple((m.role, texts.put(m.content)) for m in request.messages),
+            detail=texts.put(canonical(request.detail)),
+            input_estimate=request.input_estimate,
+            max_output_tokens=request.max_output_tokens,
+        )
+        return Draft(payload, texts)
+    value = command.spec if isinstance(command, Build) else command.job
+    purpose = "build" if isinstance(command, Build) else command.job.purpose
+    effect = "build" if isinstance(command, Build) else "execute"
+    detail = texts.put(canonical(value.detail))
+    return Draft(
+        Requested(call=call, effect=effect, purpose=purpose, fingerprint=value.fingerprint, detail=detail),
+        texts,
+    )
+
+
+def _machine(model: CodeGenSession) -> Machine:
+    rows = [{"trigger": r.trigger, "source": list(r.sources), "dest": r.target} for r in machine.ROWS]
+    return Machine(
+        model, states=list(machine.STATES), transitions=rows, initial="new", auto_transitions=False
+    )
+
+
+__all__ = ["CodeGenSession", "started", "versions"]

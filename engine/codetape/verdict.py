@@ -1,0 +1,331 @@
+"""A report to classes of failure, by rules; signatures; and when a failure changes its class.
+
+The rules see the report, the files and the opinions that were had; what they say is final. Where they say
+nothing (`error_type` is None) the rule "in_doubt" asks for a second opinion, any other leaves it to the diagnosis.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codetape.artefacts import (
+    ANCHOR_FILE,
+    SOLUTION_FILE,
+    USER_FILE,
+    Attempts,
+    Finding,
+    Opinion,
+    Report,
+    TestResult,
+)
+from codetape.assertions import Claim, actual_of, agrees, claim_of
+from codetape.packages import LOCAL, bare, mapped, standard_library
+from codetape.suites import file_of, names
+
+VERSION = 1
+"""Of the rules: parsing, anchors, stubs, signatures, verdict, packages, routing, cuts, normaliser."""
+
+SESSION = "session"
+"""The name of a failure that belongs to no test: the process ended, or the script failed."""
+
+_MODULE = re.compile(r"No module named '?([\w.]+)'?")
+_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
+_COMMAND = re.compile(r"No such file or directory: '([\w.+-]+)'")
+_MASKS = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "#"),
+    (re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""), "#"),
+    (re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"), "#"),
+)
+_VOLATILE = (
+    (re.compile(r"\b0x[0-9a-fA-F]{6,}\b"), "0x…"),
+    (re.compile(r"\b\d+(?:\.\d+)?\s?(?:ms|s|seconds)\b(?=[ ,)=]|$)"), "N s"),
+    (re.compile(r"/tmp/[\w./-]+"), "/tmp/…"),
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the rules need beside the report."""
+
+    files: Mapping[str, str]
+    python: str
+    installed: frozenset[str]
+    unavailable: frozenset[str]
+    opinions: tuple[Opinion, ...]
+    unjudged: frozenset[str]
+
+
+def normalise(text: str) -> str:
+    """Return test output without what changes from run to run: addresses, durations, temporary paths."""
+    for pattern, replacement in _VOLATILE:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def signature(result: TestResult) -> str:
+    """Return what makes two failures the same one: id, exception type, message with its literals masked."""
+    message = result.message.splitlines()[0] if result.message else ""
+    for pattern, replacement in _MASKS:
+        message = pattern.sub(replacement, message)
+    return f"{result.id} {result.exception} {message}"[:400]
+
+
+def expected_names(files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return ``file::test`` for every test that the files define."""
+    return tuple(f"{file}::{name}" for file, text in files.items() for name in names(text))
+
+
+def function_id(test_id: str) -> str:
+    """Return a node id without its parameters."""
+    return test_id.partition("[")[0]
+
+
+def missing_tests(report: Report, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the tests that the files define and the report does not know."""
+    ran = {function_id(t.id) for t in report.tests}
+    return tuple(name for name in expected_names(files) if name not in ran)
+
+
+def classify(report: Report, context: Context) -> tuple[Finding, ...]:
+    """Return one finding for each failing test; one for the session where it failed without any."""
+    found = tuple(_finding(result, report, context) for result in report.failing)
+    if found or (report.exit == "ok" and report.whole and not missing_tests(report, context.files)):
+        return found
+    absent = missing_tests(report, context.files)
+    what = {
+        "timeout": "The time limit ended the run.",
+        "oom": "The memory limit ended the run.",
+        "pids": "The process limit ended the run.",
+        "output_cap": "The output limit ended the run.",
+    }.get(report.exit, "The process ended before every test had run and been reported.")
+    detail = f" Not run: {', '.join(absent[:5])}." if absent else ""
+    rule = report.exit if report.exit in ("timeout", "oom", "pids", "output_cap") else "not_whole"
+    return (
+        Finding(
+            test=SESSION,
+            error_type="logic",
+            rule=rule,
+            signature=f"{SESSION} {rule}",
+            root_cause=what + detail,
+        ),
+    )
+
+
+def _finding(result: TestResult, report: Report, context: Context) -> Finding:
+    base = {
+        "test": result.id,
+        "signature": signature(result),
+        "exception": result.exception,
+        "message": result.message[:2000],
+    }
+    verdict = (
+        _unfinished(result, report)
+        or _import(result, context)
+        or _capability(result)
+        or _authority(result)
+        or _raised(result, context)
+    )
+    return Finding(**{**base, **verdict})  # type: ignore[arg-type]  # the parts are the fields, by construction
+
+
+Part = dict[str, object]
+
+
+def _unfinished(result: TestResult, report: Report) -> Part:
+    if result.outcome != "unfinished":
+        return {}
+    causes = {
+        "timeout": "It ran into the time limit.",
+        "oom": "It ran into the memory limit.",
+        "pids": "It ran into the process limit.",
+        "output_cap": "It ran into the output limit.",
+    }
+    rule = report.exit if report.exit in causes else "ended_process"
+    cause = causes.get(report.exit, "The process ended while this test ran.")
+    return {"error_type": "logic", "rule": rule, "root_cause": cause, "signature": f"{result.id} {rule}"}
+
+
+def _import(result: TestResult, context: Context) -> Part:
+    match = _MODULE.search(result.message) if result.exception == "ModuleNotFoundError" else None
+    if match is None:
+        return {}
+    module = match.group(1)
+    top = module.partition(".")[0]
+    if top in LOCAL or top in standard_library(context.python):
+        return {}
+    if top in context.unavailable:
+        return {
+            "error_type": "logic",
+            "rule": "unavailable",
+            "root_cause": f"{top} cannot be had: do without it.",
+        }
+    if bare(mapped(module) or top) in context.installed:
+        return {
+            "error_type": "logic",
+            "rule": "wrong_module",
+            "root_cause": f"{module} is no module of its package.",
+        }
+    return {
+        "error_type": "environment",
+        "rule": "missing_module",
+        "module": module,
+        "root_cause": f"The environment lacks {module}.",
+    }
+
+
+def _capability(result: TestResult) -> Part:
+    if match := _LIBRARY.search(result.message):
+        cause = f"The environment lacks the system library {match.group(1)}."
+        return {"error_type": "environment", "rule": "missing_library", "root_cause": cause}
+    if result.exception == "FileNotFoundError" and (match := _COMMAND.search(result.message)):
+        last = result.frames[-1].file if result.frames else ""
+        if last == SOLUTION_FILE and "." not in match.group(1):
+            cause = f"The command or file {match.group(1)} is not there."
+            return {"error_type": None, "rule": "missing_command", "root_cause": cause}
+    return {}
+
+
+def _authority(result: TestResult) -> Part:
+    rules = {
+        ANCHOR_FILE: ("anchor", "An example of the task fails."),
+        USER_FILE: ("user_test", "A given test fails."),
+    }
+    rule = rules.get(file_of(result.id))
+    return {"error_type": "logic", "rule": rule[0], "root_cause": rule[1]} if rule else {}
+
+
+def _raised(result: TestResult, context: Context) -> Part:
+    last = result.frames[-1].file if result.frames else ""
+    if last == SOLUTION_FILE:
+        cause = f"{result.exception} is raised at line {result.frames[-1].line} of the solution."
+        return {"error_type": "logic", "rule": "raised_in_solution", "root_cause": cause}
+    if not last:
+        return {"error_type": None, "rule": "unplaced"}
+    if result.exception not in ("AssertionError", "Failed"):
+        cause = f"{result.exception} is raised at line {result.frames[-1].line} of the test file."
+        return {"error_type": "test_error", "rule": "raised_in_test", "root_cause": cause}
+    claim = claim_of(context.files.get(last, ""), result)
+    if claim is None:
+        return {"error_type": "logic", "rule": "other_form", "judged": "unjudged"}
+    return _judged(claim, result, context)
+
+
+def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
+    """Compare the opinions had on this call with what the code gave and what the test expects."""
+    call: Part = {"call": claim.call}
+    opinions = [o for o in context.opinions if o.test == claim.call]
+    if not opinions and claim.call in context.unjudged:
+        return {**call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
+    if not opinions:
+        return {**call, "error_type": None, "rule": "in_doubt"}
+    last, actual = opinions[-1], actual_of(claim, result)
+    call["words"] = last.words
+    if last.verdict == "silent":
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "silent",
+            "root_cause": "The specification is silent.",
+        }
+    if agrees(last, claim.expected, claim):
+        return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+    if actual and agrees(last, actual, claim):
+        return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
+    if len(opinions) > 1:
+        return {**call, "error_type": "test_error", "rule": "neither", "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects."}  # fmt: skip
+    return {**call, "error_type": None, "rule": "in_doubt"}
+
+
+UNSETTLED = ("silent", "neither")
+"""Rules whose tests are quarantined: the specification does not settle them."""
+
+
+def counted(
+    attempts: tuple[Attempts, ...], before: tuple[Finding, ...], *, code: bool, tests: bool
+) -> tuple[Attempts, ...]:
+    """Return the counts after a run: each earlier failure has met the changes of its kind that were made."""
+    counts = {a.signature: a for a in attempts}
+    for finding in before:
+        old = counts.get(finding.signature, Attempts(signature=finding.signature))
+        counts[finding.signature] = old.model_copy(
+            update={
+                "logic": old.logic + (code and finding.error_type == "logic"),
+                "test": old.test + (tests and finding.error_type == "test_error"),
+                "error_type": finding.error_type,
+            }
+        )
+    return tuple(counts.values())
+
+
+@dataclass(frozen=True)
+class Reclassified:
+    """A finding whose class was changed, with the number of runs that it failed in."""
+
+    finding: Finding
+    before: str
+    times: int
+
+
+@dataclass(frozen=True)
+class Reclassification:
+    """The findings after the attempts were weighed: changed ones, ones to quarantine, ones that nothing is left for."""
+
+    findings: tuple[Finding, ...]
+    changed: tuple[Reclassified, ...]
+    quarantine: tuple[Finding, ...]
+    spent: tuple[Finding, ...]
+    reopened: tuple[str, ...]
+
+
+def reclassify_errors(
+    findings: tuple[Finding, ...],
+    attempts: tuple[Attempts, ...],
+    *,
+    max_logic: int,
+    max_test: int,
+    reopenable: frozenset[str],
+) -> Reclassification:
+    """Change the class of failures that outlived more fixes of one kind than allowed.
+
+    A change to test_error needs an opinion that agrees, so an unjudged one is opened again for an opinion, once
+    (its call is in ``reopenable``); a test that an opinion refuted never becomes logic: it is quarantined.
+    """
+    counts = {a.signature: a for a in attempts}
+    kept: list[Finding] = []
+    changed: list[Reclassified] = []
+    quarantine: list[Finding] = []
+    spent: list[Finding] = []
+    reopened: list[str] = []
+    for finding in findings:
+        count = counts.get(finding.signature, Attempts(signature=finding.signature))
+        times = count.logic + count.test + 1
+        if finding.rule in UNSETTLED:
+            quarantine.append(finding)
+            continue
+        if finding.error_type == "test_error" and count.test > max_test:
+            if finding.judged == "refuted":
+                quarantine.append(finding)
+                continue
+            cause = f"The test failed {times} times, and fixing it did not help. The code could be wrong."
+            new = finding.model_copy(
+                update={"error_type": "logic", "rule": "reclassified", "root_cause": cause}
+            )
+            if count.error_type != "logic":
+                changed.append(Reclassified(new, "test_error", times))
+            if count.logic > max_logic:
+                spent.append(new)
+            kept.append(new)
+        elif finding.error_type == "logic" and count.logic > max_logic:
+            if finding.call and finding.call in reopenable:
+                reopened.append(finding.call)
+                kept.append(
+                    finding.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no"})
+                )
+                continue
+            spent.append(finding)
+            kept.append(finding)
+        else:
+            if finding.judged == "refuted" and count.error_type == "logic":
+                changed.append(Reclassified(finding, "logic", times))
+            kept.append(finding)
+    return Reclassification(tuple(kept), tuple(changed), tuple(quarantine), tuple(spent), tuple(reopened))
