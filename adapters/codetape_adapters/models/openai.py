@@ -1,0 +1,183 @@
+"""Any OpenAI-compatible server, by chat completions. Its errors become ours, and every try is reported.
+
+The library's own retries are off: ours wait as the server asks (Retry-After), and stop after a few.
+"""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from codetape.commands import Request
+from codetape.errors import ModelUnavailable, UsageError
+from codetape.events import Usage
+from codetape.ports import Reply, RequestRefused
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
+TRIES = 5
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+MAX_WAIT_SECONDS = 60.0
+_NO_KEY = "none"  # local servers want no key, and the library wants a text
+_PARAMETERS = ("temperature", "seed", "top_p", "reasoning_effort", "verbosity", "presence_penalty", "frequency_penalty")
+
+
+class OpenAIModel:
+    """One model of one server. Clients are made for each call's loop; nothing is kept between calls."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
+        tries: int = TRIES,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        self.name = f"openai:{name}"
+        self._name = name
+        self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        self._key = os.environ.get(api_key_env, "")
+        self._tries, self._sleep, self._read_seconds = tries, sleep, read_seconds
+        if not self._key and self._base_url is None:
+            raise UsageError(
+                f"No key: the environment has no {api_key_env}.",
+                remedy="Set it, name a local server with --base-url, or try `codetape demo`, which needs neither.",
+            )
+
+    async def ask(self, request: Request) -> Reply | RequestRefused:
+        """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""
+        import openai
+
+        tries: list[str] = []
+        timeout = openai.Timeout(self._read_seconds, connect=CONNECT_SECONDS)
+        client = openai.AsyncOpenAI(
+            api_key=self._key or _NO_KEY, base_url=self._base_url, max_retries=0, timeout=timeout
+        )
+        async with client:
+            for number in range(1, self._tries + 1):
+                try:
+                    answer = await client.chat.completions.create(**self._arguments(request))
+                    return _reply(answer, tuple(tries))
+                except openai.APIStatusError as error:
+                    if refused := _refused(error, request):
+                        return refused
+                    if error.status_code not in RETRIED or number == self._tries:
+                        raise _unavailable(error, self._base_url, number) from error
+                    tries.append(_said(error))
+                    await self._sleep(_wait(error, number))
+                except openai.APIConnectionError as error:
+                    if number == self._tries:
+                        raise _unavailable(error, self._base_url, number) from error
+                    tries.append(_said(error))
+                    await self._sleep(_wait(error, number))
+                except openai.APIResponseValidationError as error:
+                    raise _unavailable(error, self._base_url, number) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "model": self._name,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "max_completion_tokens": request.max_output_tokens,
+        }
+        if request.reply_schema is not None:
+            schema = {"name": request.purpose, "schema": request.reply_schema, "strict": True}
+            found["response_format"] = {"type": "json_schema", "json_schema": schema}
+        known = {k: v for k, v in request.parameters.items() if k in _PARAMETERS}
+        extra = {k: v for k, v in request.parameters.items() if k not in _PARAMETERS}
+        return {**found, **known, **({"extra_body": extra} if extra else {})}
+
+
+def _reply(answer: Any, tries: tuple[str, ...]) -> Reply:
+    choice = answer.choices[0] if getattr(answer, "choices", None) else None
+    if choice is None or choice.message is None:
+        return Reply(text=None, finish_reason="no choice", tries=tries)
+    raw = answer.usage.model_dump(mode="json", exclude_none=True) if answer.usage else None
+    content = choice.message.content
+    text = content if isinstance(content, str) or content is None else json.dumps(content)
+    return Reply(
+        text=text,
+        refusal=getattr(choice.message, "refusal", None) or "",
+        finish_reason=choice.finish_reason or "stop",
+        model=answer.model or "",
+        fingerprint=getattr(answer, "system_fingerprint", None) or "",
+        usage=usage(raw) if raw else Usage(source="estimated", output=len(text or "") // 4),
+        usage_raw=json.dumps(raw, sort_keys=True) if raw else "",
+        tries=tries,
+    )
+
+
+def usage(raw: dict[str, Any]) -> Usage:
+    """Return a provider's usage as disjoint buckets. Cached input is part of prompt_tokens there, and not here."""
+    prompt, completion = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
+    read = _count(raw, "prompt_tokens_details", "cached_tokens")
+    write = _count(raw, "prompt_tokens_details", "cache_creation_tokens")
+    reasoning = _count(raw, "completion_tokens_details", "reasoning_tokens")
+    return Usage(
+        input=max(0, prompt - read - write),
+        cache_read=read,
+        cache_write=write,
+        output=max(0, completion - reasoning),
+        reasoning=reasoning,
+    )
+
+
+def _count(raw: dict[str, Any], *path: str) -> int:
+    value: Any = raw
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _body(error: Any) -> str:
+    return str(getattr(error, "message", "") or error)[:2000]
+
+
+def _refused(error: Any, request: Request) -> RequestRefused | None:
+    """Read a 400 that refuses the request's form: its length, its schema, or one of its parameters."""
+    if error.status_code not in (400, 413, 422):
+        return None
+    text, code = _body(error).lower(), str(getattr(error, "code", "") or "")
+    parameter = str(getattr(error, "param", "") or "")
+    if code == "context_length_exceeded" or error.status_code == 413 or ("context" in text and "length" in text):
+        return RequestRefused("context", _body(error))
+    schema_words = ("response_format", "json_schema", "grammar", "structured output")
+    if request.reply_schema is not None and (parameter.startswith("response_format") or any(w in text for w in schema_words)):  # fmt: skip
+        return RequestRefused("schema", _body(error))
+    named = parameter if parameter in request.parameters else next((p for p in request.parameters if p in text), "")
+    return RequestRefused("parameter", _body(error), named) if named else None
+
+
+def _said(error: Any) -> str:
+    status = getattr(error, "status_code", None)
+    return f"{status or type(error).__name__}: {_body(error)}"[:300]
+
+
+def _wait(error: Any, number: int) -> float:
+    """Return the seconds to wait: what Retry-After says, else doubling from half a second, with jitter."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return float(min(MAX_WAIT_SECONDS, max(0.0, float(headers.get("retry-after", "")))))
+    except ValueError:
+        return float(min(MAX_WAIT_SECONDS, 0.5 * 2**number) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+
+
+def _unavailable(error: Any, base_url: str | None, tries: int) -> ModelUnavailable:
+    status = getattr(error, "status_code", None)
+    where = base_url or "the provider"
+    remedies = {
+        401: "Check the key.",
+        403: "Check what the key may do.",
+        404: "Check the model's name and --base-url.",
+        429: "Wait, or raise the account's limit; then resume.",
+    }
+    remedy = remedies.get(status or 0, "Check that the server runs, then resume." if status is None else "Resume later.")
+    return ModelUnavailable(f"{where} gave no answer: {_said(error)}", remedy=remedy, tries=tries)
+
+
+def create(name: str, *, base_url: str | None = None, api_key_env: str = "OPENAI_API_KEY") -> OpenAIModel:
+    """Make the model of that name."""
+    return OpenAIModel(name, base_url=base_url, api_key_env=api_key_env)

@@ -1,0 +1,70 @@
+"""A tape as a model: answers a request by its fingerprint, else with the purpose's next recorded answer.
+
+Which of the two it was is recorded with the reply. It keeps count of the answers it gave: one object, one session.
+"""
+
+from collections import defaultdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from codetape import tape
+from codetape.commands import Request
+from codetape.errors import ModelUnavailable, UsageError
+from codetape.events import Answered
+from codetape.ports import Reply, Stream
+
+
+class TapeModel:
+    """Answers from a recorded session."""
+
+    def __init__(self, name: str, stream: Stream) -> None:
+        self.name = f"tape:{name}"
+        self._texts = stream.texts
+        self._answers: dict[str, list[tuple[str, Answered]]] = defaultdict(list)
+        for call in tape.recorded_calls(stream):
+            if isinstance(call.outcome, Answered):
+                self._answers[call.request.purpose].append((call.request.fingerprint, call.outcome))
+
+    async def ask(self, request: Request) -> Reply:
+        """Give the recorded answer. Raises ModelUnavailable where the tape has none left for the purpose."""
+        left = self._answers[request.purpose]
+        if not left:
+            raise ModelUnavailable(
+                f"{self.name} has no further answer for {request.purpose}.",
+                remedy="The run parted from its recording: use a live model from here.",
+            )
+        exact = next((i for i, (print_, _) in enumerate(left) if print_ == request.fingerprint), None)
+        _, answer = left.pop(exact or 0)
+        return self._reply(answer, "order" if exact is None else "fingerprint")
+
+    def _reply(self, answer: Answered, matched_by: Literal["fingerprint", "order"]) -> Reply:
+        return Reply(
+            text=self._texts[answer.text] if answer.text is not None else None,
+            refusal=self._texts[answer.refusal] if answer.refusal is not None else "",
+            finish_reason=answer.finish_reason,
+            model=answer.model,
+            fingerprint=answer.fingerprint,
+            usage=answer.usage,
+            usage_raw=self._texts[answer.usage_raw] if answer.usage_raw else "",
+            matched_by=matched_by,
+        )
+
+
+def load(place: str) -> tape.Tape:
+    """Read a tape file, or the shipped one named ``demo``. Raises UsageError or CorruptTape."""
+    path: Any = files("codetape") / "data" / "demo.tape.jsonl" if place == "demo" else Path(place)
+    if place == "demo" and not path.is_file():
+        path = Path(__file__).parents[3] / "replays" / "demo.tape.jsonl"  # a checkout keeps it with the other tapes
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return tape.read(lines, name=place)
+    except OSError as error:
+        raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{place} is no tape: it is no text.") from error
+
+
+def create(name: str, **_options: Any) -> TapeModel:
+    """Make a model of the tape at a path."""
+    return TapeModel(name, load(name).stream)

@@ -1,0 +1,497 @@
+"""The embedded sandbox: bubblewrap with no rights, no network, and no view of the host. Never unconfined.
+
+The canary runs once a process, through the exact argv of an execution: where the isolation cannot be had,
+the adapter refuses, and says which step failed and what to do.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from codetape.artefacts import Exit, Resources, SandboxFacts
+from codetape.commands import INPUTS, BuildSpec, Job
+from codetape.errors import SandboxUnavailable, UsageError
+from codetape.ports import BuildRejected, Built, Execution
+from codetape_adapters.sandboxes import outcome, seccomp
+from codetape_adapters.sandboxes.cgroups import Cgroup
+from codetape_adapters.sandboxes.environments import Environments
+from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, bwrap, cache_root, interpreter, is_root
+from codetape_adapters.sandboxes.staging import lay_out
+
+INSIDE = Path(__file__).parent / "inside"
+ENV, HARNESS, WORK = "/opt/env", "/opt/codetape", "/work"
+GRACE_SECONDS = 5
+PYTEST = (
+    "-m", "pytest", "-p", "codetape_report", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:randomly",
+    "-c", f"{HARNESS}/pytest.ini", "--rootdir", WORK, "--noconftest", "--import-mode", "prepend",
+    "--capture", "no", "--continue-on-collection-errors",
+)  # fmt: skip
+FIXED_ENV = {
+    "PATH": f"{ENV}/bin:/usr/bin:/bin",
+    "HOME": "/tmp",  # noqa: S108 - inside the sandbox, where /tmp is its own
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "COLUMNS": "80",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "SOURCE_DATE_EPOCH": "1704067200",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+    "MPLCONFIGDIR": "/tmp",  # noqa: S108 - likewise
+}
+CANARY = """
+import os, socket
+status = open("/proc/self/status").read()
+problems = []
+if "Seccomp:\\t2" not in status: problems.append("seccomp filter")
+if "NoNewPrivs:\\t1" not in status: problems.append("no new privileges")
+if "CapEff:\\t0000000000000000" not in status: problems.append("capabilities")
+if os.getuid() != 1000: problems.append("user")
+if [n for _, n in socket.if_nameindex() if n != "lo"]: problems.append("network")
+if any(map(os.path.exists, ("/etc/shadow", "/etc/machine-id", "/sys", "/boot", "/run"))): problems.append("host files")
+try:
+    open("/usr/.codetape", "w"); problems.append("read-only root")
+except OSError: pass
+if len([p for p in os.listdir("/proc") if p.isdigit()]) > 5: problems.append("processes")
+print("canary", ",".join(problems) or "well")
+"""
+
+
+@dataclass
+class Started:
+    """A running bwrap, and the pipes it writes to."""
+
+    process: subprocess.Popen[bytes]
+    cgroup: Cgroup | None
+    pipes: dict[str, int]
+    data: dict[str, bytearray] = field(default_factory=dict)
+
+    def kill(self) -> None:
+        """Kill the whole tree."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.cgroup:
+            self.cgroup.kill()
+
+
+class BubblewrapSandbox:
+    """Runs each job in a fresh bubblewrap. Thread-safe; nothing is shared between executions but read-only files."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self._given_cache = cache
+        self._lock = threading.Lock()
+        self._interpreters: dict[str, Interpreter] = {}
+        self._checked = False
+
+    # ---- the port
+
+    def facts(self) -> SandboxFacts:
+        """Say what this sandbox is: wheels only, no system packages."""
+        version = ".".join(map(str, sys.version_info[:2]))
+        return SandboxFacts(name="bubblewrap", python=version, tree_memory_bounded=self.bounded)
+
+    async def build(self, spec: BuildSpec) -> Built | BuildRejected:
+        """Find or build the environment."""
+        if spec.system_packages:
+            return BuildRejected("needs_system_packages", f"System packages need the docker sandbox: {', '.join(spec.system_packages)}.")  # fmt: skip
+        if spec.commands:
+            return BuildRejected("needs_commands", "Build commands need the docker sandbox.")
+        return await asyncio.to_thread(self._build, spec)
+
+    async def execute(self, job: Job) -> Execution:
+        """Run a job; on cancellation its processes are killed before this returns."""
+        running: list[Started] = []
+        work = asyncio.ensure_future(asyncio.to_thread(self._execute, job, running))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            for started in running:
+                started.kill()
+            with suppress(Exception):
+                await work
+            raise
+
+    # ---- parts, each found once
+
+    @cached_property
+    def cache(self) -> Path:
+        """The cache's folder."""
+        return self._given_cache or cache_root()
+
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether limits bind the whole process tree here."""
+        group = Cgroup.create(f"probe-{secrets.token_hex(4)}", Resources())
+        if group is None:
+            return False
+        group.remove()
+        return True
+
+    @cached_property
+    def _bwrap(self) -> Path:
+        return bwrap(self.cache)
+
+    @cached_property
+    def _filter(self) -> bytes:
+        return seccomp.program()
+
+    @cached_property
+    def _environments(self) -> Environments:
+        return Environments(self.cache)
+
+    @cached_property
+    def _harness(self) -> Path:
+        """The runner, the reporter and a few files of /etc, where the sandbox's user can read them."""
+        files = {
+            "runner.py": (INSIDE / "runner.py").read_text(),
+            "codetape_report.py": (INSIDE / "codetape_report.py").read_text(),
+            "pytest.ini": "[pytest]\n",
+            "passwd": "sandbox:x:1000:1000::/tmp:/bin/sh\n",
+            "group": "sandbox:x:1000:\n",
+            "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+        }
+        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+        folder = self.cache / f"harness-{digest}"
+        if not folder.is_dir():
+            fresh = self.cache / f".harness-{secrets.token_hex(6)}"
+            fresh.mkdir()
+            fresh.chmod(0o755)
+            for name, text in files.items():
+                (fresh / name).write_text(text)
+                (fresh / name).chmod(0o644)
+            with suppress(OSError):
+                fresh.rename(folder)
+            shutil.rmtree(fresh, ignore_errors=True)
+        return folder
+
+    def _interpreter(self, version: str) -> Interpreter:
+        with self._lock:
+            if version not in self._interpreters:
+                self._interpreters[version] = interpreter(version, self.cache)
+            return self._interpreters[version]
+
+    # ---- building
+
+    def _build(self, spec: BuildSpec) -> Built | BuildRejected:
+        self.check(spec.python_version)
+        python = self._interpreter(spec.python_version)
+
+        def compile_inside(environment: Path) -> None:
+            limits = Resources(wall_seconds=600, memory_mb=2048, output_kb=4096)
+            command = [f"{ENV}/bin/python", "-I", "-S", "-m", "compileall", "-q", "-f"]
+            command += ["--invalidation-mode", "unchecked-hash", f"{ENV}/lib"]
+            self._run(command, python, limits, environment=environment, writable=True)
+
+        return self._environments.build(spec, python, compile_inside)
+
+    def check(self, version: str | None = None) -> None:
+        """Run the canary, once. Raises SandboxUnavailable, naming the step and the remedy."""
+        if self._checked:
+            return
+        python = self._interpreter(version or self.facts().python)
+        limits = Resources(wall_seconds=20, memory_mb=512)
+        raw = self._run([str(python.executable), "-I", "-S", "-c", CANARY], python, limits)
+        if b"canary well" not in raw.stdout:
+            raise _refusal((raw.stderr + raw.stdout).decode("utf-8", "replace"))
+        self._checked = True
+
+    # ---- executing
+
+    def _execute(self, job: Job, running: list[Started]) -> Execution:
+        built = self._build(job.spec)
+        if isinstance(built, BuildRejected):
+            raise SandboxUnavailable(f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
+        python = self._interpreter(job.spec.python_version)
+        tests = job.purpose != "script"
+        with self._staged(job) as stage:
+            command = [f"{ENV}/bin/python"]
+            if tests:
+                command += [*PYTEST, *(f"--deselect={t}" for t in job.deselect), *job.targets]
+            else:
+                command += ["solution.py", *job.flags]
+            raw = self._run(
+                command,
+                python,
+                job.resources,
+                environment=self._environments.path(job.spec.name),
+                stage=stage,
+                env=job.env,
+                report=tests,
+                outputs=True,
+                running=running,
+            )
+        return outcome.read(raw, tests=tests)
+
+    @contextmanager
+    def _staged(self, job: Job) -> Iterator[Path]:
+        stage = self.cache / "runs" / secrets.token_hex(8)
+        try:
+            lay_out(stage, job, owner=SANDBOX_UID if is_root() else None)
+            yield stage
+        except UsageError:
+            raise
+        except OSError as error:
+            raise SandboxUnavailable(f"The job's files could not be laid out: {error}.", remedy="Check the cache's disk.", step="stage") from error  # fmt: skip
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _run(
+        self,
+        command: list[str],
+        python: Interpreter,
+        limits: Resources,
+        *,
+        environment: Path | None = None,
+        writable: bool = False,
+        stage: Path | None = None,
+        env: dict[str, str] | None = None,
+        report: bool = False,
+        outputs: bool = False,
+        running: list[Started] | None = None,
+    ) -> outcome.Raw:
+        binds = self._binds(python, environment, stage, writable=writable)
+        begun = time.monotonic()
+        started = self._start(command, python, limits, binds, env or {}, report=report, outputs=outputs)
+        if running is not None:
+            running.append(started)
+        try:
+            stopped = _pump(started, limits, begun)
+            started.kill()
+            started.process.wait()
+            group = started.cgroup
+            return outcome.Raw(
+                report=bytes(started.data.get("report", b"")),
+                outcome=bytes(started.data.get("outcome", b"")),
+                stdout=bytes(started.data["stdout"]),
+                stderr=bytes(started.data["stderr"]),
+                stopped=stopped,
+                duration_ms=int((time.monotonic() - begun) * 1000),
+                tree_memory_bounded=group is not None,
+                oom=group.oom_killed() if group else False,
+                pids=group.forks_refused() if group else False,
+            )
+        finally:
+            started.kill()
+            started.process.wait()
+            for fd in started.pipes.values():
+                with suppress(OSError):
+                    os.close(fd)
+            if started.cgroup:
+                started.cgroup.remove()
+
+    def _binds(
+        self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool
+    ) -> list[str]:
+        binds: list[str] = []
+        if not python.prefix.is_relative_to("/usr"):
+            binds += ["--ro-bind", str(python.source), str(python.prefix)]
+        if environment:
+            binds += ["--bind" if writable else "--ro-bind", str(environment), ENV]
+        binds += ["--ro-bind", str(self._harness), HARNESS]
+        for name in ("passwd", "group", "hosts"):
+            binds += ["--ro-bind", str(self._harness / name), f"/etc/{name}"]
+        return binds + (_stage_binds(stage) if stage else [])
+
+    def _start(
+        self,
+        command: list[str],
+        python: Interpreter,
+        limits: Resources,
+        binds: list[str],
+        env: dict[str, str],
+        *,
+        report: bool,
+        outputs: bool,
+    ) -> Started:
+        """Start bwrap, held at a pipe until it is in its control group; return it with the ends that we read."""
+        group = Cgroup.create(secrets.token_hex(6), limits)
+        names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
+        pairs = {name: os.pipe() for name in names}
+        gate_read, gate_write = os.pipe()
+        filter_fd = _memory_file(self._filter)
+        give = {name: pair[1] for name, pair in pairs.items()}
+        settings = {
+            "limits": _rlimits(limits, bounded=group is not None),
+            "outcome_fd": give["outcome"],
+            "report_fd": give.get("report"),
+            "max_bytes": limits.disk_mb << 20 if outputs else 0,
+            "max_files": 200,
+            "max_depth": 16,
+        }
+        variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
+        if report:
+            variables["CODETAPE_REPORT_FD"] = str(give["report"])
+        runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/runner.py", json.dumps(settings), *command]
+        inner = ["--info-fd", str(give["info"]), "--block-fd", str(gate_read), "--seccomp", str(filter_fd)]
+        arguments = [str(self._bwrap), *_isolation(limits, binds, variables), *inner, "--", *runner]
+        passed = [filter_fd, gate_read, give["info"], give["outcome"], *([give["report"]] if report else [])]
+        who = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
+        try:
+            process = subprocess.Popen(  # noqa: S603 - argv made here
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=give["stdout"],
+                stderr=give["stderr"],
+                pass_fds=passed,
+                env={"PATH": "/usr/bin:/bin"},
+                cwd="/",
+                start_new_session=True,
+                **who,  # type: ignore[call-overload]  # keyword arguments by case
+            )
+        except OSError as error:
+            for fd in (gate_write, *(pair[0] for pair in pairs.values())):
+                os.close(fd)
+            if group:
+                group.remove()
+            raise SandboxUnavailable(f"bwrap cannot be started: {error.strerror}.", remedy="Install bubblewrap.", step="bwrap") from error  # fmt: skip
+        finally:
+            for fd in (gate_read, filter_fd, *give.values()):
+                os.close(fd)
+        started = Started(process, group, {name: pair[0] for name, pair in pairs.items()})
+        _release(started, gate_write)
+        return started
+
+
+def _release(started: Started, gate: int) -> None:
+    """Put the sandbox into its control group, then let it go on."""
+    info = b""
+    fd = started.pipes.pop("info")
+    try:
+        while part := os.read(fd, 4096):
+            info += part
+        child = json.loads(info)["child-pid"] if info else None
+        if started.cgroup and child:
+            started.cgroup.add(child)
+    except (OSError, ValueError, KeyError):
+        started.kill()
+    finally:
+        os.close(fd)
+        with suppress(OSError):
+            os.write(gate, b"x")
+        os.close(gate)
+
+
+def _isolation(limits: Resources, binds: list[str], variables: dict[str, str]) -> list[str]:
+    disk = str(limits.disk_mb << 20)
+    merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
+    words = [
+        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
+        "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox",
+        "--new-session", "--die-with-parent", "--clearenv",
+        "--size", str(64 << 20), "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108 - the sandbox's own
+        "--ro-bind", "/usr", "/usr", *merged,
+        "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",
+        "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(16 << 20), "--tmpfs", "/dev/shm",  # noqa: S108 - likewise
+        "--dir", "/var", "--size", disk, "--perms", "0777", "--tmpfs", "/var/outputs",
+        "--size", disk, "--perms", "0777", "--tmpfs", WORK,
+        *binds,
+        "--chdir", WORK, "--remount-ro", "/", "--remount-ro", "/dev",
+    ]  # fmt: skip
+    for name, value in variables.items():
+        words += ["--setenv", name, value]
+    return words
+
+
+def _system(name: str) -> list[str]:
+    """Return how a top-level folder of the system is had: as the link that it is, or bound."""
+    path = Path("/") / name
+    if path.is_symlink():
+        return ["--symlink", str(path.readlink()).lstrip("/"), str(path)]
+    return ["--ro-bind", str(path), str(path)] if path.is_dir() else []
+
+
+def _stage_binds(stage: Path) -> list[str]:
+    binds: list[str] = []
+    for file in sorted((stage / "work").iterdir()):
+        binds += ["--ro-bind", str(file), f"{WORK}/{file.name}"]
+    return [*binds, "--ro-bind", str(stage / "inputs"), INPUTS]
+
+
+def _rlimits(limits: Resources, *, bounded: bool) -> dict[str, int]:
+    found = {
+        "RLIMIT_NPROC": limits.processes,
+        "RLIMIT_CPU": limits.wall_seconds + GRACE_SECONDS,
+        "RLIMIT_FSIZE": limits.disk_mb << 20,
+        "RLIMIT_NOFILE": 256,
+        "RLIMIT_CORE": 0,
+    }
+    return found if bounded else {**found, "RLIMIT_AS": limits.memory_mb << 20}
+
+
+def _memory_file(data: bytes) -> int:
+    fd = os.memfd_create("seccomp")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _pump(started: Started, limits: Resources, begun: float) -> Exit | None:
+    """Read every pipe to its end or its cap; return why the run was ended by us, if it was."""
+    caps = {
+        "stdout": limits.output_kb << 10,
+        "stderr": limits.output_kb << 10,
+        "report": outcome.MAX_REPORT,
+        "outcome": (limits.disk_mb << 20) + (1 << 20),
+    }
+    deadline = begun + limits.wall_seconds
+    started.data = {name: bytearray() for name in started.pipes}
+    with selectors.DefaultSelector() as selector:
+        for name, fd in started.pipes.items():
+            os.set_blocking(fd, False)
+            selector.register(fd, selectors.EVENT_READ, name)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return "timeout"
+            for key, _ in selector.select(left):
+                data = started.data[key.data]
+                part = os.read(key.fd, 1 << 16)  # selected for reading: it does not block
+                if not part:
+                    selector.unregister(key.fd)
+                data += part
+                if len(data) > caps[key.data]:
+                    return "output_cap"
+    return None
+
+
+def _refusal(said: str) -> SandboxUnavailable:
+    """Say what is missing, and what to do about it."""
+    text = " ".join(said.split())[:300]
+    apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    if apparmor.exists() and apparmor.read_text().strip() == "1" and not is_root():
+        remedy = (
+            "Ubuntu's AppArmor forbids user namespaces to this bwrap: install the distribution's bubblewrap and the "
+            "package apparmor-profiles, or add a profile that holds `userns,` for it in /etc/apparmor.d."
+        )
+        return SandboxUnavailable(f"bubblewrap cannot make a user namespace: {text}", remedy=remedy, step="apparmor")
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if limit.exists() and limit.read_text().strip() == "0":
+        return SandboxUnavailable("User namespaces are switched off here.", remedy="Set user.max_user_namespaces above 0.", step="user namespaces")  # fmt: skip
+    if "namespace" in text or "Operation not permitted" in text or "proc" in text:
+        remedy = "In a container, start it with user namespaces and /proc unmasked, or use the docker sandbox."
+        return SandboxUnavailable(f"bubblewrap cannot isolate here: {text}", remedy=remedy, step="namespaces")
+    return SandboxUnavailable(f"The sandbox's canary failed: {text or 'no answer'}", remedy="`codetape doctor` says more.", step="canary")  # fmt: skip
+
+
+def create() -> BubblewrapSandbox:
+    """Make the sandbox."""
+    return BubblewrapSandbox()
+

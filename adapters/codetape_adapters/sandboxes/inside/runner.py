@@ -1,0 +1,144 @@
+"""First process of an execution: starts the program under its limits, then ships what it left in /var/outputs.
+
+Called as: runner.py SETTINGS-JSON COMMAND... Settings: limits, fd of the outcome pipe, fd of the report pipe.
+The outcome pipe gets one JSON line, then for each output a JSON line with path and size followed by its bytes,
+then a last JSON line with what was rejected.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+
+OUTPUTS = "/var/outputs"
+
+
+def main():
+    settings, command = json.loads(sys.argv[1]), sys.argv[2:]
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: the program cannot look into this process
+    status = run(settings, command)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        os.kill(-1, signal.SIGKILL)  # everything else in this PID namespace
+    except ProcessLookupError:
+        pass
+    with os.fdopen(settings["outcome_fd"], "wb") as pipe:
+        pipe.write(json.dumps({"status": status}).encode() + b"\n")
+        pipe.flush()
+        if settings["max_bytes"]:
+            ship(pipe, settings)
+
+
+def run(settings, command):
+    def limit():
+        for name, value in settings["limits"].items():
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (value, value))
+
+    kept = [settings["report_fd"]] if settings["report_fd"] is not None else []
+    child = subprocess.Popen(command, pass_fds=kept, preexec_fn=limit, stdin=subprocess.DEVNULL)
+    for fd in kept:
+        os.close(fd)
+    for fd in (0, 1, 2):  # the program's own descriptors alone keep the output open
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, fd)
+        os.close(null)
+    return child.wait()
+
+
+def ship(pipe, settings):
+    """Send regular files only; nothing is followed, and limits are kept while walking."""
+    rejected, left, files = [], settings["max_bytes"], 0
+
+    def reject(path, why):
+        if len(rejected) < 50:
+            rejected.append(path[:200] + ": " + why)
+
+    def walk(folder, prefix, depth):
+        nonlocal left, files
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+        for name in names:
+            path = prefix + name
+            if not name.isprintable() or any(0xD800 <= ord(c) <= 0xDFFF for c in name) or len(path) > 400:
+                reject(ascii(path), "unprintable name")
+                continue
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                if depth >= settings["max_depth"]:
+                    reject(path, "too deep")
+                    continue
+                inner = opened(name, folder, os.O_DIRECTORY)
+                if inner is None:
+                    reject(path, "cannot be opened")
+                    continue
+                try:
+                    walk(inner, path + "/", depth + 1)
+                finally:
+                    os.close(inner)
+                continue
+            if not stat.S_ISREG(found.st_mode):
+                reject(path, "not a regular file")
+            elif found.st_nlink != 1:
+                reject(path, "hard link")
+            elif files >= settings["max_files"]:
+                reject(path, "too many files")
+            elif found.st_size > left:
+                reject(path, "too large")
+            else:
+                data = read(name, folder, found.st_size)
+                if data is None:
+                    reject(path, "cannot be read")
+                    continue
+                left -= len(data)
+                files += 1
+                pipe.write(json.dumps({"path": path, "size": len(data)}).encode() + b"\n" + data)
+
+    root = opened(OUTPUTS, None, os.O_DIRECTORY)
+    if root is not None:
+        walk(root, "", 0)
+        os.close(root)
+    pipe.write(json.dumps({"rejected": rejected}).encode() + b"\n")
+
+
+def opened(name, folder, flags):
+    for attempt in (0, 1):
+        try:
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, dir_fd=folder)
+        except OSError:
+            if attempt or folder is None:
+                return None
+            try:  # a mode of 0 is no reason to lose an output
+                os.chmod(name, 0o700, dir_fd=folder)
+            except OSError:
+                return None
+    return None
+
+
+def read(name, folder, size):
+    fd = opened(name, folder, 0)
+    if fd is None:
+        return None
+    try:
+        now = os.fstat(fd)
+        if not stat.S_ISREG(now.st_mode) or now.st_nlink != 1 or now.st_size != size:
+            return None
+        parts = []
+        while size:
+            part = os.read(fd, min(size, 1 << 20))
+            if not part:
+                return None
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+main()
