@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from codetape import registry
 from codetape.artefacts import Config, Resources, Task
@@ -51,9 +51,7 @@ def load_pack(place: str | Path | None = None) -> dict[str, str]:
     else:
         folder = Path(place)
         if not folder.is_dir():
-            raise UsageError(
-                f"There is no prompt pack {folder}.", remedy="Give a folder with one template a purpose."
-            )
+            raise UsageError(f"There is no prompt pack {folder}.", remedy="Give a folder with one template a purpose.")
         paths = [p for p in folder.rglob("*") if p.is_file() and p.suffix in (".md", ".json")]
         found = {p.relative_to(folder).as_posix(): p.read_text("utf-8", "replace") for p in paths}
     kept = {name: text for name, text in found.items() if name.endswith((".md", ".json"))}
@@ -158,8 +156,19 @@ class AutoCoderAgent:
                 work.cancel()
         await work
 
-    async def aresume(self, session: str, *, on_event: EventHook | None = None) -> GenerateResult:
-        """Go on with a session from exactly where its log ends. Recorded replies are never asked for again."""
+    async def aresume(
+        self,
+        session: str,
+        *,
+        answers: Mapping[str, Literal["allow", "deny"]] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        on_event: EventHook | None = None,
+    ) -> GenerateResult:
+        """Go on with a session from exactly where its log ends. Recorded replies are never asked for again.
+
+        ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
+        of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
+        """
         sandbox = registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
         driver = CodeGenSession(
             session,
@@ -170,7 +179,7 @@ class AutoCoderAgent:
             redactor=self._redactor(),
             on_event=on_event,
         )
-        await driver.run()
+        await driver.run(answers=answers, changes=changes)
         return await self._result(driver, sandbox)
 
     # ---- making the parts
@@ -190,9 +199,7 @@ class AutoCoderAgent:
     def _secret_values(self) -> dict[str, str]:
         missing = [name for name in self.secrets if name not in os.environ]
         if missing:
-            raise UsageError(
-                f"The environment has no {', '.join(missing)}.", remedy="Set what `secrets` names."
-            )
+            raise UsageError(f"The environment has no {', '.join(missing)}.", remedy="Set what `secrets` names.")
         return {name: os.environ[name] for name in self.secrets}
 
     def _redactor(self) -> Redactor:
@@ -201,11 +208,7 @@ class AutoCoderAgent:
 
     def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:
         facts = sandbox.facts()
-        name = (
-            self.model
-            if isinstance(self.model, str)
-            else getattr(self.model, "name", type(self.model).__name__)
-        )
+        name = self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
         try:
             config = Config.model_validate(
                 {
@@ -262,12 +265,8 @@ class AutoCoderAgent:
             "tests": _test_file("tests", tests),
             "oracle": _test_file("oracle", oracle),
         }
-        parts = {
-            k: v if isinstance(v, str) else [str(x) for x in v] for k, v in read.items() if k != "data_schema"
-        }
-        asked = Task.model_validate(
-            {**read, "id": task or sha256(canonical(parts))[:12], "tags": tuple(tags)}
-        )
+        parts = {k: v if isinstance(v, str) else [str(x) for x in v] for k, v in read.items() if k != "data_schema"}
+        asked = Task.model_validate({**read, "id": task or sha256(canonical(parts))[:12], "tags": tuple(tags)})
         return redactor.model(asked)
 
 

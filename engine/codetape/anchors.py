@@ -47,7 +47,42 @@ def functions(anchors: tuple[Anchor, ...]) -> tuple[str, ...]:
 
 
 _BUILTINS = frozenset(
-    ["abs", "all", "any", "bool", "bytes", "dict", "enumerate", "filter", "float", "format", "frozenset", "int", "isinstance", "iter", "len", "list", "map", "max", "min", "next", "open", "ord", "print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "type", "zip"]
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "bytes",
+        "dict",
+        "enumerate",
+        "filter",
+        "float",
+        "format",
+        "frozenset",
+        "int",
+        "isinstance",
+        "iter",
+        "len",
+        "list",
+        "map",
+        "max",
+        "min",
+        "next",
+        "open",
+        "ord",
+        "print",
+        "range",
+        "repr",
+        "reversed",
+        "round",
+        "set",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "type",
+        "zip",
+    ]
 )
 
 
@@ -107,9 +142,7 @@ def _arrows(prompt: str) -> list[Anchor]:
             call = _balanced(line, match.start())
             arrow = _ARROW.match(line, match.start() + len(call)) if call else None
             if arrow is None:
-                arrow = re.compile(r"`\s*(?:->|=>|→|==+|returns|gives)\s*`?").match(
-                    line, match.start() + len(call)
-                )
+                arrow = re.compile(r"`\s*(?:->|=>|→|==+|returns|gives)\s*`?").match(line, match.start() + len(call))
             if call and arrow and _is_literal_call(call) and (want := _literal_prefix(line[arrow.end() :])):
                 found.append(Anchor((), call, want, "value"))
     return found

@@ -58,9 +58,7 @@ def _statement(function: ast.AST, line: int) -> ast.stmt | None:
     """Return the innermost assert or with statement that covers the line."""
     kinds = (ast.Assert, ast.With)
     covering = [
-        n
-        for n in ast.walk(function)
-        if isinstance(n, kinds) and n.lineno <= line <= (n.end_lineno or n.lineno)
+        n for n in ast.walk(function) if isinstance(n, kinds) and n.lineno <= line <= (n.end_lineno or n.lineno)
     ]
     return max(covering, key=lambda n: n.lineno, default=None)
 
@@ -108,11 +106,7 @@ def _read(statement: ast.stmt, known: Mapping[str, ast.expr]) -> Claim | None:
     place = _Place(known)
     if isinstance(statement, ast.Assert):
         test = statement.test
-        if (
-            not isinstance(test, ast.Compare)
-            or len(test.ops) != 1
-            or not isinstance(test.ops[0], ast.Eq | ast.Is)
-        ):
+        if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq | ast.Is):
             return None
         left, right = place.visit(test.left), place.visit(test.comparators[0])
         return _equality(left, right, True) or _equality(right, left, False)
@@ -207,7 +201,5 @@ def equal(one: Any, other: Any, relative: float = 0.0, absolute: float = 0.0) ->
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(equal(one[k], other[k], relative, absolute) for k in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(
-            equal(a, b, relative, absolute) for a, b in zip(one, other, strict=True)
-        )
+        return len(one) == len(other) and all(equal(a, b, relative, absolute) for a, b in zip(one, other, strict=True))
     return bool(one == other)

@@ -347,9 +347,7 @@ def unseal(
     """
     if sha256(envelope(session, seq, kind, version, at, payload, prev_hash)) != digest:
         raise CorruptTape(f"{session}:{seq} was edited: its hash does not cover what it says.", seq=seq)
-    return Event(
-        session, seq, kind, version, at, payload, prev_hash, digest, decode(kind, version, payload, seq)
-    )
+    return Event(session, seq, kind, version, at, payload, prev_hash, digest, decode(kind, version, payload, seq))
 
 
 def decode(kind: str, version: int, payload: str, seq: int) -> Payload:

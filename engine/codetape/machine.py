@@ -30,8 +30,8 @@ ACTIVE = ("planning", *ORDER, "replacing_package")
 FINAL = ("succeeded", "failed")
 STATES = ("new", *ACTIVE, "suspended", *FINAL)
 
-_RUN = ("executing", "judging")  # a report has just been read
-_MADE = ("coding", "verifying_code", "fixing_tests", "verifying_tests", "writing_tests")  # texts have changed
+_READ = ("executing", "judging")  # a report has just been read
+_DROPPED = ("resolving", "building", "replacing_package")  # a package cannot be had
 
 
 class Row(NamedTuple):
@@ -45,22 +45,22 @@ class Row(NamedTuple):
 ROWS = (
     Row("start", ("new",), "planning"),
     Row("judge", ("executing", "failed"), "judging"),
-    Row("diagnose", (*_RUN, "failed"), "diagnosing"),
-    Row("code", ("planning", *_RUN, "diagnosing", "verifying_code", "resolving", "building", "replacing_package", "failed"), "coding"),
+    Row("diagnose", (*_READ, "failed"), "diagnosing"),
+    Row("code", ("planning", *_READ, "diagnosing", "verifying_code", *_DROPPED, "failed"), "coding"),
     Row("verify_code", ("coding",), "verifying_code"),
-    Row("fix_tests", (*_RUN, "diagnosing", "coding", "verifying_code", "verifying_tests", "failed"), "fixing_tests"),
+    Row("fix_tests", (*_READ, "diagnosing", "coding", "verifying_code", "verifying_tests", *_DROPPED, "failed"), "fixing_tests"),
     Row("verify_tests", ("fixing_tests",), "verifying_tests"),
-    Row("write_tests", ("coding", "fixing_tests", "vetting", *_RUN, "failed"), "writing_tests"),
-    Row("resolve", ("coding", "verifying_code", "fixing_tests", "verifying_tests", "writing_tests", *_RUN, "diagnosing", "replacing_package", "failed"), "resolving"),
+    Row("write_tests", ("coding", "fixing_tests", "vetting", *_READ, "failed"), "writing_tests"),
+    Row("resolve", ("coding", "verifying_code", "fixing_tests", "verifying_tests", "writing_tests", *_READ, "diagnosing", "building", "replacing_package", "failed"), "resolving"),
     Row("build", ("resolving",), "building"),
-    Row("vet", ("resolving", "building"), "vetting"),
-    Row("execute", ("resolving", "building", "vetting", *_MADE, *_RUN, "diagnosing", "failed"), "executing"),
-    Row("prove", ("resolving", "building", "vetting", *_RUN, "fixing_tests"), "proving"),
+    Row("vet", ("fixing_tests", "resolving", "building"), "vetting"),
+    Row("execute", ("resolving", "building", "vetting", "coding", "fixing_tests", "judging", "failed"), "executing"),
+    Row("prove", ("building", *_READ), "proving"),
     Row("replace", ("building",), "replacing_package"),
     Row("suspend", ACTIVE, "suspended"),
     *(Row(f"resume_{state}", ("suspended",), state) for state in ACTIVE),
-    Row("succeed", ("resolving", "building", "vetting", "fixing_tests", *_RUN, "proving"), "succeeded"),
-    Row("fail", ACTIVE, "failed"),
+    Row("succeed", ("building", *_READ, "proving"), "succeeded"),
+    Row("fail", ("planning", "coding", "writing_tests", "vetting", *_READ, "proving"), "failed"),
 )  # fmt: skip
 
 _TRIGGER = {(source, row.target): row.trigger for row in ROWS for source in row.sources}

@@ -16,9 +16,7 @@ from codetape.errors import UsageError
 from codetape.import_map import IMPORTS, KNOWN
 from codetape.run import Run
 
-LOCAL = frozenset(
-    {"solution", "test_solution", "test_anchors", "test_user", "test_oracle", "conftest", "__future__"}
-)
+LOCAL = frozenset({"solution", "test_solution", "test_anchors", "test_user", "test_oracle", "conftest", "__future__"})
 TEST_PACKAGES = ("pytest",)
 _SYSTEM_NAME = re.compile(r"^[a-z0-9][a-z0-9+.\-]{1,80}$")
 
@@ -35,9 +33,7 @@ def package_name(text: str) -> str:
     except InvalidRequirement:
         requirement = None
     if requirement is None or requirement.url or requirement.marker or text.strip().startswith("-"):
-        raise UsageError(
-            f"{text!r} is no package name.", remedy="Give a name from the package index, such as pandas."
-        )
+        raise UsageError(f"{text!r} is no package name.", remedy="Give a name from the package index, such as pandas.")
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{canonicalize_name(requirement.name)}{extras}{requirement.specifier}"
 
@@ -140,10 +136,8 @@ def detect_and_track_packages(
         top = module.partition(".")[0]
         if top in LOCAL or top in standard_library(config.python_version):
             continue
-        if (same := canonicalize_name(top)) in given and not mapped(module):
-            package = same
-        else:
-            package = proposed.get(top) or mapped(module)
+        same: str = canonicalize_name(top)
+        package: str = same if same in given and not mapped(module) else proposed.get(top) or mapped(module)
         if not package and top in proposed:
             package = top
             refusals.add(canonicalize_name(top))
@@ -152,7 +146,10 @@ def detect_and_track_packages(
         elif bare(package) not in present:
             wanted.setdefault(bare(package), given.get(bare(package), bare(package)))
     rulings = {p: ruling(p, config, allowed, refusals) for p in wanted.values()}
-    of = lambda r: tuple(sorted(p for p, said in rulings.items() if said == r))  # noqa: E731 - three uses, one line
+
+    def of(said: Ruling) -> tuple[str, ...]:
+        return tuple(sorted(package for package, ruled in rulings.items() if ruled == said))
+
     return Detection(packages=of("allow"), unknown=tuple(sorted(unknown)), ask=of("ask"), denied=of("deny"))
 
 
@@ -178,8 +175,7 @@ def modules_of(package: str, run: Run) -> tuple[str, ...]:
     found = {
         module.partition(".")[0]
         for module in {*run.ledger.modules, *(m for source in sources for m in imports_of(source))}
-        if bare(proposed.get(module.partition(".")[0]) or mapped(module) or module.partition(".")[0])
-        == bare(package)
+        if bare(proposed.get(module.partition(".")[0]) or mapped(module) or module.partition(".")[0]) == bare(package)
     }
     return tuple(sorted(found)) or (bare(package),)
 

@@ -224,11 +224,7 @@ def failing(run: Run, findings: tuple[Finding, ...], caps: Mapping[str, int]) ->
     files, shown = all_files(run), []
     for finding in findings[:MAX_FAILURES]:
         result = results.get(finding.test)
-        output = (
-            ""
-            if result or not run.work.report
-            else f"{run.work.report.stdout}\n{run.work.report.stderr}".strip()
-        )
+        output = "" if result or not run.work.report else f"{run.work.report.stdout}\n{run.work.report.stderr}".strip()
         shown.append(
             {
                 "test": finding.test,
@@ -245,6 +241,12 @@ def failing(run: Run, findings: tuple[Finding, ...], caps: Mapping[str, int]) ->
             }
         )
     return shown
+
+
+def _printed(run: Run, caps: Mapping[str, int]) -> str:
+    """Return the end of what the last run wrote to standard error: a script's own traceback, say."""
+    text = normalise(run.work.report.stderr.strip()) if run.work.report and run.work.findings else ""
+    return text[-caps["traceback"] :]
 
 
 def _history(run: Run, finding: Finding) -> int:
@@ -266,9 +268,8 @@ def _code(run: Run, caps: Mapping[str, int]) -> dict[str, Any]:
         "current": fenced(cut(run.work.code, caps["code"])) if retry else "",
         "failures": failing(run, _of(run, "logic", None), caps) if retry and run.work.report else [],
         "fixes": [_fix(f) for f in run.work.fixes] if retry else [],
-        "missing": [{**_fix(f), "line": _line(run.work.code, f.old)} for f in run.work.missing]
-        if retry
-        else [],
+        "missing": [{**_fix(f), "line": _line(run.work.code, f.old)} for f in run.work.missing] if retry else [],
+        "printed": _printed(run, caps) if retry else "",
         "level": run.ledger.code_asks,
         "notes": list(run.work.notes),
     }
@@ -284,6 +285,7 @@ def _diagnose(run: Run, caps: Mapping[str, int]) -> dict[str, Any]:
     return {
         "current": fenced(cut(run.work.code, caps["code"])),
         "failures": failing(run, run.work.findings, caps),
+        "printed": _printed(run, caps),
         "more": max(0, len(run.work.findings) - MAX_FAILURES),
         "notes": list(run.work.notes),
     }

@@ -44,14 +44,10 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     @classmethod
-    def of_environment(
-        cls, environment: Mapping[str, str], also: Mapping[str, str] | None = None
-    ) -> "Redactor":
+    def of_environment(cls, environment: Mapping[str, str], also: Mapping[str, str] | None = None) -> "Redactor":
         """Take every variable whose name says that it is secret, and further secrets by name."""
         named = {
-            name: value
-            for name, value in environment.items()
-            if SECRET_NAME.search(name) and "/" not in value[:1]
+            name: value for name, value in environment.items() if SECRET_NAME.search(name) and "/" not in value[:1]
         }
         return cls({**named, **(also or {})})
 
@@ -71,15 +67,13 @@ class Redactor:
 
     def model(self, value: T) -> T:
         """Return a record with every string in it redacted."""
-        if self._pattern is None or (not self._pattern.search(value.model_dump_json()) and self._plain(value)):
+        if self._pattern is None or (not self._pattern.search(value.model_dump_json()) and self._plain()):
             return value
         return type(value).model_validate(self._walk(value.model_dump(mode="json")))
 
-    def _plain(self, value: BaseModel) -> bool:
+    def _plain(self) -> bool:
         """Whether JSON's escapes cannot hide a secret: none holds a character that JSON would escape."""
-        return all(
-            form.isascii() and form.isprintable() and not set(form) & set('"\\') for form in self._names
-        )
+        return all(form.isascii() and form.isprintable() and not set(form) & set('"\\') for form in self._names)
 
     def _walk(self, value: Any) -> Any:
         if isinstance(value, str):

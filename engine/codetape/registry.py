@@ -17,9 +17,7 @@ def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
     known = available(kind)
     if name not in known:
         listed = ", ".join(sorted(known)) or "none is installed"
-        raise UsageError(
-            f"There is no {kind.removesuffix('s')} adapter {name!r}.", remedy=f"Known are: {listed}."
-        )
+        raise UsageError(f"There is no {kind.removesuffix('s')} adapter {name!r}.", remedy=f"Known are: {listed}.")
     try:
         factory = known[name].load()
     except ImportError as error:
@@ -37,10 +35,9 @@ def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
 
 
 def sandbox(name: str) -> Sandbox:
-    """Return the sandbox of that name; ``auto`` takes the embedded one."""
-    if name == "auto":
-        name = "bubblewrap"
-    made: Sandbox = _create("sandboxes", name)
+    """Return the sandbox that ``NAME`` or ``NAME:PLACE`` names; ``auto`` takes the embedded one."""
+    adapter, _, place = ("bubblewrap" if name == "auto" else name).partition(":")
+    made: Sandbox = _create("sandboxes", adapter, *([place] if place else []))
     return made
 
 
@@ -48,7 +45,7 @@ def store(name: str) -> EventStore:
     """Return the store that ``ADAPTER:PLACE``, or the path of an SQLite database, names."""
     adapter, colon, place = name.partition(":")
     if colon and adapter in available("stores"):
-        made: EventStore = _create("stores", adapter, place)
-        return made
-    made = _create("stores", "sqlite", name)
-    return made
+        named: EventStore = _create("stores", adapter, place)
+        return named
+    plain: EventStore = _create("stores", "sqlite", name)
+    return plain

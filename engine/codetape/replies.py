@@ -48,7 +48,8 @@ class Unusable:
 
 def schema_for(purpose: str) -> dict[str, Any]:
     """Return the JSON schema of a purpose's reply, in the strict subset: everything required, nothing extra."""
-    return _strict(SHAPES[purpose].model_json_schema())
+    schema: dict[str, Any] = _strict(SHAPES[purpose].model_json_schema())
+    return schema
 
 
 def _strict(node: Any) -> Any:
@@ -57,11 +58,7 @@ def _strict(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     dropped = ("title", "default", "pattern", "description")
-    kept = {
-        k: _strict(v)
-        for k, v in node.items()
-        if k not in dropped or not isinstance(v, str | int | list | None)
-    }
+    kept = {k: _strict(v) for k, v in node.items() if k not in dropped or not isinstance(v, str | int | list | None)}
     if "properties" in kept:
         kept["required"] = sorted(kept["properties"])
     return kept
@@ -134,9 +131,7 @@ def read_block(text: str) -> str | Unusable:
     if not blocks:
         return Unusable("no_block", "There was no fenced code block: answer with exactly one.")
     if len(blocks) > 1:
-        return Unusable(
-            "several_blocks", f"There were {len(blocks)} fenced code blocks: answer with exactly one."
-        )
+        return Unusable("several_blocks", f"There were {len(blocks)} fenced code blocks: answer with exactly one.")
     return python(blocks[0])
 
 
@@ -189,19 +184,15 @@ def read_tests(text: str, offered: Iterable[str]) -> str | Unusable:
     if not names(source):
         return Unusable("no_tests", "The file defines no test function.")
     if repeated := sorted({n for n in names(source) if names(source).count(n) > 1}):
-        return Unusable(
-            "repeated", f"Tests are defined twice, so only the last would run: {', '.join(repeated)}."
-        )
+        return Unusable("repeated", f"Tests are defined twice, so only the last would run: {', '.join(repeated)}.")
     allowed = set(offered)
     unknown = [name for name in imported_from_solution(source) if name not in allowed]
     if allowed and unknown:
-        return Unusable(
-            "interface", f"The tests import what the interface does not offer: {', '.join(unknown)}."
-        )
+        return Unusable("interface", f"The tests import what the interface does not offer: {', '.join(unknown)}.")
     return source
 
 
-def read_patches(text: str, source: str, wanted: Iterable[str]) -> str | Unusable:
+def read_patches(text: str, wanted: Iterable[str]) -> str | Unusable:
     """Read fixed tests: a block whose functions replace those of the same name. Other tests must not be in it."""
     block = read_block(text)
     if isinstance(block, Unusable):

@@ -22,7 +22,7 @@ from codetape.canonical import Frozen
 from codetape.commands import BuildSpec, Job
 from codetape.decide.builds import spec_of
 from codetape.errors import ScriptFailed, SessionNotSucceeded, UsageError
-from codetape.events import Answered, Usage
+from codetape.events import Answered, Requested, Usage
 from codetape.ports import EventStore, Sandbox, Stream
 from codetape.run import Run, fold
 from codetape.typed import collect, with_value
@@ -147,9 +147,7 @@ class GenerateResult(Frozen):
         )
 
     @classmethod
-    async def load(
-        cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None
-    ) -> "GenerateResult":
+    async def load(cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None) -> "GenerateResult":
         """Read a session's result from the log; with a sandbox, its script can be run."""
         stream = await store.read(session)
         result = cls.of(fold(stream.events, stream.texts), stream)
@@ -200,9 +198,7 @@ class GenerateResult(Frozen):
             raise UsageError(f"The script has no input {', '.join(unknown)}.", remedy=f"It has: {', '.join(declared) or 'none'}.")  # fmt: skip
         given = {n: with_value(i, inputs[n]) if n in inputs else i for n, i in declared.items()}
         if missing := [n for n, i in given.items() if i.value is None and i.sample is None]:
-            raise UsageError(
-                f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE."
-            )
+            raise UsageError(f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE.")
         return tuple(given.values())
 
 
@@ -219,7 +215,7 @@ def _counts(run: Run) -> TestCounts:
 
 
 def _conversation(stream: Stream) -> tuple[Exchange, ...]:
-    asked = {e.payload.call: e.payload for e in stream.events if e.kind == "Requested"}  # type: ignore[attr-defined]  # kinds and payloads agree
+    asked = {e.payload.call: e.payload for e in stream.events if isinstance(e.payload, Requested)}
     found = []
     for event in stream.events:
         if isinstance(event.payload, Answered):
@@ -248,9 +244,7 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
 def script_header(result: GenerateResult) -> str:
     """Return the PEP 723 header that lets ``uv run solution.py`` work by itself."""
-    lock = dict(
-        line.split(" ")[0].split("==", 1) for line in result.lock.splitlines() if "==" in line.split(" ")[0]
-    )
+    lock = dict(line.split(" ")[0].split("==", 1) for line in result.lock.splitlines() if "==" in line.split(" ")[0])
     names = [f'#   "{p}=={lock[p]}",' if p in lock else f'#   "{p}",' for p in result.packages]
     lines = [
         "# /// script",

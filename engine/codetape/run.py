@@ -152,6 +152,7 @@ class Run:
     noted: int = 0
     answers: tuple[tuple[str, str], ...] = ()
     resumes_to: str = ""
+    cause: str = ""
     reason: str = ""
     confidence: str = ""
     usage: Usage = Usage()
@@ -276,8 +277,9 @@ def _(payload: SessionStarted, run: Run, texts: Texts) -> Run:
 def first_owed(task: Task, config: Config) -> tuple[str, ...]:
     """Return what a new run owes. Without tests the script runs once, where every input has a sample."""
     runnable = bool(task.inputs) and all(i.value is not None or i.sample for i in task.inputs)
-    tests = (() if not runnable else ("executing",)) if config.skip_tests else ("writing_tests", "executing")
-    return ("coding", *tests, "resolving", *(("proving",) if task.oracle else ()))
+    executing = ("executing",) if runnable or not config.skip_tests else ()
+    writing = () if config.skip_tests else ("writing_tests",)
+    return ("coding", *writing, "resolving", *executing, *(("proving",) if task.oracle else ()))
 
 
 @_apply.register
@@ -289,9 +291,7 @@ def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
 def _(payload: Requested, run: Run, texts: Texts) -> Run:
     if run.state not in machine.ACTIVE or run.outcome is not None:
         raise CorruptTape(f"nothing can be asked in {run.state}.")
-    call = OpenCall(
-        payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate
-    )
+    call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
     return replace(run, call=call, calls=run.calls + (payload.effect == "ask"))
 
 
@@ -356,6 +356,7 @@ def _(payload: Decided, run: Run, texts: Texts) -> Run:
         ledger=_booked(run.ledger, payload.ledger),
         work=_changed(run.work, payload.changes, texts),
         resumes_to=source if payload.target == "suspended" else run.resumes_to,
+        cause=(getattr(payload, "cause", "") or payload.reason) if ending else "",
         reason=reason if ending else "",
         confidence=getattr(payload, "confidence", ""),
     )
@@ -388,4 +389,4 @@ def _(payload: PersonAnswered, run: Run, texts: Texts) -> Run:
 
 @_apply.register
 def _(payload: Resumed, run: Run, texts: Texts) -> Run:
-    return replace(run, versions=payload.versions, reason="", resumes_to="")
+    return replace(run, versions=payload.versions, reason="", cause="", resumes_to="")

@@ -7,9 +7,9 @@ the append is durable before the state changes.
 import asyncio
 import json
 import platform
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import minijinja
 from transitions import Machine, MachineError
@@ -32,10 +32,12 @@ from codetape.events import (
     BuildRefused,
     CallLost,
     CallRefused,
+    ConfigChanged,
     Draft,
     Event,
     GaveUp,
     Payload,
+    PersonAnswered,
     Requested,
     Resumed,
     SessionStarted,
@@ -107,16 +109,23 @@ class CodeGenSession:
         self.folded = Run(session=session)
         self._machine = _machine(self)
 
-    async def run(self, begin: Draft | None = None) -> Run:
+    async def run(
+        self,
+        begin: Draft | None = None,
+        *,
+        answers: Mapping[str, Literal["allow", "deny"]] | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Drive the session to its end, or until it is suspended; return its state.
 
-        ``begin`` is the first event of a new session; without it the session goes on from its log.
+        ``begin`` is the first event of a new session; without it the session goes on from its log, with a
+        person's ``answers`` to its questions and ``changes`` of its configuration.
         Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
         """
         self._lease = await self._store.acquire(self.session)
         heart = asyncio.create_task(self._beat(self._lease))
         try:
-            await (self._append(begin) if begin else self._load())
+            await (self._append(begin) if begin else self._load(answers or {}, changes or {}))
             while (command := decide(self.folded)) is not None:
                 await self._perform(command)
         except asyncio.CancelledError:
@@ -129,19 +138,23 @@ class CodeGenSession:
             self._lease.release()
         return self.folded
 
-    async def _load(self) -> None:
+    async def _load(self, answers: Mapping[str, Literal["allow", "deny"]], changes: Mapping[str, Any]) -> None:
         stream = await self._store.read(self.session)
         self.folded = fold(stream.events, stream.texts)
         self.state = self.folded.state
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
             await self._append(Draft(lost))
-        if self.folded.state == "suspended":
-            target = self.folded.resumes_to
-            resumed = Resumed(
-                trigger=f"resume_{target}", source="suspended", target=target, versions=versions()
-            )
-            await self._append(Draft(resumed))
+        if changes and self.state in ("suspended", "failed"):
+            texts = Texts()
+            await self._append(Draft(ConfigChanged(changes=texts.put(canonical(dict(changes)))), texts))
+        target = _resumes_to(self.folded)
+        if not target:
+            return
+        for subject, answer in answers.items():
+            await self._append(Draft(PersonAnswered(subject=subject, answer=answer)))
+        trigger = machine.trigger(self.state, target)
+        await self._append(Draft(Resumed(trigger=trigger, source=self.state, target=target, versions=versions())))
 
     async def _beat(self, lease: Lease) -> None:
         while True:
@@ -246,7 +259,10 @@ class CodeGenSession:
         return Draft(self._answered(reply, call, begun, texts), texts)
 
     def _answered(self, reply: Reply, call: str, begun: int, texts: Texts) -> Payload:
-        put = lambda text: texts.put(self._redactor.text(well_formed(text)))  # noqa: E731 - one line, three uses
+
+        def put(text: str) -> str:
+            return texts.put(self._redactor.text(well_formed(text)))
+
         return Answered(
             call=call,
             text=put(reply.text) if reply.text is not None else None,
@@ -296,6 +312,14 @@ class CodeGenSession:
         return Draft(finished, texts)
 
 
+def _resumes_to(run: Run) -> str:
+    """Return the state that a halted session goes on in; empty where it is not halted, or ended for good."""
+    if run.state == "suspended":
+        return run.resumes_to
+    more = run.state == "failed" and run.cause == "iterations" and run.ledger.iteration < run.the_config.max_iterations
+    return (machine.route(run.ledger.owed) or "") if more else ""
+
+
 def _plain(report: Report) -> Any:
     """Return a report as data whose texts UTF-8 can carry."""
     return json.loads(well_formed(json.dumps(report.model_dump(mode="json"), ensure_ascii=False)))
@@ -319,7 +343,7 @@ def _requested(run: Run, command: Ask | Build | Execute) -> Draft:
         return Draft(payload, texts)
     value = command.spec if isinstance(command, Build) else command.job
     purpose = "build" if isinstance(command, Build) else command.job.purpose
-    effect = "build" if isinstance(command, Build) else "execute"
+    effect: Literal["build", "execute"] = "build" if isinstance(command, Build) else "execute"
     detail = texts.put(canonical(value.detail))
     return Draft(
         Requested(call=call, effect=effect, purpose=purpose, fingerprint=value.fingerprint, detail=detail),
@@ -329,9 +353,7 @@ def _requested(run: Run, command: Ask | Build | Execute) -> Draft:
 
 def _machine(model: CodeGenSession) -> Machine:
     rows = [{"trigger": r.trigger, "source": list(r.sources), "dest": r.target} for r in machine.ROWS]
-    return Machine(
-        model, states=list(machine.STATES), transitions=rows, initial="new", auto_transitions=False
-    )
+    return Machine(model, states=list(machine.STATES), transitions=rows, initial="new", auto_transitions=False)
 
 
 __all__ = ["CodeGenSession", "started", "versions"]

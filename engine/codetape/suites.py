@@ -96,9 +96,7 @@ def without(source: str, tests: Iterable[str]) -> str:
     gone, lines = set(tests), source.splitlines()
     for function in reversed(functions(source)):
         if function.name in gone:
-            lines[function.first - 1 : function.last] = (
-                [" " * function.indent + "pass"] if function.indent else []
-            )
+            lines[function.first - 1 : function.last] = [" " * function.indent + "pass"] if function.indent else []
     return "\n".join(lines) + "\n"
 
 
@@ -152,7 +150,5 @@ def defined_names(code: str) -> frozenset[str]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             found.update((a.asname or a.name).partition(".")[0] for a in node.names)
         else:
-            found.update(
-                n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            )
+            found.update(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
     return frozenset(found)

@@ -7,10 +7,12 @@ gives the same bytes. A tape is untrusted: its size, hashes, chain and every ref
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from codetape.canonical import canonical, sha256
-from codetape.errors import CorruptTape
+from codetape.errors import CorruptTape, UsageError
 from codetape.events import Answered, BuildFinished, BuildRefused, Event, Requested, TestsFinished, check_chain, unseal
 from codetape.ports import Stream
 from codetape.run import Run, fold
@@ -70,6 +72,20 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
     return Tape(head["session"], stream, fold(events, texts))
 
 
+def load(place: str) -> Tape:
+    """Read a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
+    path: Any = files("codetape") / "data" / "demo.tape.jsonl" if place == "demo" else Path(place)
+    if place == "demo" and not path.is_file():  # a checkout keeps it with the other tapes
+        path = Path(__file__).parents[2] / "replays" / "demo.tape.jsonl"
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return read(lines, name=place)
+    except OSError as error:
+        raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{place} is no tape: it is no text.") from error
+
+
 def _value(line: str, name: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
@@ -84,7 +100,9 @@ def _head(value: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value.get("codetape"), int):
         raise CorruptTape(f"{name} is no tape: its first line is no header.")
     if value["codetape"] > FORMAT:
-        raise CorruptTape(f"{name} is a tape of format {value['codetape']}.", remedy="A newer codetape wrote it: upgrade.")
+        raise CorruptTape(
+            f"{name} is a tape of format {value['codetape']}.", remedy="A newer codetape wrote it: upgrade."
+        )
     if not all(isinstance(value.get(k), t) for k, t in (("session", str), ("events", int), ("texts", int))):
         raise CorruptTape(f"{name}, line 1: the header is incomplete.")
     return value

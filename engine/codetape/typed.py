@@ -80,7 +80,7 @@ def sample(declared: Input, path: Path) -> Sample:
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
-        return Sample(path=str(path.resolve()), sha256=digest.hexdigest(), size=size, head=_head(path, files))
+        return Sample(path=str(path), sha256=digest.hexdigest(), size=size, head=_head(path, files))
     except OSError as error:
         raise UsageError(f"Input {declared.name}: {path} cannot be read: {error.strerror}.") from error
 
@@ -149,9 +149,7 @@ def collect(declared: tuple[Output, ...], files: Mapping[str, bytes]) -> dict[st
 
 def _output(output: Output, files: Mapping[str, bytes]) -> Any:
     if output.type == "directory":
-        inside = {
-            path.partition("/")[2]: data for path, data in files.items() if path.startswith(f"{output.name}/")
-        }
+        inside = {path.partition("/")[2]: data for path, data in files.items() if path.startswith(f"{output.name}/")}
         if not inside and output.name not in files:
             raise KeyError(output.name)
         return inside

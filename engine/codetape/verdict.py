@@ -39,7 +39,7 @@ _MASKS = (
 _VOLATILE = (
     (re.compile(r"\b0x[0-9a-fA-F]{6,}\b"), "0x…"),
     (re.compile(r"\b\d+(?:\.\d+)?\s?(?:ms|s|seconds)\b(?=[ ,)=]|$)"), "N s"),
-    (re.compile(r"/tmp/[\w./-]+"), "/tmp/…"),
+    (re.compile(r"/tmp/[\w./-]+"), "/tmp/…"),  # noqa: S108 - a pattern, not a place
 )
 
 
@@ -307,9 +307,7 @@ def reclassify_errors(
                 quarantine.append(finding)
                 continue
             cause = f"The test failed {times} times, and fixing it did not help. The code could be wrong."
-            new = finding.model_copy(
-                update={"error_type": "logic", "rule": "reclassified", "root_cause": cause}
-            )
+            new = finding.model_copy(update={"error_type": "logic", "rule": "reclassified", "root_cause": cause})
             if count.error_type != "logic":
                 changed.append(Reclassified(new, "test_error", times))
             if count.logic > max_logic:
@@ -318,9 +316,7 @@ def reclassify_errors(
         elif finding.error_type == "logic" and count.logic > max_logic:
             if finding.call and finding.call in reopenable:
                 reopened.append(finding.call)
-                kept.append(
-                    finding.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no"})
-                )
+                kept.append(finding.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no"}))
                 continue
             spent.append(finding)
             kept.append(finding)

@@ -174,7 +174,9 @@ def _unavailable(error: Any, base_url: str | None, tries: int) -> ModelUnavailab
         404: "Check the model's name and --base-url.",
         429: "Wait, or raise the account's limit; then resume.",
     }
-    remedy = remedies.get(status or 0, "Check that the server runs, then resume." if status is None else "Resume later.")
+    remedy = remedies.get(
+        status or 0, "Check that the server runs, then resume." if status is None else "Resume later."
+    )
     return ModelUnavailable(f"{where} gave no answer: {_said(error)}", remedy=remedy, tries=tries)
 
 

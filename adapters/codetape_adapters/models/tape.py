@@ -4,13 +4,11 @@ Which of the two it was is recorded with the reply. It keeps count of the answer
 """
 
 from collections import defaultdict
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from codetape import tape
 from codetape.commands import Request
-from codetape.errors import ModelUnavailable, UsageError
+from codetape.errors import ModelUnavailable
 from codetape.events import Answered
 from codetape.ports import Reply, Stream
 
@@ -51,20 +49,6 @@ class TapeModel:
         )
 
 
-def load(place: str) -> tape.Tape:
-    """Read a tape file, or the shipped one named ``demo``. Raises UsageError or CorruptTape."""
-    path: Any = files("codetape") / "data" / "demo.tape.jsonl" if place == "demo" else Path(place)
-    if place == "demo" and not path.is_file():
-        path = Path(__file__).parents[3] / "replays" / "demo.tape.jsonl"  # a checkout keeps it with the other tapes
-    try:
-        with path.open(encoding="utf-8") as lines:
-            return tape.read(lines, name=place)
-    except OSError as error:
-        raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{place} is no tape: it is no text.") from error
-
-
 def create(name: str, **_options: Any) -> TapeModel:
     """Make a model of the tape at a path."""
-    return TapeModel(name, load(name).stream)
+    return TapeModel(name, tape.load(name).stream)

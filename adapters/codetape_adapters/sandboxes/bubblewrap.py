@@ -297,9 +297,7 @@ class BubblewrapSandbox:
             if started.cgroup:
                 started.cgroup.remove()
 
-    def _binds(
-        self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool
-    ) -> list[str]:
+    def _binds(self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool) -> list[str]:
         binds: list[str] = []
         if not python.prefix.is_relative_to("/usr"):
             binds += ["--ro-bind", str(python.source), str(python.prefix)]
@@ -494,4 +492,3 @@ def _refusal(said: str) -> SandboxUnavailable:
 def create() -> BubblewrapSandbox:
     """Make the sandbox."""
     return BubblewrapSandbox()
-

@@ -49,4 +49,3 @@ def _close(stage: Path, owner: int | None) -> None:
                 os.chown(path, 0, owner)
             os.chmod(path, mode | (0o200 if path == str(stage) else 0))  # noqa: PTH101 - likewise
         folders.sort()
-

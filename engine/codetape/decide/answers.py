@@ -49,9 +49,7 @@ def plan(run: Run, text: str) -> Read:
         return Unusable("interface", "The interface names no function.")
     wanted = anchors.functions(anchors.extract(run.the_task.prompt)) if run.anchors else ()
     if missing := [name for name in wanted if name not in offered]:
-        return Unusable(
-            "interface", f"The interface does not offer what the examples call: {', '.join(missing)}."
-        )
+        return Unusable("interface", f"The interface does not offer what the examples call: {', '.join(missing)}.")
     return Step("plan", work={"plan": value})
 
 
@@ -105,9 +103,7 @@ def tests(run: Run, text: str) -> Read:
     value = read_tests(text, required_names(run))
     if isinstance(value, Unusable):
         return value
-    kept = tuple(
-        q for q in run.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value)
-    )
+    kept = tuple(q for q in run.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value))
     return Step(
         "tests",
         work={"tests": value, "quarantined": kept, "vacuous": ()},
@@ -196,8 +192,7 @@ def _numbered(fixes: Iterable[Fix]) -> tuple[Fix, ...]:
     for old, new, reason in unique:
         pairs.setdefault((old, new), reason)
     return tuple(
-        Fix(id=f"F{n}", old=old, new=new, reason=reason)
-        for n, ((old, new), reason) in enumerate(pairs.items(), 1)
+        Fix(id=f"F{n}", old=old, new=new, reason=reason) for n, ((old, new), reason) in enumerate(pairs.items(), 1)
     )
 
 
@@ -215,9 +210,7 @@ def second_opinion(run: Run, text: str) -> Read:
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply holds no opinions.")
     by_label = {o.test: o for o in value.opinions}
     calls = {f"T{n}": call for n, call in enumerate(calls_in_doubt(run), 1)}
-    given = tuple(
-        by_label[label].model_copy(update={"test": c}) for label, c in calls.items() if label in by_label
-    )
+    given = tuple(by_label[label].model_copy(update={"test": c}) for label, c in calls.items() if label in by_label)
     unjudged = tuple(call for label, call in calls.items() if label not in by_label)
     return weigh_again(run, given, unjudged)
 
@@ -260,7 +253,7 @@ def fix_tests(run: Run, text: str) -> Read:
     if whole_file(run):
         new = read_tests(text, required_names(run))
     else:
-        block = read_patches(text, old, wanted)
+        block = read_patches(text, wanted)
         new = block if isinstance(block, Unusable) else _patched(old, block)
     if isinstance(new, Unusable):
         return new
@@ -269,9 +262,7 @@ def fix_tests(run: Run, text: str) -> Read:
     if same and asks < MAX_ASKS:
         missing = unchanged or tuple(_owed_test(f) for f in at_fault)
         return Step("fix_tests", reason="unchanged", ledger={"fix_asks": asks}, work={"tests": new, "missing": missing}, target="fixing_tests")  # fmt: skip
-    unsettled = tuple(
-        _owed_test(f) for f in at_fault if not _says(f, text_of(new, f.test), run.work.opinions)
-    )
+    unsettled = tuple(_owed_test(f) for f in at_fault if not _says(f, text_of(new, f.test), run.work.opinions))
     vanished = _vanished(run, old, new)
     return Step(
         "fix_tests",
@@ -283,9 +274,7 @@ def fix_tests(run: Run, text: str) -> Read:
         },
         done=("fixing_tests",),
         owes=(*(("verifying_tests",) if unsettled else ()), "resolving", "vetting", "executing"),
-        notes=tuple(
-            Note(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in vanished
-        ),
+        notes=tuple(Note(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in vanished),
     )
 
 
@@ -311,9 +300,7 @@ def _says(finding: Finding, text: str, opinions: tuple[Opinion, ...]) -> bool:
 def _vanished(run: Run, old: str, new: str) -> tuple[Quarantined, ...]:
     known = {q.test for q in run.work.quarantined}
     ids = [f"{TEST_FILE}::{n}" for n in names(old) if n not in names(new)]
-    return tuple(
-        Quarantined(test=i, reason="vanished", words="A rewrite left it out.") for i in ids if i not in known
-    )
+    return tuple(Quarantined(test=i, reason="vanished", words="A rewrite left it out.") for i in ids if i not in known)
 
 
 def verify_tests(run: Run, text: str) -> Read:

@@ -83,17 +83,11 @@ def _refused(run: Run, event: CallRefused) -> Step:
     if event.what == "schema" and not run.ledger.schemaless:
         return Step(purpose, usable=False, reason="schema", ledger={"schemaless": True}, target=run.state)
     dropped = run.ledger.dropped_parameters
-    if (
-        event.what == "parameter"
-        and event.parameter in run.the_config.parameters
-        and event.parameter not in dropped
-    ):
+    if event.what == "parameter" and event.parameter in run.the_config.parameters and event.parameter not in dropped:
         return Step(purpose, usable=False, reason="parameter", ledger={"dropped_parameters": (*dropped, event.parameter)}, target=run.state)  # fmt: skip
     if event.what == "context" and not run.ledger.trimmed:
         return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=run.state)
-    return _closed(
-        _consequence(run, purpose, Unusable(event.what, f"The server refuses the request: {event.what}."))
-    )
+    return _closed(_consequence(run, purpose, Unusable(event.what, f"The server refuses the request: {event.what}.")))
 
 
 def _unusable(run: Run, purpose: str, why: Unusable, text: str) -> Step:
@@ -118,9 +112,7 @@ def _consequence(run: Run, purpose: str, why: Unusable) -> Step:
         return Step(purpose, usable=False, halt=failed)
     if purpose == "code":
         ledger = {"from_plan": False}
-        return Step(
-            purpose, usable=False, reason=why.reason, done=("coding",), owes=("executing",), ledger=ledger
-        )
+        return Step(purpose, usable=False, reason=why.reason, done=("coding",), owes=("executing",), ledger=ledger)
     if purpose == "tests":
         step = Step(purpose, usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving",))
         return step if test_files(run) else Step(purpose, usable=False, halt=failed)
@@ -130,9 +122,7 @@ def _consequence(run: Run, purpose: str, why: Unusable) -> Step:
         return answers.weigh_again(run, unjudged=calls_in_doubt(run), usable=False, reason=why.reason)
     if purpose == "packages":
         empty = tuple(Proposal(module=m) for m in detected(run).unknown)
-        return Step(
-            purpose, work={"proposals": (*run.work.proposals, *empty)}, usable=False, reason=why.reason
-        )
+        return Step(purpose, work={"proposals": (*run.work.proposals, *empty)}, usable=False, reason=why.reason)
     if purpose == "diagnose":
         return answers.by_rules_alone(run, why.reason)
     if purpose == "replace_package":
@@ -151,9 +141,7 @@ def _unfixed(run: Run, why: Unusable) -> Step:
             usable=False,
             reason=why.reason,
             done=("fixing_tests",),
-            owes=("writing_tests", "resolving", "executing")
-            if anew
-            else ("resolving", "vetting", "executing"),
+            owes=("writing_tests", "resolving", "executing") if anew else ("resolving", "vetting", "executing"),
             ledger={"rewritten": True},
             work={} if anew else {"tests": ""},
         )
@@ -170,7 +158,5 @@ def _unfixed(run: Run, why: Unusable) -> Step:
         done=("fixing_tests",),
         owes=("vetting", "executing"),
         work={"quarantined": (*run.work.quarantined, *gone)},
-        notes=tuple(
-            Note(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone
-        ),
+        notes=tuple(Note(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
     )

@@ -38,9 +38,7 @@ def resolved(run: Run) -> Step | None:
         return Step("packages", halt=Halt("suspended", "capability", missing, "need"))
     same = run.work.environment is not None and run.work.environment.name == spec.name
     packages = tuple(sorted({*run.ledger.packages} | {p for p in found.packages if bare(p) in _tracked(run)}))
-    return Step(
-        "packages", done=("resolving",), owes=() if same else ("building",), ledger={"packages": packages}
-    )
+    return Step("packages", done=("resolving",), owes=() if same else ("building",), ledger={"packages": packages})
 
 
 def _tracked(run: Run) -> set[str]:
@@ -54,9 +52,7 @@ def _question(package: str, run: Run) -> Step:
         f"The package policy ({run.the_config.package_policy}) does not know it: may it be installed?"
     )
     question = Question(kind="package", subject=package, reason=message)
-    return Step(
-        "packages", work={"question": question}, halt=Halt("suspended", "question", message, "question")
-    )
+    return Step("packages", work={"question": question}, halt=Halt("suspended", "question", message, "question"))
 
 
 def _capability(run: Run, spec: BuildSpec) -> str:
@@ -149,9 +145,7 @@ def built(run: Run) -> Step:
         refused = tuple(sorted({*run.ledger.refused, names[0]}))
         ledger = {"replacing": names[0], "refused": refused}
         return Step("build", usable=False, reason=event.reason, ledger=ledger, target="replacing_package")
-    return without(run, names, event.reason) or Step(
-        "build", usable=False, owes=("resolving",), done=("building",)
-    )
+    return without(run, names, event.reason) or Step("build", usable=False, owes=("resolving",), done=("building",))
 
 
 def _newest(run: Run) -> tuple[str, ...]:

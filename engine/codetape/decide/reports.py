@@ -46,9 +46,7 @@ def job(run: Run) -> Job:
             "spec": spec_of(run),
             "files": {SOLUTION_FILE: code, **files},
             "targets": tuple(files),
-            "deselect": ()
-            if purpose == "oracle"
-            else tuple(q.test for q in run.work.quarantined if "::" in q.test),
+            "deselect": () if purpose == "oracle" else tuple(q.test for q in run.work.quarantined if "::" in q.test),
             "inputs": run.the_task.inputs,
             "outputs": run.the_task.outputs,
             "resources": run.the_config.resources,
@@ -185,17 +183,13 @@ def _read(run: Run, report: Report, about: str) -> Step:
     before = run.work.checkpoint
     code = before is not None and before.code != run.work.code
     tests = before is not None and before.tests != run.work.tests
-    attempts = (
-        counted(run.work.attempts, run.work.findings, code=code, tests=tests) if before else run.work.attempts
-    )
+    attempts = counted(run.work.attempts, run.work.findings, code=code, tests=tests) if before else run.work.attempts
     work = {
         "report": report,
         "attempts": attempts,
         "notes": (*run.work.notes, _line(iteration, report, findings))[-12:],
     }
-    return _bounded(
-        run, weighed(run, report, findings, attempts, Step(about, ledger=base, work=work)), iteration
-    )
+    return _bounded(run, weighed(run, report, findings, attempts, Step(about, ledger=base, work=work)), iteration)
 
 
 def _bounded(run: Run, step: Step, iteration: int) -> Step:
@@ -207,7 +201,7 @@ def _bounded(run: Run, step: Step, iteration: int) -> Step:
 
 
 def _with(step: Step, **changes: object) -> Step:
-    return Step(**{**step.__dict__, **changes})  # type: ignore[arg-type]  # the fields of the step itself
+    return Step(**{**step.__dict__, **changes})
 
 
 def weighed(run: Run, report: Report, findings: tuple[Finding, ...], attempts: tuple[Attempts, ...], base: Step) -> Step:  # fmt: skip
@@ -231,9 +225,7 @@ def weighed(run: Run, report: Report, findings: tuple[Finding, ...], attempts: t
         **base.work,
         "findings": result.findings,
         "quarantined": quarantined,
-        "checkpoint": Checkpoint(
-            code=run.work.code, tests=run.work.tests, report=report, findings=result.findings
-        ),
+        "checkpoint": Checkpoint(code=run.work.code, tests=run.work.tests, report=report, findings=result.findings),
         "fixes": (),
         "missing": (),
         "diagnosis": None,
@@ -262,9 +254,7 @@ def _owing(run: Run, step: Step, findings: tuple[Finding, ...]) -> Step:
     environment = [f for f in findings if f.error_type == "environment"]
     doubt = any(f.rule == "in_doubt" and f.error_type is None for f in findings)
     asks = any(
-        f.error_type == "logic"
-        or (f.error_type is None and f.rule != "in_doubt")
-        or f.rule == "missing_library"
+        f.error_type == "logic" or (f.error_type is None and f.rule != "in_doubt") or f.rule == "missing_library"
         for f in findings
     )
     tests = any(f.error_type == "test_error" for f in findings)
@@ -361,15 +351,9 @@ def _line(iteration: int, report: Report, findings: tuple[Finding, ...]) -> str:
 def _script(run: Run, report: Report) -> tuple[Finding, ...]:
     """Return what a failing run of the script means; it has no tests to name."""
     missing = _missing_outputs(run, report)
-    cause = (
-        f"The script did not write: {', '.join(missing)}."
-        if missing
-        else f"The script ended with {report.exit}."
-    )
+    cause = f"The script did not write: {', '.join(missing)}." if missing else f"The script ended with {report.exit}."
     rule = "missing_output" if missing else report.exit
-    return (
-        Finding(test=SESSION, error_type="logic", rule=rule, signature=f"{SESSION} {rule}", root_cause=cause),
-    )
+    return (Finding(test=SESSION, error_type="logic", rule=rule, signature=f"{SESSION} {rule}", root_cause=cause),)
 
 
 # ---- proving

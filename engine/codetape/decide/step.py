@@ -82,9 +82,7 @@ def _decision(run: Run, step: Step) -> Draft:
     if owed != run.ledger.owed:
         ledger["owed"] = owed
     changed = {name: value for name, value in step.work.items() if getattr(run.work, name) != value}
-    changes = {
-        name: None if _empty(value) else texts.put(encode(name, value)) for name, value in changed.items()
-    }
+    changes = {name: None if _empty(value) else texts.put(encode(name, value)) for name, value in changed.items()}
     target = step.target or machine.route(owed) or "succeeded"
     kind: type[Decided] = Decided
     more: dict[str, Any] = {}

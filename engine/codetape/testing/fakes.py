@@ -21,9 +21,7 @@ class ScriptedModel:
         self.name = name
         self.requests: list[Request] = []
         self._function = answers if callable(answers) else None
-        self._answers = (
-            {} if callable(answers) else {purpose: list(given) for purpose, given in answers.items()}
-        )
+        self._answers = {} if callable(answers) else {purpose: list(given) for purpose, given in answers.items()}
 
     async def ask(self, request: Request) -> Reply | RequestRefused:
         """Give the next answer; an Exception in the script is raised."""
@@ -80,9 +78,7 @@ def passing_report(job: Job) -> Report:
     names = [n for n in expected_names(targets) if n not in job.deselect]
     vetting = job.purpose == "vet"
     results = tuple(
-        TestResult(
-            id=n, outcome="failed" if vetting else "passed", exception="AssertionError" if vetting else ""
-        )
+        TestResult(id=n, outcome="failed" if vetting else "passed", exception="AssertionError" if vetting else "")
         for n in names
     )
     return Report(

@@ -1,0 +1,115 @@
+"""Opening a database: whose it is, how new it is, and what its errors mean to a person."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from codetape.errors import StoreError
+from codetape_adapters.stores.schema import MIGRATIONS
+
+APPLICATION_ID = 0x63746170  # "ctap"
+BUSY_SECONDS = 30
+
+
+def one(db: Database, query: str, *values: Any) -> Any:
+    """Return a query's first row, or None."""
+    return db.execute(query, values).fetchone()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours: one line, and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "not a database" in text or "malformed" in text:
+            raise StoreError(
+                f"{path} is no database, or is damaged: {text}.", remedy="Give another with --db."
+            ) from error
+        if "readonly" in text or "unable to open" in text:
+            raise StoreError(
+                f"{path} cannot be written: {text}.", remedy="Check its permissions, or give another with --db."
+            ) from error
+        if "full" in text or "I/O" in text:
+            raise StoreError(
+                f"{path} could not be written to disk: {text}.", remedy="Free some space; the session resumes."
+            ) from error
+        if "locked" in text or "busy" in text:
+            raise StoreError(
+                f"{path} was locked by another process for {BUSY_SECONDS} s.", remedy="Try again."
+            ) from error
+        raise StoreError(f"{path}: {text}.") from error
+
+
+def open_database(path: Path, *, read_only: bool) -> Database:
+    """Open a database, or make it; bring its schema up to date. Raises StoreError with what to do."""
+    if not path.exists():
+        if read_only:
+            raise StoreError(f"There is no database at {path}.", remedy="`codetape run` makes one; --db names another.")
+        _make_folder(path.parent)
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path} cannot be opened: {error}.", remedy="Check its folder, or give another with --db."
+        ) from error
+    try:
+        with translated(path):
+            _prepare(Database(connection), path, read_only=read_only)
+            return Database(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
+    version = one(db, "PRAGMA user_version")[0]
+    identity = one(db, "PRAGMA application_id")[0]
+    if identity != APPLICATION_ID and one(db, "SELECT count(*) FROM sqlite_master")[0]:
+        raise StoreError(f"{path} is a database, but not one of codetape's.", remedy="Give another with --db.")
+    if version > len(MIGRATIONS):
+        raise StoreError(f"{path} was written by a newer codetape (schema {version}).", remedy="Upgrade codetape.")
+    db.execute("PRAGMA recursive_triggers = ON")
+    if read_only:
+        db.execute("PRAGMA query_only = ON")
+        return
+    if not version:
+        db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    if version < len(MIGRATIONS):
+        _migrate(db)
+
+
+def _migrate(db: Database) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        done = one(db, "PRAGMA user_version")[0]  # another process may have been first
+        for number, step in enumerate(MIGRATIONS, 1):
+            if number > done:
+                step(db)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists():
+        return
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+        if folder.name == ".codetape":
+            (folder / ".gitignore").write_text("*\n")
+    except OSError as error:
+        if not folder.is_dir():
+            raise StoreError(
+                f"{folder} cannot be made: {error.strerror}.", remedy="Give another place with --db."
+            ) from error

@@ -1,0 +1,39 @@
+"""Who holds a lease: this process, and whether another one is still alive."""
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+LEASE_SECONDS = 60
+
+
+def identity() -> tuple[str, str, int, str]:
+    """Return this process as a holder: host, boot id, pid, start time."""
+    return socket.gethostname(), _boot(), os.getpid(), _process_start(os.getpid())
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _process_start(pid: int) -> str:
+    """Return the kernel's start time of a process, so that a reused pid is told apart; empty where it is gone."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
+def alive(row: Any, now: float) -> bool:
+    """Whether a lease's holder lives: not if its process is gone here, nor after 60 s without a heartbeat.
+
+    ``row`` is (token, held, host, boot, pid, process_start, since, heartbeat).
+    """
+    _, _, host, boot, pid, process_start, _, heartbeat = row
+    here = host == socket.gethostname() and boot == _boot() and boot != ""
+    if here and _process_start(pid) != process_start:
+        return False
+    return bool(now - heartbeat < LEASE_SECONDS)

@@ -1,0 +1,58 @@
+"""The database's tables, triggers and views, as an append-only list of steps."""
+
+from collections.abc import Callable
+
+from sqlite_utils import Database
+
+MIGRATIONS: list[Callable[[Database], None]] = []
+
+
+def _migration(step: Callable[[Database], None]) -> Callable[[Database], None]:
+    """Append a step. A step that was released is never changed."""
+    MIGRATIONS.append(step)
+    return step
+
+
+@_migration
+def _first(db: Database) -> None:
+    for statement in (
+        "CREATE TABLE events (session TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,"
+        " at TEXT NOT NULL, payload TEXT NOT NULL, prev_hash TEXT NOT NULL, hash TEXT NOT NULL, UNIQUE (session, seq))",
+        "CREATE TABLE blobs (hash TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, data BLOB NOT NULL)",
+        "CREATE TABLE sessions (session TEXT NOT NULL UNIQUE, task TEXT NOT NULL, model TEXT NOT NULL, tags TEXT NOT NULL,"
+        " state TEXT NOT NULL, reason TEXT NOT NULL, iteration INTEGER NOT NULL, events INTEGER NOT NULL,"
+        " input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, started_at TEXT NOT NULL,"
+        " updated_at TEXT NOT NULL, head TEXT NOT NULL)",
+        "CREATE TABLE leases (session TEXT NOT NULL UNIQUE, token INTEGER NOT NULL, held INTEGER NOT NULL,"
+        " host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL, process_start TEXT NOT NULL,"
+        " since REAL NOT NULL, heartbeat REAL NOT NULL)",
+        *(
+            f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table}"
+            f" BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
+            for table in ("events", "blobs")
+            for verb in ("UPDATE", "DELETE")
+        ),
+        "CREATE TRIGGER events_over BEFORE INSERT ON events WHEN EXISTS"
+        " (SELECT 1 FROM events WHERE session = NEW.session AND seq = NEW.seq)"
+        " BEGIN SELECT RAISE(ABORT, 'this event is in the log already'); END",
+        "CREATE TRIGGER blobs_over BEFORE INSERT ON blobs WHEN EXISTS (SELECT 1 FROM blobs WHERE hash = NEW.hash)"
+        " BEGIN SELECT RAISE(ABORT, 'this blob is in the log already'); END",
+        "CREATE VIEW llm_calls AS SELECT r.session, r.seq, r.at, json_extract(r.payload, '$.purpose') AS purpose,"
+        " a.kind AS outcome, json_extract(a.payload, '$.model') AS model,"
+        " json_extract(a.payload, '$.finish_reason') AS finish_reason,"
+        " json_extract(a.payload, '$.usage.input') AS input, json_extract(a.payload, '$.usage.cache_read') AS cache_read,"
+        " json_extract(a.payload, '$.usage.cache_write') AS cache_write,"
+        " json_extract(a.payload, '$.usage.output') AS output, json_extract(a.payload, '$.usage.reasoning') AS reasoning,"
+        " json_extract(a.payload, '$.duration_ms') AS duration_ms"
+        " FROM events r LEFT JOIN events a ON a.session = r.session AND a.seq = r.seq + 1"
+        " WHERE r.kind = 'Requested' AND json_extract(r.payload, '$.effect') = 'ask'",
+        "CREATE VIEW test_runs AS SELECT session, seq, at, json_extract(payload, '$.purpose') AS purpose,"
+        " json_extract(payload, '$.exit') AS exit, json_extract(payload, '$.passed') AS passed,"
+        " json_extract(payload, '$.failed') AS failed, json_extract(payload, '$.errors') AS errors,"
+        " json_extract(payload, '$.skipped') AS skipped, json_extract(payload, '$.duration_ms') AS duration_ms"
+        " FROM events WHERE kind = 'TestsFinished'",
+        "CREATE VIEW spend AS SELECT session, purpose, count(*) AS calls, sum(input) AS input,"
+        " sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(output) AS output,"
+        " sum(reasoning) AS reasoning FROM llm_calls GROUP BY session, purpose",
+    ):
+        db.execute(statement)

@@ -1,0 +1,5 @@
+"""``python -m codetape``."""
+
+from codetape.cli import main
+
+main()

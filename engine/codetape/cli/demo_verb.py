@@ -1,0 +1,87 @@
+"""codetape demo."""
+
+import asyncio
+from dataclasses import dataclass
+
+import click
+
+from codetape.cli.options import as_json, database
+from codetape.cli.text import say
+from codetape.errors import SandboxUnavailable
+from codetape.ports import Sandbox
+
+
+@click.command("demo")
+@click.option(
+    "--sandbox",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Where code runs; a named one is used or the demo refuses.",
+)
+@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@database
+@as_json
+def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
+    """Watch the loop work on a recorded run: the model's answers come from a tape, the rest really happens.
+
+    Where no sandbox can be had, the tape's outcomes are shown instead, and the first and last line say so.
+    """
+    from codetape import registry, tape
+    from codetape.agent import AutoCoderAgent, new_session_id
+    from codetape.cli.drive import drive
+
+    recorded = tape.load("demo")
+    task, config = recorded.run.the_task, recorded.run.the_config
+    stage = asyncio.run(_stage(sandbox))
+    if not as_json:
+        say(stage.headline, err=True)
+        say(f"The task, as it was given to {config.model}:\n", err=True)
+        say("\n".join(f"    {line}" for line in task.prompt.splitlines()) + "\n", err=True)
+    agent = AutoCoderAgent(
+        model=registry.model("tape:demo"),
+        sandbox=stage.sandbox,
+        store=db,
+        max_iterations=config.max_iterations,
+    )
+    session = new_session_id()
+    code = drive(
+        agent,
+        session,
+        lambda hook: agent.agenerate(task.prompt, task=task.id, tags=("demo",), session=session, on_event=hook),
+        folder=folder,
+        as_json=as_json,
+    )
+    if not as_json:
+        say(f"  look        codetape show {session} --diff", err=False)
+        if stage.why:
+            say(stage.headline, err=True)
+    return code
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the demo runs, what is said of it, and why it is not executed, if so."""
+
+    sandbox: Sandbox
+    headline: str
+    why: str = ""
+
+
+async def _stage(name: str) -> Stage:
+    """Take the sandbox that was named, or fall back to the tape's outcomes where none was and none can be had."""
+    from codetape import registry
+    from codetape.commands import BuildSpec
+
+    try:
+        sandbox = registry.sandbox(name)
+        await sandbox.build(BuildSpec(python_version=sandbox.facts().python))
+    except SandboxUnavailable as error:
+        if name != "auto":
+            raise
+        headline = f"Nothing is executed here: outcomes are shown as they were recorded. {error.message} {error.remedy}"
+        return Stage(registry.sandbox("tape:demo"), headline.strip(), error.message)
+    where = sandbox.facts().name
+    return Stage(
+        sandbox, f"The model's answers come from a tape; everything else happens here, in the {where} sandbox."
+    )

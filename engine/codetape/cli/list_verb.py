@@ -1,0 +1,50 @@
+"""codetape list."""
+
+import click
+
+from codetape.cli.options import as_json, database, open_store
+from codetape.cli.text import safe, say, say_json
+
+
+@click.command("list")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Sessions to show, newest first.")
+@database
+@as_json
+def command(limit: int, db: str, as_json: bool) -> int:
+    """List the sessions of a database, newest first."""
+    rows = open_store(db).sessions()[:limit]
+    if as_json:
+        say_json({"sessions": rows})
+        return 0
+    if not rows:
+        say("No sessions yet: `codetape run` or `codetape demo` makes one.")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (
+        ("session", "left"),
+        ("state", "left"),
+        ("runs", "right"),
+        ("tokens", "right"),
+        ("started", "left"),
+        ("task", "left"),
+        ("model", "left"),
+    ):
+        table.add_column(name, justify=side, no_wrap=name != "task")  # type: ignore[arg-type]  # the two words are its values
+    for row in rows:
+        tokens = row["input_tokens"] + row["output_tokens"]
+        cells = (
+            row["session"],
+            row["state"],
+            row["iteration"],
+            f"{tokens:,}",
+            row["started_at"][:19],
+            row["task"],
+            row["model"],
+        )
+        table.add_row(*(Text(safe(str(cell))) for cell in cells))
+    Console(highlight=False).print(table)
+    return 0

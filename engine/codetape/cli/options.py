@@ -1,0 +1,82 @@
+"""Options that verbs share, and what they are turned into."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from codetape.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_DB = ".codetape/tape.db"
+
+
+def database(function: F) -> F:
+    """Add --db."""
+    return click.option(
+        "--db", envvar="CODETAPE_DB", default=DEFAULT_DB, show_default=True, help="The database of tapes (CODETAPE_DB)."
+    )(function)
+
+
+def as_json(function: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
+    """Read NAME=VALUE words. Raises UsageError."""
+    found: dict[str, str] = {}
+    for word in values:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise UsageError(f"--{what} {word!r} is not NAME=VALUE.")
+        if name in found:
+            raise UsageError(f"--{what} names {name} twice.")
+        found[name] = value
+    return found
+
+
+def parameters(values: tuple[str, ...]) -> dict[str, Any]:
+    """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
+    found: dict[str, Any] = {}
+    for name, value in pairs(values, "param").items():
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def text_of(path: str | None) -> str | None:
+    """Return a text file's content, or None for none. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text: it is not UTF-8.") from error
+
+
+def memory_mb(text: str) -> int:
+    """Read a size such as 512M or 2G, in MB. Raises UsageError."""
+    units = {"k": 1 / 1024, "m": 1, "g": 1024}
+    body = text.strip().lower().removesuffix("b")
+    factor = units.get(body[-1:], 0)
+    try:
+        return int(float(body[:-1]) * factor) if factor else int(body)
+    except ValueError:
+        raise UsageError(f"{text!r} is no size.", remedy="Give MB, or a number with K, M or G, such as 2G.") from None
+
+
+def open_store(db: str, *, read_only: bool = True) -> Any:
+    """Open the SQLite store at a path; for reading it must be there."""
+    from codetape import registry
+
+    store: Any = registry.store(db)
+    if read_only and hasattr(store, "path") and not store.path.exists():
+        raise UsageError(f"There is no database at {db}.", remedy="`codetape run` makes one; --db names another.")
+    return store

@@ -1,0 +1,119 @@
+"""A session's end: the JSON object, the files, the summary for a person, and the exit code."""
+
+from pathlib import Path
+from typing import Any
+
+from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE
+from codetape.cli.text import first_line, say
+from codetape.errors import UsageError
+from codetape.result import GenerateResult, script_header
+from codetape.run import Run
+
+CONFIDENCE = {
+    "oracle": "your oracle passed",
+    "anchored": "your examples or tests passed",
+    "self_tested": "only tests that it wrote itself passed",
+    "untested": "nothing was tested",
+}
+
+
+def exit_code(run: Run) -> int:
+    """Return the process's exit code for a session's state."""
+    if run.state == "succeeded":
+        return 0
+    if run.state == "failed":
+        return 100
+    return {"question": 104, "budget": 101, "person": 130}.get(run.cause, 1)
+
+
+def as_object(result: GenerateResult, duration_s: float, solution_path: Path | None = None) -> dict[str, Any]:
+    """Return what `run --json` prints."""
+    usage = result.usage
+    return {
+        "session": result.session,
+        "task": result.task,
+        "status": result.status,
+        "confidence": result.confidence,
+        "reason": result.reason,
+        "iterations": result.iterations,
+        "image": result.image,
+        "packages": list(result.packages),
+        "tests": result.counts.model_dump(),
+        "usage": {
+            "input": usage.total_input,
+            "cached_input": usage.cache_read,
+            "output": usage.total_output,
+            "reasoning": usage.reasoning,
+            "total": usage.total_input + usage.total_output,
+            "calls": result.calls,
+            "estimated": result.usage_estimated,
+        },
+        "question": result.question,
+        "solution": result.solution.code if result.solution else None,
+        "solution_path": str(solution_path) if solution_path else None,
+        "head": result.head,
+        "duration_s": round(duration_s, 3),
+    }
+
+
+def write_files(result: GenerateResult, folder: Path) -> Path | None:
+    """Write the script, its tests, its lock and the result into a folder; return the script's path."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n")
+        if result.solution is None:
+            return None
+        files = {
+            SOLUTION_FILE: script_header(result) + result.solution.code,
+            TEST_FILE: result.tests,
+            ANCHOR_FILE: result.anchors,
+            "requirements.lock": result.lock,
+        }
+        for name, text in files.items():
+            if text.strip():
+                (folder / name).write_text(text)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written: {error.strerror}.",
+            remedy="The session is on its tape: `codetape show --code` prints the script.",
+        ) from error
+    return folder / SOLUTION_FILE
+
+
+def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | None) -> None:
+    """Print the end for a person: verdict, figures, where the script is, what to try next."""
+    counts, usage = result.counts, result.usage
+    say()
+    if result.succeeded:
+        say(f"succeeded, {result.confidence}: {CONFIDENCE[result.confidence]}")
+    else:
+        say(f"{result.status}: {result.reason}")
+    quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
+    say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
+    say(f"  runs        {result.iterations}")
+    about = "about " if result.usage_estimated else ""
+    say(f"  tokens      {about}{usage.total_input:,} in, {usage.total_output:,} out, {result.calls} calls")
+    say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")
+    say(f"  time        {duration_s:.1f} s")
+    if path:
+        say(f"  script      {path}")
+    say(f"  session     {result.session}")
+    for gone in result.quarantined:
+        say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
+    for line in next_steps(result, run, path):
+        say(f"  next        {line}")
+
+
+def next_steps(result: GenerateResult, run: Run, path: Path | None) -> list[str]:
+    """Return what a person can do now, as commands."""
+    name = result.session
+    if result.status == "suspended":
+        if run.cause == "question":
+            return [f"codetape resume {name} --{verb}-package {result.question}" for verb in ("allow", "deny")]
+        return [f"codetape resume {name}"]
+    if result.status == "failed":
+        more = [f"codetape resume {name} --max-iterations {result.iterations + 5}"] if run.cause == "iterations" else []
+        return [f"codetape show {name} --prompts", *more]
+    if path:
+        return [f"uv run {path}"]
+    return [f"codetape show {name} --code"]

@@ -1,0 +1,45 @@
+"""codetape resume."""
+
+import asyncio
+from typing import Any, Literal
+
+import click
+
+from codetape.cli.options import as_json, database, open_store
+from codetape.errors import UsageError
+
+
+@click.command("resume")
+@click.argument("session")
+@click.option("--allow-package", "allow", multiple=True, metavar="NAME", help="Answer: it may be installed.")
+@click.option("--deny-package", "deny", multiple=True, metavar="NAME", help="Answer: do without it.")
+@click.option("--max-iterations", type=click.IntRange(1, 1000), help="A new limit.")
+@click.option("--base-url", envvar="CODETAPE_BASE_URL", metavar="URL", help="Where the model's server is now.")
+@click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
+@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@database
+@as_json
+def command(**given: Any) -> int:
+    """Go on with a session from exactly where it stopped. Recorded answers are never asked for again."""
+    from codetape.agent import AutoCoderAgent
+    from codetape.cli.drive import drive
+    from codetape.result import GenerateResult
+
+    store = open_store(given["db"])
+    session = store.find(given["session"])
+    known = asyncio.run(GenerateResult.load(store, session))
+    if known.status == "succeeded":
+        raise UsageError(f"Session {session} has succeeded: there is nothing to resume.")
+    agent = AutoCoderAgent(
+        model=known.config.model, base_url=given["base_url"], sandbox=given["sandbox"], store=given["db"]
+    )
+    answers: dict[str, Literal["allow", "deny"]] = dict.fromkeys(given["allow"], "allow")
+    answers |= dict.fromkeys(given["deny"], "deny")
+    changes = {"max_iterations": given["max_iterations"]} if given["max_iterations"] else {}
+    return drive(
+        agent,
+        session,
+        lambda hook: agent.aresume(session, answers=answers, changes=changes, on_event=hook),
+        folder=given["folder"],
+        as_json=given["as_json"],
+    )

@@ -1,0 +1,149 @@
+"""codetape show."""
+
+import asyncio
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import click
+
+from codetape.cli import outcome
+from codetape.cli.options import as_json, database, open_store
+from codetape.cli.progress import describe
+from codetape.cli.text import say, say_json
+from codetape.events import Answered, Decided, Requested
+from codetape.ports import Stream
+from codetape.result import GenerateResult
+from codetape.run import Run, apply, fold
+
+
+@click.command("show")
+@click.argument("session")
+@click.option("--events", "what", flag_value="events", help="Every event, a line each.")
+@click.option("--prompts", "what", flag_value="prompts", help="Every request to the model, and its answer.")
+@click.option("--code", "what", flag_value="code", help="The script.")
+@click.option("--diff", "what", flag_value="diff", help="What changed from one version of the script to the next.")
+@click.option(
+    "--iteration", type=click.IntRange(0), help="Only what belongs to this run of the tests (0: before the first)."
+)
+@database
+@as_json
+def command(session: str, what: str | None, iteration: int | None, db: str, as_json: bool) -> int:
+    """Show a session: its verdict, or its events, prompts, script or changes."""
+    store = open_store(db)
+    stream: Stream = asyncio.run(store.read(store.find(session)))
+    shown = {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}.get(what or "", _verdict)
+    shown(stream, iteration, as_json)
+    return 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One event, and the state after it; ``iteration`` counts the runs that had ended before it."""
+
+    event: Any
+    run: Run
+    iteration: int
+
+
+def _steps(stream: Stream, iteration: int | None) -> Iterator[Step]:
+    run = Run()
+    for event in stream.events:
+        before = run.ledger.iteration
+        run = apply(run, event, stream.texts)
+        if iteration is None or before == iteration:
+            yield Step(event, run, before)
+
+
+def _verdict(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    run = fold(stream.events, stream.texts)
+    result = GenerateResult.of(run, stream)
+    if as_json:
+        say_json(outcome.as_object(result, 0.0))
+        return
+    say(f"task {result.task}: {result.prompt.splitlines()[0][:200]}")
+    say(f"model {result.config.model}, sandbox {result.config.sandbox.name}, Python {result.config.python_version}")
+    for step in _steps(stream, iteration):
+        if line := describe(step.event, step.run):
+            say(f"{step.event.seq:5}  {line}")
+    outcome.summarise(result, run, 0.0, None)
+
+
+def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    steps = list(_steps(stream, iteration))
+    if as_json:
+        say_json(
+            {
+                "events": [
+                    {
+                        "seq": s.event.seq,
+                        "at": s.event.at,
+                        "kind": s.event.kind,
+                        "hash": s.event.hash,
+                        "payload": s.event.payload.model_dump(mode="json"),
+                    }
+                    for s in steps
+                ]
+            }
+        )
+        return
+    for step in steps:
+        say(
+            f"{step.event.seq:5}  {step.event.at}  {step.run.state:<18} {step.event.kind:<20} {describe(step.event, step.run)}"
+        )
+
+
+def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    for step in _steps(stream, iteration):
+        payload = step.event.payload
+        if isinstance(payload, Requested) and payload.effect == "ask":
+            messages = [{"role": role, "content": stream.texts[ref]} for role, ref in payload.messages]
+            found.append({"call": payload.call, "purpose": payload.purpose, "messages": messages, "reply": None})
+        elif isinstance(payload, Answered) and found:
+            found[-1]["reply"] = stream.texts[payload.text] if payload.text else None
+    if as_json:
+        say_json({"calls": found})
+        return
+    for call in found:
+        say(f"=== {call['call']} {call['purpose']}")
+        for message in call["messages"]:
+            say(f"--- {message['role']}\n{message['content']}")
+        say(f"--- reply\n{call['reply']}\n")
+
+
+def _versions(stream: Stream, iteration: int | None) -> list[tuple[Step, str]]:
+    """Return each version of the script, with the step that it came by."""
+    return [
+        (step, step.run.work.code)
+        for step in _steps(stream, iteration)
+        if isinstance(step.event.payload, Decided) and "code" in step.event.payload.changes
+    ]
+
+
+def _code(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    versions = _versions(stream, iteration)
+    code = versions[-1][1] if versions else ""
+    if as_json:
+        say_json({"code": code or None})
+    else:
+        say(code.rstrip() if code else "There is no script.", err=not code)
+
+
+def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    versions = _versions(stream, None)
+    found = []
+    for (_, old), (step, new) in pairwise(versions):
+        if iteration is not None and step.iteration != iteration:
+            continue
+        lines = difflib.unified_diff(old.splitlines(), new.splitlines(), "before", f"seq {step.event.seq}", lineterm="")
+        found.append({"seq": step.event.seq, "iteration": step.iteration, "diff": "\n".join(lines)})
+    if as_json:
+        say_json({"changes": found})
+        return
+    for change in found:
+        say(f"=== after run {change['iteration']}, event {change['seq']}\n{change['diff']}\n")
+    if not found:
+        say("The script never changed.")

@@ -1,0 +1,34 @@
+"""Text for a terminal: what came from outside is shown, never obeyed."""
+
+import json
+import unicodedata
+from typing import Any
+
+import click
+
+
+def safe(text: str) -> str:
+    """Return the text with control and direction-changing characters spelled out; tabs and line breaks stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _hidden(c) else f"\\x{ord(c):02x}" for c in text)
+
+
+def _hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a text from outside, made safe."""
+    click.echo(safe(text), err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON value."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def first_line(text: str, width: int = 100) -> str:
+    """Return a text's first line, cut to a width."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,0 +1,36 @@
+"""What all tests share: the profile of hypothesis, and whether this machine has a sandbox."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from codetape.errors import CodetapeError
+
+settings.register_profile("ci", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if os.environ.get("CI") else "quick")
+
+
+@pytest.fixture(scope="session")
+def bubblewrap():
+    """The real sandbox; without one the test is skipped with the reason, or fails where one is required."""
+    from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
+
+    sandbox = BubblewrapSandbox()
+    try:
+        sandbox.check()
+    except CodetapeError as error:
+        if os.environ.get("CODETAPE_REQUIRE_SANDBOX") == "1":
+            raise
+        pytest.skip(f"no sandbox here: {error}")
+    return sandbox
+
+
+@pytest.fixture(autouse=True)
+def _a_quiet_environment(monkeypatch, tmp_path):
+    """No test reads this machine's settings or writes into its working folder."""
+    for name in list(os.environ):
+        if name.startswith(("CODETAPE_DB", "CODETAPE_MODEL", "CODETAPE_BASE", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

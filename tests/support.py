@@ -1,0 +1,125 @@
+"""Building blocks of tests: replies in their asked form, and a sandbox that runs our own trusted tests on the host."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from codetape.artefacts import SandboxFacts
+from codetape.ports import Built, Execution
+from codetape_adapters.sandboxes import outcome
+
+INSIDE = Path(outcome.__file__).parent / "inside"
+
+
+def block(code):
+    return f"```python\n{code}\n```"
+
+
+def plan(*signatures, **more):
+    interface = [{"signature": s, "contract": "as the task says"} for s in signatures or ("def add(a, b)",)]
+    return json.dumps({"description": "A plan.", "approach": "Plainly.", "packages": [], "interface": interface, "edge_cases": [], **more})
+
+
+def diagnosis(*failures, packages=(), system=()):
+    return json.dumps({
+        "failures": list(failures),
+        "needs_language_packages": list(packages),
+        "needs_system_packages": list(system),
+        "needs_additional_commands": [],
+    })
+
+
+def failure(test, kind="logic", cause="It is wrong.", fixes=()):
+    return {
+        "test_name": test, "error_message": "", "expected_behavior": "", "actual_behavior": "", "root_cause": cause,
+        "suggested_fix": "", "error_type": kind,
+        "fixes": [{"id": f"F{i}", "old": old, "new": new, "reason": "so it is right"} for i, (old, new) in enumerate(fixes, 1)],
+    }
+
+
+def opinions(*values, words="as the task says"):
+    """Opinions for T1, T2, ...: a literal's text, None for silent, or ("exception", name)."""
+    found = []
+    for number, value in enumerate(values, 1):
+        verdict, text = ("silent", "") if value is None else value if isinstance(value, tuple) else ("value", value)
+        found.append({"test": f"T{number}", "verdict": verdict, "value": text, "words": words})
+    return json.dumps({"opinions": found})
+
+
+def verification(missing=()):
+    return json.dumps({"applied_fixes": [], "missing_fixes": list(missing), "explanation": ""})
+
+
+def proposals(**names):
+    return json.dumps({"packages": [{"module": m, "distribution": d} for m, d in names.items()]})
+
+
+ADD = block("def add(a, b):\n    return a + b")
+SUBTRACT = block("def add(a, b):\n    return a - b")
+ADD_TESTS = block("from solution import add\n\n\ndef test_sum():\n    assert add(1, 2) == 3\n\n\ndef test_zero():\n    assert add(4, 0) == 4")
+
+
+class HostSandbox:
+    """Runs jobs with this Python and pytest, unconfined: for code that the tests wrote themselves, and for nothing else."""
+
+    def __init__(self, build=None):
+        self._build, self.jobs, self.specs = build, [], []
+
+    def facts(self):
+        return SandboxFacts(name="host", python=".".join(map(str, sys.version_info[:2])))
+
+    async def build(self, spec):
+        self.specs.append(spec)
+        return self._build(spec) if self._build else Built(image=spec.name, lock="", cached=False)
+
+    async def execute(self, job):
+        self.jobs.append(job)
+        with tempfile.TemporaryDirectory() as folder:
+            return self._execute(job, Path(folder).resolve())
+
+    def _execute(self, job, folder):
+        for name, text in job.files.items():
+            (folder / name).write_text(text)
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        report, write = os.pipe()
+        env = {"PATH": os.environ["PATH"], "CODETAPE_WORK": str(folder), "CODETAPE_REPORT_FD": str(write),
+               "PYTHONPATH": str(INSIDE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "pytest", "-p", "codetape_report", "-p", "no:cacheprovider", "-p", "no:terminal",
+                   "--noconftest", "--capture", "no", "--continue-on-collection-errors", "-c", str(folder / "pytest.ini"),
+                   *(f"--deselect={t}" for t in job.deselect), *job.targets]
+        if job.purpose == "script":
+            command = [sys.executable, "solution.py", *job.flags]
+        begun, stopped = time.monotonic(), None
+        process = subprocess.Popen(command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        os.close(write)
+        try:
+            out, err = process.communicate(timeout=job.resources.wall_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            stopped = "timeout"
+        with os.fdopen(report, "rb") as pipe:
+            lines = pipe.read()
+        raw = outcome.Raw(
+            report=lines, outcome=json.dumps({"status": process.returncode}).encode() + b"\n", stdout=out, stderr=err,
+            stopped=stopped, duration_ms=int((time.monotonic() - begun) * 1000), tree_memory_bounded=False,
+        )
+        return Execution(outcome.read(raw, tests=job.purpose != "script").report, {})
+
+
+def generate(answers, prompt="Write add(a, b): the sum of two numbers.", *, sandbox=None, store=None, hook=None, model=None, ask=None, **settings):
+    """Run one session on scripted answers; return its result, and the model for what it was asked."""
+    from codetape import AutoCoderAgent
+    from codetape.testing import MemoryStore, ScriptedModel
+
+    model = model or ScriptedModel(answers)
+    agent = AutoCoderAgent(model=model, sandbox=sandbox or HostSandbox(), store=store or MemoryStore(), **settings)
+    return agent.generate(prompt, on_event=hook, **(ask or {})), model
+
+
+def purposes(model):
+    return [request.purpose for request in model.requests]
