@@ -161,6 +161,8 @@ def _literal_prefix(text: str) -> str:
     text = text.strip().lstrip("`")
     for end in range(len(text), 0, -1):
         rest = text[end:]
+        if text[:end].rstrip().endswith((".", ",")):  # the sentence's, not the number's
+            continue
         if (not rest or not (rest[0].isalnum() or rest[0] in "_.([")) and _is_literal(text[:end].strip()):
             return text[:end].strip()
         if rest[:1] == "." and (len(rest) == 1 or rest[1].isspace()) and _is_literal(text[:end]):

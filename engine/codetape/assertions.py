@@ -147,18 +147,23 @@ def _number(node: ast.expr) -> float:
 
 
 def _stands_alone(call: str, source: str) -> bool:
-    """Whether every name in the call is a builtin, bound by itself, or bound at the file's top level by an import."""
+    """Whether the call is one of the solution, and can be understood by itself.
+
+    Every name in it is a builtin, bound by itself, or imported; and one at least comes from the solution:
+    what a file on disk holds, say, is nothing that the specification can be asked about.
+    """
     tree = ast.parse(call, mode="eval")
     bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     bound |= {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
-    imported = {
-        (alias.asname or alias.name).partition(".")[0]
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
+    imports = [n for n in ast.parse(source).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    imported = {_bound(alias) for node in imports for alias in node.names}
+    own = {_bound(a) for n in imports for a in n.names if getattr(n, "module", a.name) == "solution"}
     loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    return all(name in bound | imported or hasattr(builtins, name) for name in loaded)
+    return bool(loaded & own) and all(name in bound | imported or hasattr(builtins, name) for name in loaded)
+
+
+def _bound(alias: ast.alias) -> str:
+    return (alias.asname or alias.name).partition(".")[0]
 
 
 def actual_of(claim: Claim, result: TestResult) -> str:

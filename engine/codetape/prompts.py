@@ -83,7 +83,7 @@ def check_pack(pack: Mapping[str, str]) -> None:
 
 def _parse(name: str, text: str) -> None:
     try:
-        minijinja.Environment(templates={name: text})
+        minijinja.Environment(debug=False).add_template(name, text)
     except minijinja.TemplateError as error:
         raise TemplateError(f"The template {name} does not parse: {error}") from error
 

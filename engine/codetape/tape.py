@@ -72,11 +72,15 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
     return Tape(head["session"], stream, fold(events, texts))
 
 
+def shipped(name: str) -> Path:
+    """Return where a file that ships with the tapes is: in the wheel's data, or a checkout's replays."""
+    installed = Path(str(files("codetape"))) / "data" / name
+    return installed if installed.is_file() else Path(__file__).parents[2] / "replays" / name
+
+
 def load(place: str) -> Tape:
     """Read a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
-    path: Any = files("codetape") / "data" / "demo.tape.jsonl" if place == "demo" else Path(place)
-    if place == "demo" and not path.is_file():  # a checkout keeps it with the other tapes
-        path = Path(__file__).parents[2] / "replays" / "demo.tape.jsonl"
+    path: Any = shipped("demo.tape.jsonl") if place == "demo" else Path(place)
     try:
         with path.open(encoding="utf-8") as lines:
             return read(lines, name=place)

@@ -28,7 +28,7 @@ VERSION = 1
 SESSION = "session"
 """The name of a failure that belongs to no test: the process ended, or the script failed."""
 
-_MODULE = re.compile(r"No module named '?([\w.]+)'?")
+_MODULE = re.compile(r"(?:No module named|Missing optional dependency) '?([\w.]+)'?")
 _LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
 _COMMAND = re.compile(r"No such file or directory: '([\w.+-]+)'")
 _MASKS = (
@@ -146,7 +146,7 @@ def _unfinished(result: TestResult, report: Report) -> Part:
 
 
 def _import(result: TestResult, context: Context) -> Part:
-    match = _MODULE.search(result.message) if result.exception == "ModuleNotFoundError" else None
+    match = _MODULE.search(result.message) if result.exception in ("ModuleNotFoundError", "ImportError") else None
     if match is None:
         return {}
     module = match.group(1)

@@ -15,7 +15,7 @@ from codetape.testing import FakeClock, MemoryStore
 from tests.worlds import World
 
 LIMIT = 4
-RARE = ()
+RARE = (374, 392, 541, 749, 1237, 1377, 1957, 2237, 2280, 3541, 3705, 4937, 5218, 5301, 8030)
 GIVEN = "from solution import add\n\n\ndef test_given():\n    assert add(0, 0) == 0\n"
 
 

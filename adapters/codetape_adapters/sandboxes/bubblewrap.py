@@ -238,7 +238,7 @@ class BubblewrapSandbox:
                 outputs=True,
                 running=running,
             )
-        return outcome.read(raw, tests=tests)
+        return outcome.read(outcome.relocated(raw, str(python.prefix)), tests=tests)
 
     @contextmanager
     def _staged(self, job: Job) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +29,19 @@ class Raw:
     tree_memory_bounded: bool
     oom: bool = False
     pids: bool = False
+
+
+def relocated(raw: Raw, prefix: str) -> Raw:
+    """Name the interpreter's place as /opt/python in all texts: where it lies on this host is nobody's concern."""
+    if prefix.startswith("/usr"):
+        return raw
+    old, new = prefix.encode(), b"/opt/python"
+    return replace(
+        raw,
+        report=raw.report.replace(old, new),
+        stdout=raw.stdout.replace(old, new),
+        stderr=raw.stderr.replace(old, new),
+    )
 
 
 def head_and_tail(data: bytes) -> str:

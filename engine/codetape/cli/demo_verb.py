@@ -1,10 +1,13 @@
 """codetape demo."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 from dataclasses import dataclass
 
 import click
 
+from codetape.artefacts import Task
 from codetape.cli.options import as_json, database
 from codetape.cli.text import say
 from codetape.errors import SandboxUnavailable
@@ -48,7 +51,7 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
     code = drive(
         agent,
         session,
-        lambda hook: agent.agenerate(task.prompt, task=task.id, tags=("demo",), session=session, on_event=hook),
+        lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
         folder=folder,
         as_json=as_json,
     )
@@ -57,6 +60,22 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
         if stage.why:
             say(stage.headline, err=True)
     return code
+
+
+def _asked(task: Task) -> dict[str, Any]:
+    """Return what the recorded task was given beside its prompt; its samples ship beside the tape."""
+    from codetape import tape
+
+    samples = {i.name: f"{i.type}:{tape.shipped(Path(i.sample.path).name)}" for i in task.inputs if i.sample}
+    return {
+        "inputs": {i.name: samples.get(i.name) or ":".join(filter(None, (i.type, i.value))) for i in task.inputs},
+        "outputs": {o.name: o.type for o in task.outputs},
+        "constraints": task.constraints,
+        "schema": task.data_schema,
+        "tests": task.tests,
+        "task": task.id,
+        "tags": ("demo",),
+    }
 
 
 @dataclass(frozen=True)

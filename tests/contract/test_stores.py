@@ -1,0 +1,13 @@
+from codetape.testing import MemoryStore
+from codetape.testing.contracts import StoreContract
+from codetape_adapters.stores.sqlite import SqliteStore
+
+
+class TestMemoryStore(StoreContract):
+    def make(self):
+        return MemoryStore()
+
+
+class TestSqliteStore(StoreContract):
+    def make(self):
+        return SqliteStore("tape.db")
