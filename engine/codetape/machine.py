@@ -80,3 +80,13 @@ def trigger(source: str, target: str) -> str:
         return _TRIGGER[source, target]
     except KeyError:
         raise CorruptTape(f"the machine has no move from {source} to {target}.") from None
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram; moves to and from `suspended` are left out, for every state has them."""
+    lines = ["stateDiagram-v2", "    [*] --> planning"]
+    for row in ROWS:
+        if row.target == "suspended" or "suspended" in row.sources or "new" in row.sources:
+            continue
+        lines += [f"    {source} --> {row.target}: {row.trigger}" for source in row.sources]
+    return "\n".join([*lines, *(f"    {state} --> [*]" for state in FINAL)]) + "\n"
