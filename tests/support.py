@@ -21,23 +21,41 @@ def block(code):
 
 def plan(*signatures, **more):
     interface = [{"signature": s, "contract": "as the task says"} for s in signatures or ("def add(a, b)",)]
-    return json.dumps({"description": "A plan.", "approach": "Plainly.", "packages": [], "interface": interface, "edge_cases": [], **more})
+    return json.dumps(
+        {
+            "description": "A plan.",
+            "approach": "Plainly.",
+            "packages": [],
+            "interface": interface,
+            "edge_cases": [],
+            **more,
+        }
+    )
 
 
 def diagnosis(*failures, packages=(), system=()):
-    return json.dumps({
-        "failures": list(failures),
-        "needs_language_packages": list(packages),
-        "needs_system_packages": list(system),
-        "needs_additional_commands": [],
-    })
+    return json.dumps(
+        {
+            "failures": list(failures),
+            "needs_language_packages": list(packages),
+            "needs_system_packages": list(system),
+            "needs_additional_commands": [],
+        }
+    )
 
 
 def failure(test, kind="logic", cause="It is wrong.", fixes=()):
     return {
-        "test_name": test, "error_message": "", "expected_behavior": "", "actual_behavior": "", "root_cause": cause,
-        "suggested_fix": "", "error_type": kind,
-        "fixes": [{"id": f"F{i}", "old": old, "new": new, "reason": "so it is right"} for i, (old, new) in enumerate(fixes, 1)],
+        "test_name": test,
+        "error_message": "",
+        "expected_behavior": "",
+        "actual_behavior": "",
+        "root_cause": cause,
+        "suggested_fix": "",
+        "error_type": kind,
+        "fixes": [
+            {"id": f"F{i}", "old": old, "new": new, "reason": "so it is right"} for i, (old, new) in enumerate(fixes, 1)
+        ],
     }
 
 
@@ -60,7 +78,9 @@ def proposals(**names):
 
 ADD = block("def add(a, b):\n    return a + b")
 SUBTRACT = block("def add(a, b):\n    return a - b")
-ADD_TESTS = block("from solution import add\n\n\ndef test_sum():\n    assert add(1, 2) == 3\n\n\ndef test_zero():\n    assert add(4, 0) == 4")
+ADD_TESTS = block(
+    "from solution import add\n\n\ndef test_sum():\n    assert add(1, 2) == 3\n\n\ndef test_zero():\n    assert add(4, 0) == 4"
+)
 
 
 class HostSandbox:
@@ -86,15 +106,39 @@ class HostSandbox:
             (folder / name).write_text(text)
         (folder / "pytest.ini").write_text("[pytest]\n")
         report, write = os.pipe()
-        env = {"PATH": os.environ["PATH"], "CODETAPE_WORK": str(folder), "CODETAPE_REPORT_FD": str(write),
-               "PYTHONPATH": str(INSIDE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-p", "codetape_report", "-p", "no:cacheprovider", "-p", "no:terminal",
-                   "--noconftest", "--capture", "no", "--continue-on-collection-errors", "-c", str(folder / "pytest.ini"),
-                   *(f"--deselect={t}" for t in job.deselect), *job.targets]
+        env = {
+            "PATH": os.environ["PATH"],
+            "CODETAPE_WORK": str(folder),
+            "CODETAPE_REPORT_FD": str(write),
+            "PYTHONPATH": str(INSIDE),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "codetape_report",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:terminal",
+            "--noconftest",
+            "--capture",
+            "no",
+            "--continue-on-collection-errors",
+            "-c",
+            str(folder / "pytest.ini"),
+            *(f"--deselect={t}" for t in job.deselect),
+            *job.targets,
+        ]
         if job.purpose == "script":
             command = [sys.executable, "solution.py", *job.flags]
         begun, stopped = time.monotonic(), None
-        process = subprocess.Popen(command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         os.close(write)
         try:
             out, err = process.communicate(timeout=job.resources.wall_seconds)
@@ -105,13 +149,28 @@ class HostSandbox:
         with os.fdopen(report, "rb") as pipe:
             lines = pipe.read()
         raw = outcome.Raw(
-            report=lines, outcome=json.dumps({"status": process.returncode}).encode() + b"\n", stdout=out, stderr=err,
-            stopped=stopped, duration_ms=int((time.monotonic() - begun) * 1000), tree_memory_bounded=False,
+            report=lines,
+            outcome=json.dumps({"status": process.returncode}).encode() + b"\n",
+            stdout=out,
+            stderr=err,
+            stopped=stopped,
+            duration_ms=int((time.monotonic() - begun) * 1000),
+            tree_memory_bounded=False,
         )
         return Execution(outcome.read(raw, tests=job.purpose != "script").report, {})
 
 
-def generate(answers, prompt="Write add(a, b): the sum of two numbers.", *, sandbox=None, store=None, hook=None, model=None, ask=None, **settings):
+def generate(
+    answers,
+    prompt="Write add(a, b): the sum of two numbers.",
+    *,
+    sandbox=None,
+    store=None,
+    hook=None,
+    model=None,
+    ask=None,
+    **settings,
+):
     """Run one session on scripted answers; return its result, and the model for what it was asked."""
     from codetape import AutoCoderAgent
     from codetape.testing import MemoryStore, ScriptedModel

@@ -7,6 +7,8 @@ from typing import Any
 from codetape.errors import UsageError
 from codetape.ports import EventStore, Model, Sandbox
 
+_ONE = {"models": "model", "sandboxes": "sandbox", "stores": "store"}
+
 
 def available(kind: str) -> dict[str, EntryPoint]:
     """Return the adapters of a kind (models, sandboxes, stores) by name."""
@@ -17,7 +19,7 @@ def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
     known = available(kind)
     if name not in known:
         listed = ", ".join(sorted(known)) or "none is installed"
-        raise UsageError(f"There is no {kind.removesuffix('s')} adapter {name!r}.", remedy=f"Known are: {listed}.")
+        raise UsageError(f"There is no {_ONE[kind]} adapter {name!r}.", remedy=f"Known are: {listed}.")
     try:
         factory = known[name].load()
     except ImportError as error:

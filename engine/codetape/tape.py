@@ -67,9 +67,11 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
             raise CorruptTape(f"{name}, line {number}: neither an event nor a text, or out of order.")
     if not number or len(events) != head["events"] or len(texts) != head["texts"]:
         raise CorruptTape(f"{name} is cut off after line {number}: it should hold more.")
-    check_chain(events)
-    stream = Stream(tuple(events), texts)
-    return Tape(head["session"], stream, fold(events, texts))
+    try:
+        check_chain(events)
+        return Tape(head["session"], Stream(tuple(events), texts), fold(events, texts))
+    except CorruptTape as error:
+        raise CorruptTape(f"{name}: {error}", seq=error.seq) from error
 
 
 def shipped(name: str) -> Path:

@@ -67,7 +67,9 @@ class TestOpenAI(ModelContract):
         import asyncio
 
         schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
-        request = self.request().model_copy(update={"reply_schema": schema, "parameters": {"temperature": 0.5, "top_k": 3}})
+        request = self.request().model_copy(
+            update={"reply_schema": schema, "parameters": {"temperature": 0.5, "top_k": 3}}
+        )
         reply = asyncio.run(self.make().ask(request))
         headers, asked = self.server.asked[-1]
         assert headers["Authorization"] == "Bearer sk-test-000000000000000000000000"

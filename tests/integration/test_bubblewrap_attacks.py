@@ -23,7 +23,9 @@ CANARY = "canary-5f1c8e0b7a"
 
 
 def run(sandbox, code, **more):
-    job = Job(purpose="script", spec=BuildSpec(python_version=sandbox.facts().python), files={"solution.py": code}, **more)
+    job = Job(
+        purpose="script", spec=BuildSpec(python_version=sandbox.facts().python), files={"solution.py": code}, **more
+    )
     return asyncio.run(sandbox.execute(job))
 
 
@@ -75,7 +77,7 @@ def test_attack_is_blocked(bubblewrap, name, tmp_path, monkeypatch):
     secret.write_text(CANARY)
     secret.chmod(0o644)
     monkeypatch.setenv("HOST_SECRET", CANARY)
-    with listening(tmp_path) as place:
+    with Listening(tmp_path) as place:
         code = ATTACKS[name]
         for word, value in {"SECRET_FILE": str(secret), **place}.items():
             code = code.replace(word, repr(value))
@@ -84,7 +86,7 @@ def test_attack_is_blocked(bubblewrap, name, tmp_path, monkeypatch):
     assert CANARY not in said
 
 
-class listening:
+class Listening:
     """Servers on this host that give the canary away to whoever reaches them."""
 
     def __init__(self, folder):
@@ -94,7 +96,11 @@ class listening:
     def __enter__(self):
         address = str(self.folder / "s.sock")
         abstract = f"codetape-test-{os.getpid()}"
-        for family, where in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, address), (socket.AF_UNIX, "\0" + abstract)):
+        for family, where in (
+            (socket.AF_INET, ("127.0.0.1", 0)),
+            (socket.AF_UNIX, address),
+            (socket.AF_UNIX, "\0" + abstract),
+        ):
             made = socket.socket(family)
             made.bind(where)
             made.listen()
@@ -147,7 +153,9 @@ def test_memory_of_the_whole_tree_is_bounded(bubblewrap):
 
 
 def test_a_flood_of_output_is_cut_and_ended(bubblewrap):
-    report = run(bubblewrap, "while True:\n    print('x' * 1000)\n", resources=Resources(output_kb=64, wall_seconds=20)).report
+    report = run(
+        bubblewrap, "while True:\n    print('x' * 1000)\n", resources=Resources(output_kb=64, wall_seconds=20)
+    ).report
     assert report.exit == "output_cap"
     assert len(report.stdout) < 80_000
 
@@ -216,7 +224,12 @@ def test_collecting_outputs_follows_nothing_and_keeps_its_limits(bubblewrap, tmp
 def test_a_forged_verdict_is_not_whole_or_fails(bubblewrap, solution, why):
     tests = "from solution import add\n\n\ndef test_sum():\n    assert add(1, 2) == 3\n"
     spec = BuildSpec(python_version=bubblewrap.facts().python)
-    job = Job(purpose="run", spec=spec, files={"solution.py": solution, "test_solution.py": tests}, targets=("test_solution.py",))
+    job = Job(
+        purpose="run",
+        spec=spec,
+        files={"solution.py": solution, "test_solution.py": tests},
+        targets=("test_solution.py",),
+    )
     report = asyncio.run(bubblewrap.execute(job)).report
     assert not (report.whole and report.exit == "ok")
 
@@ -282,7 +295,9 @@ def test_no_bwrap_anywhere_names_the_remedy(monkeypatch, tmp_path):
 def test_a_bwrap_that_cannot_isolate_is_refused(tmp_path, monkeypatch):
     """Never unconfined: a bwrap that only runs the command fails the canary."""
     fake = tmp_path / "bwrap"
-    fake.write_text('#!/bin/sh\nwhile [ "$1" != "--" ]; do [ "$1" = "--info-fd" ] && eval "echo {} >&$2"; shift; done; shift\nexec "$@"\n')
+    fake.write_text(
+        '#!/bin/sh\nwhile [ "$1" != "--" ]; do [ "$1" = "--info-fd" ] && eval "echo {} >&$2"; shift; done; shift\nexec "$@"\n'
+    )
     fake.chmod(0o755)
     sandbox = BubblewrapSandbox()
     sandbox.__dict__["_bwrap"] = fake
@@ -291,7 +306,9 @@ def test_a_bwrap_that_cannot_isolate_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_builder_honours_pips_settings_and_passes_no_secret():
-    found = build_environment({"PIP_INDEX_URL": "https://pypi.example/simple", "OPENAI_API_KEY": CANARY, "PATH": "/bin", "HOME": "/nowhere"})
+    found = build_environment(
+        {"PIP_INDEX_URL": "https://pypi.example/simple", "OPENAI_API_KEY": CANARY, "PATH": "/bin", "HOME": "/nowhere"}
+    )
     assert found["UV_DEFAULT_INDEX"] == "https://pypi.example/simple"
     assert CANARY not in found.values()
 

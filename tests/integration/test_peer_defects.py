@@ -7,17 +7,27 @@ import pytest
 
 from codetape import GenerateResult
 from codetape.artefacts import Input, Output, SandboxFacts
-from codetape.canonical import sha256
 from codetape.commands import Job
 from codetape.errors import SandboxUnavailable, ScriptFailed
 from codetape.events import Usage
 from codetape.packages import compute_image_name
-from codetape.ports import BuildRejected, Built, Reply, RequestRefused
+from codetape.ports import BuildRejected, Built, Reply
 from codetape.replies import Unusable, read_block, read_json
-from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel
+from codetape.testing import FakeSandbox
 from codetape.typed import collect, parse, read_inputs
 from tests.support import (
-    ADD, ADD_TESTS, SUBTRACT, HostSandbox, block, diagnosis, failure, generate, opinions, plan, proposals, purposes, verification,
+    ADD,
+    ADD_TESTS,
+    SUBTRACT,
+    HostSandbox,
+    block,
+    diagnosis,
+    failure,
+    generate,
+    opinions,
+    plan,
+    purposes,
+    verification,
 )  # fmt: skip
 
 DEFECTS = {}
@@ -70,7 +80,12 @@ def outputs_are_read_strictly(tmp_path, monkeypatch):
 @defect(5)
 def a_collection_error_of_the_code_is_mended_in_the_code(tmp_path, monkeypatch):
     broken = block("import json\nVALUE = json.loads('{')\n\n\ndef add(a, b):\n    return a + b")
-    answers = {"plan": [plan()], "code": [broken, ADD], "tests": [ADD_TESTS], "diagnose": [diagnosis(failure("test_solution.py"))]}
+    answers = {
+        "plan": [plan()],
+        "code": [broken, ADD],
+        "tests": [ADD_TESTS],
+        "diagnose": [diagnosis(failure("test_solution.py"))],
+    }
     result, model = generate(answers)
     assert result.succeeded
     assert purposes(model).count("code") == 2
@@ -79,9 +94,13 @@ def a_collection_error_of_the_code_is_mended_in_the_code(tmp_path, monkeypatch):
 
 @defect(6)
 def a_test_error_that_becomes_logic_changes_the_code(tmp_path, monkeypatch):
-    tests = block("from solution import add\n\n\ndef test_sum():\n    assert add(1, 2) == 3\n\n\ndef test_text():\n    value = add('a', 'b')\n    assert value.name == 'ab'")
+    tests = block(
+        "from solution import add\n\n\ndef test_sum():\n    assert add(1, 2) == 3\n\n\ndef test_text():\n    value = add('a', 'b')\n    assert value.name == 'ab'"
+    )
     again = lambda n: block(f"def test_text():\n    value = add('a', 'b')  # {n}\n    assert value.name == 'ab'")  # noqa: E731
-    named = block("class Named(str):\n    @property\n    def name(self):\n        return str(self)\n\n\ndef add(a, b):\n    return Named(a + b) if isinstance(a, str) else a + b")
+    named = block(
+        "class Named(str):\n    @property\n    def name(self):\n        return str(self)\n\n\ndef add(a, b):\n    return Named(a + b) if isinstance(a, str) else a + b"
+    )
     answers = {
         "plan": [plan()], "code": [ADD, named], "tests": [tests], "fix_tests": [again(1), again(2), again(3)],
         "diagnose": [diagnosis(failure("test_text"))], "verify_code": [verification()], "verify_tests": [verification()],
@@ -95,7 +114,13 @@ def a_test_error_that_becomes_logic_changes_the_code(tmp_path, monkeypatch):
 
 @defect(7)
 def the_last_fix_is_run_and_a_failure_says_what_failed(tmp_path, monkeypatch):
-    answers = {"plan": [plan()], "code": [SUBTRACT, ADD], "tests": [ADD_TESTS], "second_opinion": [opinions("3")], "diagnose": [diagnosis(failure("test_sum"))]}
+    answers = {
+        "plan": [plan()],
+        "code": [SUBTRACT, ADD],
+        "tests": [ADD_TESTS],
+        "second_opinion": [opinions("3")],
+        "diagnose": [diagnosis(failure("test_sum"))],
+    }
     result, _ = generate(answers, max_iterations=2)
     assert result.succeeded
     lost, _ = generate(answers, max_iterations=1)
@@ -107,7 +132,13 @@ def the_last_fix_is_run_and_a_failure_says_what_failed(tmp_path, monkeypatch):
 @defect(8)
 def iterations_are_counted_as_they_run(tmp_path, monkeypatch):
     sandbox = HostSandbox()
-    answers = {"plan": [plan()], "code": [SUBTRACT, block("def add(a, b):\n    return a * b"), block("def add(a, b):\n    return b - a - 9")], "tests": [ADD_TESTS], "second_opinion": [opinions("3"), opinions("4")], "diagnose": [diagnosis(failure("test_sum"))]}
+    answers = {
+        "plan": [plan()],
+        "code": [SUBTRACT, block("def add(a, b):\n    return a * b"), block("def add(a, b):\n    return b - a - 9")],
+        "tests": [ADD_TESTS],
+        "second_opinion": [opinions("3"), opinions("4")],
+        "diagnose": [diagnosis(failure("test_sum"))],
+    }
     result, _ = generate(answers, sandbox=sandbox, max_iterations=3)
     assert result.iterations == [job.purpose for job in sandbox.jobs].count("run") == 3
 
@@ -133,7 +164,13 @@ def a_package_that_cannot_be_had_is_dropped(tmp_path, monkeypatch):
 @defect(10)
 def a_malformed_diagnosis_does_not_repeat_the_run(tmp_path, monkeypatch):
     sandbox = HostSandbox()
-    answers = {"plan": [plan()], "code": [SUBTRACT, ADD], "tests": [ADD_TESTS], "second_opinion": [opinions("3")], "diagnose": ["no JSON at all"]}
+    answers = {
+        "plan": [plan()],
+        "code": [SUBTRACT, ADD],
+        "tests": [ADD_TESTS],
+        "second_opinion": [opinions("3")],
+        "diagnose": ["no JSON at all"],
+    }
     result, model = generate(answers, sandbox=sandbox)
     assert result.succeeded
     assert purposes(model).count("diagnose") == 2
@@ -155,7 +192,13 @@ def a_sandbox_that_is_down_is_nobodys_fault(tmp_path, monkeypatch):
 @defect(12)
 def every_run_is_bounded(tmp_path, monkeypatch):
     wrong = [block(f"def add(a, b):\n    return a - b - {n}") for n in range(40)]
-    answers = {"plan": [plan()], "code": wrong, "tests": [ADD_TESTS], "second_opinion": [opinions("3", "4")], "diagnose": [diagnosis(failure("test_sum"))]}
+    answers = {
+        "plan": [plan()],
+        "code": wrong,
+        "tests": [ADD_TESTS],
+        "second_opinion": [opinions("3", "4")],
+        "diagnose": [diagnosis(failure("test_sum"))],
+    }
     result, _ = generate(answers, max_iterations=4)
     assert result.status == "failed"
     assert result.iterations <= 4
@@ -177,17 +220,27 @@ def system_packages_stay_when_code_is_written_anew(tmp_path, monkeypatch):
         from codetape.testing import passing_report
 
         calls.append(job)
-        if job.purpose == "vet" or "libfoo" in job.spec.system_packages and "again" in job.files["solution.py"]:
+        if job.purpose == "vet" or ("libfoo" in job.spec.system_packages and "again" in job.files["solution.py"]):
             return passing_report(job)
         kind = "ImportError" if not job.spec.system_packages else "ValueError"
         message = "libfoo.so.1: cannot open shared object file" if not job.spec.system_packages else "no"
-        bad = TestResult(id="test_solution.py::test_sum", outcome="failed", exception=kind, message=message, frames=(Frame(file="solution.py", line=2),))
+        bad = TestResult(
+            id="test_solution.py::test_sum",
+            outcome="failed",
+            exception=kind,
+            message=message,
+            frames=(Frame(file="solution.py", line=2),),
+        )
         good = TestResult(id="test_solution.py::test_zero", outcome="passed")
         return Report(exit="tests_failed", whole=True, exit_code=1, collected=(bad.id, good.id), tests=(bad, good))
 
     able = SandboxFacts(name="able", python="3.11", system_packages=True)
-    answers = {"plan": [plan()], "code": [ADD, block("def add(a, b):  # again\n    return a + b")], "tests": [ADD_TESTS],
-               "diagnose": [diagnosis(failure("test_sum", "environment"), system=["libfoo"]), diagnosis(failure("test_sum"))]}
+    answers = {
+        "plan": [plan()],
+        "code": [ADD, block("def add(a, b):  # again\n    return a + b")],
+        "tests": [ADD_TESTS],
+        "diagnose": [diagnosis(failure("test_sum", "environment"), system=["libfoo"]), diagnosis(failure("test_sum"))],
+    }
     result, _ = generate(answers, sandbox=FakeSandbox(execute, facts=able))
     assert result.succeeded
     assert calls[-1].spec.system_packages == ("libfoo",)
@@ -245,7 +298,11 @@ def cut_off_code_is_never_run(tmp_path, monkeypatch):
 def real_fences_are_read_and_others_refused(tmp_path, monkeypatch):
     assert read_block("Here:\n\n```py\nx = 1\n```\nDone.") == "x = 1\n"
     assert read_block("~~~~python\nx = '''\n```\n'''\n~~~~") == "x = '''\n```\n'''\n"
-    for text, reason in (("x = 1", "no_block"), ("```\nx = 1", "open_block"), ("```\na\n```\n```\nb\n```", "several_blocks")):
+    for text, reason in (
+        ("x = 1", "no_block"),
+        ("```\nx = 1", "open_block"),
+        ("```\na\n```\n```\nb\n```", "several_blocks"),
+    ):
         found = read_block(text)
         assert isinstance(found, Unusable)
         assert found.reason == reason
@@ -261,7 +318,16 @@ def a_model_call_has_a_sensible_limit(tmp_path, monkeypatch):
 
 @defect(25)
 def no_placeholder_reaches_a_model(tmp_path, monkeypatch):
-    _, model = generate({"plan": [plan()], "code": [SUBTRACT, ADD], "tests": [ADD_TESTS], "second_opinion": [opinions("3")], "diagnose": [diagnosis(failure("test_sum"))]}, system_prompt="Be {terse}.")
+    _, model = generate(
+        {
+            "plan": [plan()],
+            "code": [SUBTRACT, ADD],
+            "tests": [ADD_TESTS],
+            "second_opinion": [opinions("3")],
+            "diagnose": [diagnosis(failure("test_sum"))],
+        },
+        system_prompt="Be {terse}.",
+    )
     for request in model.requests:
         text = "\n".join(m.content for m in request.messages).replace("Be {terse}.", "")
         assert "{language}" not in text
@@ -271,9 +337,17 @@ def no_placeholder_reaches_a_model(tmp_path, monkeypatch):
 
 @defect(26)
 def plain_asserts_methods_and_comments_are_handled(tmp_path, monkeypatch):
-    tests = block("from solution import add\n\n\nclass TestAdd:\n    def test_sum(self):\n        assert add(1, 2) == 4\n\n    # between the tests\n    def test_zero(self):\n        assert add(4, 0) == 4")
+    tests = block(
+        "from solution import add\n\n\nclass TestAdd:\n    def test_sum(self):\n        assert add(1, 2) == 4\n\n    # between the tests\n    def test_zero(self):\n        assert add(4, 0) == 4"
+    )
     fixed = block("class TestAdd:\n    def test_sum(self):\n        assert add(1, 2) == 3")
-    answers = {"plan": [plan()], "code": [ADD], "tests": [tests], "second_opinion": [opinions("3")], "fix_tests": [fixed]}
+    answers = {
+        "plan": [plan()],
+        "code": [ADD],
+        "tests": [tests],
+        "second_opinion": [opinions("3")],
+        "fix_tests": [fixed],
+    }
     result, _ = generate(answers)
     assert result.succeeded
     assert "# between the tests" in result.tests
@@ -284,7 +358,11 @@ def plain_asserts_methods_and_comments_are_handled(tmp_path, monkeypatch):
 def tokens_of_every_call_are_counted(tmp_path, monkeypatch):
     spent = Usage(input=100, output=10)
     bad = Reply(text="nonsense", usage=spent)
-    answers = {"plan": [bad, Reply(text=plan(), usage=spent)], "code": [bad, Reply(text=ADD, usage=spent)], "tests": [Reply(text=ADD_TESTS, usage=spent)]}
+    answers = {
+        "plan": [bad, Reply(text=plan(), usage=spent)],
+        "code": [bad, Reply(text=ADD, usage=spent)],
+        "tests": [Reply(text=ADD_TESTS, usage=spent)],
+    }
     result, _ = generate(answers)
     assert (result.total_input_tokens, result.total_output_tokens, result.calls) == (500, 50, 5)
 
@@ -299,7 +377,13 @@ def each_call_keeps_its_usage(tmp_path, monkeypatch):
 
 @defect(29)
 def the_conversation_is_whole(tmp_path, monkeypatch):
-    answers = {"plan": [plan()], "code": [SUBTRACT, ADD], "tests": [ADD_TESTS], "second_opinion": [opinions("3")], "diagnose": [diagnosis(failure("test_sum"))]}
+    answers = {
+        "plan": [plan()],
+        "code": [SUBTRACT, ADD],
+        "tests": [ADD_TESTS],
+        "second_opinion": [opinions("3")],
+        "diagnose": [diagnosis(failure("test_sum"))],
+    }
     result, model = generate(answers)
     assert [e.purpose for e in result.conversation] == purposes(model)
     assert SUBTRACT in [e.reply for e in result.conversation]
@@ -320,7 +404,7 @@ def an_output_may_be_called_anything(tmp_path, monkeypatch):
 
 @defect(39)
 def no_input_passes_a_shell(tmp_path, monkeypatch):
-    text = "it's; $(touch /tmp/x) `id` \"quoted\""
+    text = 'it\'s; $(touch /tmp/x) `id` "quoted"'
     job = _job(inputs=(Input(name="name", type="str", value=text),))
     assert job.flags == (f"--name={text}",)
 
@@ -343,7 +427,9 @@ def limits_and_variables_reach_the_sandbox(tmp_path, monkeypatch):
     sandbox = HostSandbox()
     forever = block("def add(a, b):\n    while True:\n        pass")
     answers = {"plan": [plan()], "code": [forever], "tests": [ADD_TESTS], "diagnose": [diagnosis()]}
-    result, _ = generate(answers, sandbox=sandbox, max_iterations=1, resources=Resources(wall_seconds=3), env_vars={"MODE": "x"})
+    result, _ = generate(
+        answers, sandbox=sandbox, max_iterations=1, resources=Resources(wall_seconds=3), env_vars={"MODE": "x"}
+    )
     assert result.report.exit == "timeout"
     assert sandbox.jobs[-1].env == {"MODE": "x"}
     assert sandbox.jobs[-1].resources.wall_seconds == 3
@@ -351,7 +437,18 @@ def limits_and_variables_reach_the_sandbox(tmp_path, monkeypatch):
 
 @defect(42)
 def a_failing_script_shows_its_own_traceback(tmp_path, monkeypatch):
-    answers = {"plan": [plan("def add(a, b)")], "code": [block("def add(a, b):\n    return a + b\n\n\nraise KeyError('the very key') if __name__ == '__main__' else None\n").replace("raise KeyError('the very key') if __name__ == '__main__' else None", "if __name__ == '__main__':\n    raise KeyError('the very key')")], "tests": [ADD_TESTS]}
+    answers = {
+        "plan": [plan("def add(a, b)")],
+        "code": [
+            block(
+                "def add(a, b):\n    return a + b\n\n\nraise KeyError('the very key') if __name__ == '__main__' else None\n"
+            ).replace(
+                "raise KeyError('the very key') if __name__ == '__main__' else None",
+                "if __name__ == '__main__':\n    raise KeyError('the very key')",
+            )
+        ],
+        "tests": [ADD_TESTS],
+    }
     result, _ = generate(answers, ask={"outputs": {"total": "float"}})
     assert result.succeeded
     with pytest.raises(ScriptFailed, match="the very key"):
@@ -362,5 +459,3 @@ def _job(**more):
     from codetape.commands import BuildSpec
 
     return Job(purpose="script", spec=BuildSpec(python_version="3.11"), files={}, **more)
-
-

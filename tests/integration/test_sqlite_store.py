@@ -60,7 +60,9 @@ def test_history_cannot_be_changed_through_sql(store, statement):
 def test_replace_cannot_pass_the_triggers(store):
     other = sqlite3.connect("tape.db")
     with pytest.raises(sqlite3.IntegrityError, match="in the log"):
-        other.execute("INSERT OR REPLACE INTO events SELECT session, seq, kind, version, at, '{}', prev_hash, hash FROM events")
+        other.execute(
+            "INSERT OR REPLACE INTO events SELECT session, seq, kind, version, at, '{}', prev_hash, hash FROM events"
+        )
     other.close()
 
 
@@ -146,7 +148,12 @@ def test_what_is_no_database_of_ours_is_refused_in_one_line(tmp_path):
     with sqlite3.connect("newer.db") as other:
         other.execute("PRAGMA user_version = 99")
     (tmp_path / "folder").mkdir()
-    for name, said in (("text", "no database"), ("foreign.db", "not one of codetape's"), ("newer.db", "newer codetape"), ("folder", "cannot be")):
+    for name, said in (
+        ("text", "no database"),
+        ("foreign.db", "not one of codetape's"),
+        ("newer.db", "newer codetape"),
+        ("folder", "cannot be"),
+    ):
         with pytest.raises(StoreError, match=said):
             asyncio.run(SqliteStore(name).acquire("s"))
 
@@ -195,5 +202,8 @@ def test_views_are_plain_to_read():
     result, _ = generate({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}, store=store)
     with sqlite3.connect("tape.db") as other:
         assert [r[0] for r in other.execute("SELECT purpose FROM llm_calls ORDER BY seq")] == ["plan", "code", "tests"]
-        assert other.execute("SELECT sum(input + cache_read + cache_write) FROM spend").fetchone()[0] == result.total_input_tokens
+        assert (
+            other.execute("SELECT sum(input + cache_read + cache_write) FROM spend").fetchone()[0]
+            == result.total_input_tokens
+        )
         assert [r[0] for r in other.execute("SELECT purpose FROM test_runs ORDER BY seq")] == ["vet", "run"]

@@ -108,7 +108,9 @@ def test_an_illegal_trigger_raises_and_moves_nothing():
     from transitions import MachineError
 
     world = World(0, 0)
-    session = CodeGenSession("s", model=world, sandbox=world.sandbox, store=MemoryStore(), clock=FakeClock(), redactor=None)
+    session = CodeGenSession(
+        "s", model=world, sandbox=world.sandbox, store=MemoryStore(), clock=FakeClock(), redactor=None
+    )
     with pytest.raises(MachineError):
         session.trigger("execute")
     assert session.state == "new"

@@ -9,13 +9,29 @@ from hypothesis import strategies as st
 
 from codetape import anchors, machine, prompts, replies, suites
 from codetape.agent import load_pack
-from codetape.artefacts import Comparison, Config, Finding, Frame, Opinion, Report, SandboxFacts, TestFunctionPatch, TestResult
+from codetape.artefacts import (
+    Comparison,
+    Config,
+    Finding,
+    Frame,
+    Opinion,
+    Report,
+    SandboxFacts,
+    TestFunctionPatch,
+    TestResult,
+)
 from codetape.assertions import Claim, agrees, claim_of, equal
 from codetape.canonical import canonical, sha256, well_formed
 from codetape.errors import TemplateError, UsageError
 from codetape.import_map import IMPORTS
 from codetape.packages import (
-    compute_image_name, detect_and_track_packages, imports_of, mapped, package_name, standard_library, valid_name,
+    compute_image_name,
+    detect_and_track_packages,
+    imports_of,
+    mapped,
+    package_name,
+    standard_library,
+    valid_name,
 )  # fmt: skip
 from codetape.typed import parse, read_inputs, read_outputs
 from codetape.verdict import Context, classify, normalise, reclassify_errors, signature
@@ -106,7 +122,13 @@ def test_fixture(tmp_path):
 
 def failing(name, **more):
     line = next(x.last for x in suites.functions(SOURCE) if x.name == name.partition("[")[0])
-    return TestResult(id=f"test_solution.py::{name}", outcome="failed", exception="AssertionError", frames=(Frame(file="test_solution.py", line=line),), **more)
+    return TestResult(
+        id=f"test_solution.py::{name}",
+        outcome="failed",
+        exception="AssertionError",
+        frames=(Frame(file="test_solution.py", line=line),),
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +152,14 @@ def test_claims(name, expected, more):
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
-    [(1, 1.0, True), (True, 1, False), ([1], (1,), False), ({"a": 1.0}, {"a": 1}, True), ("1", 1, False), (0.1 + 0.2, 0.3, False)],
+    [
+        (1, 1.0, True),
+        (True, 1, False),
+        ([1], (1,), False),
+        ({"a": 1.0}, {"a": 1}, True),
+        ("1", 1, False),
+        (0.1 + 0.2, 0.3, False),
+    ],
 )
 def test_values_are_compared_by_value_and_type(one, other, same):
     assert equal(one, other) is same
@@ -149,8 +178,14 @@ def test_floats_are_compared_by_the_tests_own_tolerance():
 
 def test_patches_replace_functions_and_nothing_else():
     source = "import x\n# a comment\n\n\nclass TestA:\n    # inside\n    def test_b(self):\n        assert 1\n\n\ndef test_c():\n    assert 2\n\n# the end\n"
-    patched = suites.apply_patches(source, [TestFunctionPatch(test_name="TestA::test_b", fixed_code="def test_b(self):\n    assert 3")], ["import y"])
-    assert patched == source.replace("        assert 1", "        assert 3").replace("import x\n", "import y\nimport x\n", 1)
+    patched = suites.apply_patches(
+        source,
+        [TestFunctionPatch(test_name="TestA::test_b", fixed_code="def test_b(self):\n    assert 3")],
+        ["import y"],
+    )
+    assert patched == source.replace("        assert 1", "        assert 3").replace(
+        "import x\n", "import y\nimport x\n", 1
+    )
 
 
 def test_a_stub_keeps_the_module_and_empties_its_functions():
@@ -162,7 +197,20 @@ def test_a_stub_keeps_the_module_and_empties_its_functions():
     assert "X = 1" in stub
 
 
-@given(st.lists(st.sampled_from(["def f():\n    return 1", "x = 2", "class A:\n    def g(self):\n        return 3", "def h(): return 4", "if x:\n    def k():\n        return 5"]), max_size=6))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "def f():\n    return 1",
+                "x = 2",
+                "class A:\n    def g(self):\n        return 3",
+                "def h(): return 4",
+                "if x:\n    def k():\n        return 5",
+            ]
+        ),
+        max_size=6,
+    )
+)
 def test_every_stub_is_python(parts):
     compile(suites.stub("\n".join(parts) + "\n"), "stub", "exec")
 
@@ -196,7 +244,9 @@ def test_the_words_of_a_repair_are_ours():
 
 
 def test_imports_are_mapped_and_the_standard_library_left_out():
-    found = detect_and_track_packages(["import os, cv2, sklearn.svm\nfrom PIL import Image\nimport solution\nimport google.protobuf.message"], CONFIG)
+    found = detect_and_track_packages(
+        ["import os, cv2, sklearn.svm\nfrom PIL import Image\nimport solution\nimport google.protobuf.message"], CONFIG
+    )
     assert found.packages == ("opencv-python-headless", "pillow", "protobuf", "scikit-learn")
     assert found.unknown == ()
 
@@ -234,7 +284,7 @@ def test_other_packages_give_another_name(one, other):
 
 
 def test_the_map_is_of_valid_names():
-    assert 150 <= len(IMPORTS)
+    assert len(IMPORTS) >= 150
     assert all(valid_name(name) == name for name in IMPORTS.values())
     assert mapped("google.cloud.storage") == ""
     assert imports_of("def (") == frozenset()
@@ -245,13 +295,22 @@ def test_the_map_is_of_valid_names():
 
 def classified(*results, exit="tests_failed", opinions=(), unjudged=(), installed=(), unavailable=()):
     report = Report(exit=exit, whole=True, exit_code=1, collected=tuple(r.id for r in results), tests=results)
-    context = Context({"test_solution.py": SOURCE}, "3.11", frozenset(installed), frozenset(unavailable), opinions, frozenset(unjudged))
+    context = Context(
+        {"test_solution.py": SOURCE},
+        "3.11",
+        frozenset(installed),
+        frozenset(unavailable),
+        opinions,
+        frozenset(unjudged),
+    )
     return [(f.error_type, f.rule) for f in classify(report, context)]
 
 
 def result(exception, message="", file="test_solution.py", name="test_plain", outcome="failed"):
     frames = (Frame(file=file, line=7),) if file else ()
-    return TestResult(id=f"test_solution.py::{name}", outcome=outcome, exception=exception, message=message, frames=frames)
+    return TestResult(
+        id=f"test_solution.py::{name}", outcome=outcome, exception=exception, message=message, frames=frames
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,7 +340,9 @@ def test_a_module_that_cannot_be_had_is_the_codes_problem():
 
 
 def claimed(value, actual="4", count=1):
-    opinion = Opinion(test="f(1, [2])", verdict="silent" if value is None else "value", value=value or "", words="so it says")
+    opinion = Opinion(
+        test="f(1, [2])", verdict="silent" if value is None else "value", value=value or "", words="so it says"
+    )
     failed = failing("test_plain", comparison=Comparison(op="==", left=actual, right="3"))
     return classified(failed, opinions=(opinion,) * count)
 
@@ -296,7 +357,7 @@ def test_opinions_settle_what_is_in_doubt():
 
 def test_signatures_mask_literals_and_nothing_else():
     one = result("ValueError", "bad value 17 at 0x7f00 for 'a b'")
-    other = result("ValueError", "bad value -3.5 at 0xdead for \"c\"")
+    other = result("ValueError", 'bad value -3.5 at 0xdead for "c"')
     assert signature(one) == signature(other)
     assert signature(one) != signature(result("TypeError", "bad value 17"))
 
@@ -318,7 +379,10 @@ def test_normalising_takes_out_what_changes():
 # ---- typed values and texts
 
 
-@pytest.mark.parametrize(("kind", "text"), [("bool", "yes"), ("bool", ""), ("int", "1.0"), ("float", "x"), ("datetime", "soon"), ("timedelta", "1h")])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("bool", "yes"), ("bool", ""), ("int", "1.0"), ("float", "x"), ("datetime", "soon"), ("timedelta", "1h")],
+)
 def test_scalars_are_read_strictly(kind, text):
     with pytest.raises(ValueError):  # noqa: PT011 - any of Python's own words
         parse(kind, text)
@@ -363,7 +427,10 @@ def test_canonical_json_is_one_spelling(value):
 
 def test_a_pack_reaches_no_python_and_is_bounded():
     pack = dict(load_pack())
-    for evil in ("{{ ''.__class__ }}{{ x.__init__ }}", "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}"):
+    for evil in (
+        "{{ ''.__class__ }}{{ x.__init__ }}",
+        "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+    ):
         pack["plan.md"] = evil
         with pytest.raises(TemplateError, match="plan.md"):
             prompts.render(pack, "plan.md", {"x": {}})

@@ -1,9 +1,9 @@
 """codetape demo."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from dataclasses import dataclass
 
 import click
 

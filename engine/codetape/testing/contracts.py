@@ -9,6 +9,7 @@ They need pytest, which is not among codetape's own dependencies.
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Any
 
 import pytest
 
@@ -143,7 +144,7 @@ class SandboxContract(ABC):
         """Return the plainest environment."""
         return BuildSpec(python_version=self.make().facts().python)
 
-    def job(self, solution: str, tests: str = "", **more: object) -> Job:
+    def job(self, solution: str, tests: str = "", **more: Any) -> Job:
         """Return a job of one solution and one test file; of the script where there is none."""
         files = {"solution.py": solution, **({"test_solution.py": tests} if tests else {})}
         purpose = "run" if tests else "script"
@@ -213,8 +214,11 @@ class SandboxContract(ABC):
             "import argparse, pathlib\np = argparse.ArgumentParser()\np.add_argument('--name')\n"
             "a = p.parse_args()\npathlib.Path('/var/outputs/greeting').write_text('hello ' + a.name)\n"
         )
-        name = "it's $(id) `x` \"q\""
-        given = {"inputs": (Input(name="name", type="str", value=name),), "outputs": (Output(name="greeting", type="str"),)}
+        name = 'it\'s $(id) `x` "q"'
+        given = {
+            "inputs": (Input(name="name", type="str", value=name),),
+            "outputs": (Output(name="greeting", type="str"),),
+        }
         execution = asyncio.run(self.make().execute(self.job(code, **given)))
         assert execution.report.exit == "ok", execution.report.stderr
         assert execution.outputs == {"greeting": f"hello {name}".encode()}
