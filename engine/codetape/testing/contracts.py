@@ -215,7 +215,7 @@ class SandboxContract(ABC):
             "a = p.parse_args()\npathlib.Path('/var/outputs/greeting').write_text('hello ' + a.name)\n"
         )
         name = 'it\'s $(id) `x` "q"'
-        given = {
+        given: dict[str, Any] = {
             "inputs": (Input(name="name", type="str", value=name),),
             "outputs": (Output(name="greeting", type="str"),),
         }
