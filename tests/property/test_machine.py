@@ -12,6 +12,7 @@ from codetape.events import Answered, Requested, Transition, check_chain, decode
 from codetape.run import Run, apply, fold
 from codetape.session import CodeGenSession
 from codetape.testing import FakeClock, MemoryStore
+from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan, verification
 from tests.worlds import World
 
 LIMIT = 4
@@ -86,8 +87,26 @@ def moves(seed):
         asyncio.run(agent.aresume("s"))
     elif last == "failed":
         asyncio.run(agent.aresume("s", changes={"max_iterations": LIMIT + 3}))
-    payloads = [e.payload for e in asyncio.run(store.read("s")).events]
+    return moves_of(asyncio.run(store.read("s")).events)
+
+
+def moves_of(events):
+    payloads = [event.payload for event in events]
     return {(p.source, p.target) for p in payloads if isinstance(p, Transition) and p.trigger}
+
+
+def rewritten():
+    """A refuted test whose fixes keep missing the point is quarantined; as the only one it is written anew."""
+    wrong = "def test_sum():\n    assert add(1, 2) == {}"
+    tests = block("from solution import add\n\n\n" + wrong.format(4))
+    answers = {
+        "plan": [plan()], "code": [ADD], "tests": [tests, ADD_TESTS], "second_opinion": [opinions("3")],
+        "fix_tests": [block(wrong.format(5)), block(wrong.format(6))], "verify_tests": [verification()],
+    }  # fmt: skip
+    events = []
+    result, _ = generate(answers, hook=lambda event, run: events.append(event))
+    assert result.succeeded
+    return moves_of(events)
 
 
 def test_the_moves_that_happen_are_the_moves_in_the_table():
@@ -96,8 +115,8 @@ def test_the_moves_that_happen_are_the_moves_in_the_table():
     The seeds that are known to make rare moves go first; where the rules changed, others are tried.
     """
     by_hand = {(state, "suspended") for state in machine.ACTIVE} | {("suspended", state) for state in machine.ACTIVE}
-    left = {(source, row.target) for row in machine.ROWS for source in row.sources} - by_hand
-    for seed in (*RARE, *range(6000)):
+    left = {(source, row.target) for row in machine.ROWS for source in row.sources} - by_hand - rewritten()
+    for seed in (*RARE, *range(4000)):
         left -= moves(seed)
         if not left:
             break
