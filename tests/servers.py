@@ -1,6 +1,7 @@
 """A chat completions server on loopback whose answers a test scripts, by the purpose that a request has."""
 
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,11 @@ class Handler(BaseHTTPRequestHandler):
         if usage:
             body["usage"] = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
         self.send(200, body)
+
+    def drop(self):
+        """Break the connection off."""
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def send(self, status, body, headers=()):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

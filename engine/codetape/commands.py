@@ -15,14 +15,24 @@ from codetape.prompts import Message
 INPUTS, OUTPUTS = "/var/inputs", "/var/outputs"
 
 
+LENGTH_PARAMETER = "max_completion_tokens"
+
+
 class Request(Frozen):
-    """One ask of a model. ``reply_schema`` is a JSON schema, or None where a code block is wanted."""
+    """One ask of a model.
+
+    ``reply_schema`` is a JSON schema, or None where a code block is wanted or the server refuses schemas; then
+    ``json_mode`` asks for some JSON object, and the prompt holds the schema. ``older_limit`` says that the server
+    knows the limit on output as ``max_tokens`` only.
+    """
 
     model: str
     purpose: Purpose
     messages: tuple[Message, ...]
     reply_schema: dict[str, Any] | None = None
+    json_mode: bool = False
     max_output_tokens: int
+    older_limit: bool = False
     parameters: dict[str, Any] = {}
 
     @property

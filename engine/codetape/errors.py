@@ -48,9 +48,9 @@ class InfrastructureError(CodetapeError):
 
 
 class ModelUnavailable(InfrastructureError):
-    """The provider cannot be had: the adapter tried, waited and gave up. ``tries`` is how often it tried."""
+    """The provider cannot be had: the adapter tried, waited and gave up. ``tries`` says what came of each try."""
 
-    def __init__(self, message: str, *, remedy: str = "", tries: int = 1) -> None:
+    def __init__(self, message: str, *, remedy: str = "", tries: tuple[str, ...] = ()) -> None:
         super().__init__(message, remedy=remedy)
         self.tries = tries
 

@@ -67,6 +67,7 @@ class Ledger(Frozen):
     repairs: int = 0
     trimmed: bool = False
     schemaless: bool = False
+    formless: bool = False
     dropped_parameters: tuple[str, ...] = ()
     fresh: bool = False
     rewritten: bool = False

@@ -221,7 +221,7 @@ class CodeGenSession:
         message = self._redactor.error(well_formed(str(error)))
         texts = Texts()
         ref = texts.put(message)
-        tries = (message[:300],) * min(getattr(error, "tries", 1), 10)
+        tries = tuple(self._redactor.error(well_formed(t))[:300] for t in getattr(error, "tries", ())[:20])
         await self._append(Draft(GaveUp(call=call, message=ref, tries=tries), texts))
         await self._append(self._suspension("outage", message))
 

@@ -25,6 +25,11 @@ def codetape(*words, env=None, text=None, timeout=120):
     )  # fmt: skip
 
 
+def interruptible():
+    """A process that was started in the background inherits that Ctrl-C is ignored; a user's shell does not do that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def listed(*words):
     return json.loads(codetape("list", "--json", *words).stdout)["sessions"]
 
@@ -186,7 +191,7 @@ def test_ctrl_c_loses_nothing_and_the_session_goes_on(bubblewrap):
     state = []
     with serving(answer) as (url, asked):
         words = [sys.executable, "-m", "codetape", "run", PROMPT, "--model", "openai:small", "--base-url", url]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
         for _ in range(600):
             if len(asked) == 3:
                 break

@@ -5,20 +5,29 @@ The library's own retries are off: ours wait as the server asks (Retry-After), a
 
 import asyncio
 import json
+import logging
 import os
 import random
 from collections.abc import Callable
 from typing import Any
 
-from codetape.commands import Request
+from codetape.commands import LENGTH_PARAMETER, Request
 from codetape.errors import ModelUnavailable, UsageError
 from codetape.events import Usage
 from codetape.ports import Reply, RequestRefused
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
 TRIES = 5
+LOCAL = {
+    "ollama": "http://127.0.0.1:11434/v1",
+    "lmstudio": "http://127.0.0.1:1234/v1",
+    "llamacpp": "http://127.0.0.1:8080/v1",
+    "vllm": "http://127.0.0.1:8000/v1",
+}
+"""Servers that are models by name, and where each usually listens."""
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_WAIT_SECONDS = 60.0
+LOG = logging.getLogger("codetape.models.openai")
 _NO_KEY = "none"  # local servers want no key, and the library wants a text
 _PARAMETERS = ("temperature", "seed", "top_p", "reasoning_effort", "verbosity", "presence_penalty", "frequency_penalty")
 
@@ -32,15 +41,18 @@ class OpenAIModel:
         *,
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
+        kind: str = "openai",
         tries: int = TRIES,
         sleep: Callable[[float], Any] = asyncio.sleep,
+        connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
     ) -> None:
-        self.name = f"openai:{name}"
+        self.name = f"{kind}:{name}"
         self._name = name
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         self._key = os.environ.get(api_key_env, "")
-        self._tries, self._sleep, self._read_seconds = tries, sleep, read_seconds
+        self._tries, self._sleep = tries, sleep
+        self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
         if not self._key and self._base_url is None:
             raise UsageError(
                 f"No key: the environment has no {api_key_env}.",
@@ -52,7 +64,7 @@ class OpenAIModel:
         import openai
 
         tries: list[str] = []
-        timeout = openai.Timeout(self._read_seconds, connect=CONNECT_SECONDS)
+        timeout = openai.Timeout(self._read_seconds, connect=self._connect_seconds)
         client = openai.AsyncOpenAI(
             api_key=self._key or _NO_KEY, base_url=self._base_url, max_retries=0, timeout=timeout
         )
@@ -60,29 +72,35 @@ class OpenAIModel:
             for number in range(1, self._tries + 1):
                 try:
                     answer = await client.chat.completions.create(**self._arguments(request))
-                    return _reply(answer, tuple(tries))
+                    return _reply(answer, request, tuple(tries))
                 except openai.APIStatusError as error:
                     if refused := _refused(error, request):
                         return refused
-                    if error.status_code not in RETRIED or number == self._tries:
-                        raise _unavailable(error, self._base_url, number) from error
-                    tries.append(_said(error))
-                    await self._sleep(_wait(error, number))
+                    await self._again(error, number, tries, error.status_code in RETRIED)
                 except openai.APIConnectionError as error:
-                    if number == self._tries:
-                        raise _unavailable(error, self._base_url, number) from error
-                    tries.append(_said(error))
-                    await self._sleep(_wait(error, number))
-                except openai.APIResponseValidationError as error:
-                    raise _unavailable(error, self._base_url, number) from error
+                    await self._again(error, number, tries, worth_it=True)
+                except (openai.APIError, ValueError) as error:  # an answer that is no answer: HTML, half a JSON
+                    await self._again(error, number, tries, worth_it=True)
         raise AssertionError("the last try returns or raises")
+
+    async def _again(self, error: Exception, number: int, tries: list[str], worth_it: bool) -> None:
+        """Wait for the next try, or give up: where it was the last, or another would end as this one did."""
+        tries.append(_said(error))
+        if not worth_it or number == self._tries:
+            raise _unavailable(error, self._base_url, tuple(tries)) from error
+        seconds = _wait(error, number)
+        status = getattr(error, "status_code", None) or type(error).__name__
+        LOG.warning("try %d of %d: %s; the next in %.1f s", number, self._tries, status, seconds)
+        await self._sleep(seconds)
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         found: dict[str, Any] = {
             "model": self._name,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            "max_completion_tokens": request.max_output_tokens,
+            "max_tokens" if request.older_limit else LENGTH_PARAMETER: request.max_output_tokens,
         }
+        if request.json_mode:
+            found["response_format"] = {"type": "json_object"}
         if request.reply_schema is not None:
             schema = {"name": request.purpose, "schema": request.reply_schema, "strict": True}
             found["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -91,7 +109,7 @@ class OpenAIModel:
         return {**found, **known, **({"extra_body": extra} if extra else {})}
 
 
-def _reply(answer: Any, tries: tuple[str, ...]) -> Reply:
+def _reply(answer: Any, request: Request, tries: tuple[str, ...]) -> Reply:
     choice = answer.choices[0] if getattr(answer, "choices", None) else None
     if choice is None or choice.message is None:
         return Reply(text=None, finish_reason="no choice", tries=tries)
@@ -104,10 +122,15 @@ def _reply(answer: Any, tries: tuple[str, ...]) -> Reply:
         finish_reason=choice.finish_reason or "stop",
         model=answer.model or "",
         fingerprint=getattr(answer, "system_fingerprint", None) or "",
-        usage=usage(raw) if raw else Usage(source="estimated", output=len(text or "") // 4),
+        usage=usage(raw) if raw else _estimate(request, text or ""),
         usage_raw=json.dumps(raw, sort_keys=True) if raw else "",
         tries=tries,
     )
+
+
+def _estimate(request: Request, text: str) -> Usage:
+    """Return tokens by rule of thumb, marked as such, for servers that say nothing of usage."""
+    return Usage(source="estimated", input=request.input_estimate, output=len(text) // 4 + 1)
 
 
 def usage(raw: dict[str, Any]) -> Usage:
@@ -145,8 +168,11 @@ def _refused(error: Any, request: Request) -> RequestRefused | None:
     if code == "context_length_exceeded" or error.status_code == 413 or ("context" in text and "length" in text):
         return RequestRefused("context", _body(error))
     schema_words = ("response_format", "json_schema", "grammar", "structured output")
-    if request.reply_schema is not None and (parameter.startswith("response_format") or any(w in text for w in schema_words)):  # fmt: skip
+    formed = request.reply_schema is not None or request.json_mode
+    if formed and (parameter.startswith("response_format") or any(w in text for w in schema_words)):  # fmt: skip
         return RequestRefused("schema", _body(error))
+    if not request.older_limit and (parameter == LENGTH_PARAMETER or LENGTH_PARAMETER in text):
+        return RequestRefused("parameter", _body(error), LENGTH_PARAMETER)
     named = parameter if parameter in request.parameters else next((p for p in request.parameters if p in text), "")
     return RequestRefused("parameter", _body(error), named) if named else None
 
@@ -165,7 +191,7 @@ def _wait(error: Any, number: int) -> float:
         return float(min(MAX_WAIT_SECONDS, 0.5 * 2**number) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
 
 
-def _unavailable(error: Any, base_url: str | None, tries: int) -> ModelUnavailable:
+def _unavailable(error: Any, base_url: str | None, tries: tuple[str, ...]) -> ModelUnavailable:
     status = getattr(error, "status_code", None)
     where = base_url or "the provider"
     remedies = {
@@ -180,6 +206,30 @@ def _unavailable(error: Any, base_url: str | None, tries: int) -> ModelUnavailab
     return ModelUnavailable(f"{where} gave no answer: {_said(error)}", remedy=remedy, tries=tries)
 
 
-def create(name: str, *, base_url: str | None = None, api_key_env: str = "OPENAI_API_KEY") -> OpenAIModel:
+def create(name: str, **options: Any) -> OpenAIModel:
     """Make the model of that name."""
-    return OpenAIModel(name, base_url=base_url, api_key_env=api_key_env)
+    return OpenAIModel(name, **options)
+
+
+def _local(kind: str, name: str, options: dict[str, Any]) -> OpenAIModel:
+    return OpenAIModel(name, kind=kind, **{**options, "base_url": options.get("base_url") or LOCAL[kind]})
+
+
+def ollama(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local Ollama."""
+    return _local("ollama", name, options)
+
+
+def lmstudio(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local LM Studio."""
+    return _local("lmstudio", name, options)
+
+
+def llamacpp(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local llama.cpp server."""
+    return _local("llamacpp", name, options)
+
+
+def vllm(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local vLLM server."""
+    return _local("vllm", name, options)

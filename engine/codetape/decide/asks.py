@@ -1,14 +1,14 @@
 """Asks of the model: the request that a state makes, and what becomes of a reply that cannot be used."""
 
 from codetape.artefacts import TEST_FILE, Proposal, Purpose, Quarantined
-from codetape.commands import Ask, Request
+from codetape.commands import LENGTH_PARAMETER, Ask, Request
 from codetape.decide import answers
 from codetape.decide.builds import without
 from codetape.decide.step import Halt, Note, Step
 from codetape.events import Answered, CallRefused, TestQuarantined
 from codetape.packages import detected
 from codetape.prompts import calls_in_doubt, messages, schema_of, test_files, whole_file
-from codetape.replies import Unusable, arrived
+from codetape.replies import SHAPES, Unusable, arrived
 from codetape.run import Run
 from codetape.suites import file_of
 
@@ -36,7 +36,9 @@ def ask(run: Run) -> Ask:
             purpose=purpose,
             messages=messages(run, purpose),
             reply_schema=None if run.ledger.schemaless else schema_of(run, purpose),
+            json_mode=run.ledger.schemaless and not run.ledger.formless and purpose in SHAPES,
             max_output_tokens=config.max_output_tokens,
+            older_limit=LENGTH_PARAMETER in run.ledger.dropped_parameters,
             parameters=kept,
         )
     )
@@ -80,10 +82,12 @@ def _closed(step: Step) -> Step:
 def _refused(run: Run, event: CallRefused) -> Step:
     """The server refuses the form: ask again without what it refuses, once each."""
     purpose = run.outcome.purpose if run.outcome else ""
-    if event.what == "schema" and not run.ledger.schemaless:
-        return Step(purpose, usable=False, reason="schema", ledger={"schemaless": True}, target=run.state)
+    if event.what == "schema" and not run.ledger.formless:
+        less = {"formless": True} if run.ledger.schemaless else {"schemaless": True}
+        return Step(purpose, usable=False, reason="schema", ledger=less, target=run.state)
     dropped = run.ledger.dropped_parameters
-    if event.what == "parameter" and event.parameter in run.the_config.parameters and event.parameter not in dropped:
+    known = (LENGTH_PARAMETER, *run.the_config.parameters)
+    if event.what == "parameter" and event.parameter in known and event.parameter not in dropped:
         return Step(purpose, usable=False, reason="parameter", ledger={"dropped_parameters": (*dropped, event.parameter)}, target=run.state)  # fmt: skip
     if event.what == "context" and not run.ledger.trimmed:
         return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=run.state)
