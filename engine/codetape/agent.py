@@ -65,6 +65,7 @@ class AutoCoderAgent:
 
     ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
     ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
+    ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
     """
 
@@ -73,6 +74,7 @@ class AutoCoderAgent:
     system_prompt: str = ""
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
     sandbox: str | Sandbox = "auto"
     store: str | Path | EventStore = ".codetape/tape.db"
     base_packages: tuple[str, ...] = ()
@@ -191,7 +193,8 @@ class AutoCoderAgent:
     def _model(self) -> Model:
         if not isinstance(self.model, str):
             return self.model
-        return registry.model(self.model, {"base_url": self.base_url, "api_key_env": self.api_key_env})
+        options = {"base_url": self.base_url, "api_key_env": self.api_key_env, **self.model_options}
+        return registry.model(self.model, options)
 
     def _store(self) -> EventStore:
         return registry.store(str(self.store)) if isinstance(self.store, str | Path) else self.store

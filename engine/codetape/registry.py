@@ -22,8 +22,11 @@ def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
         raise UsageError(f"There is no {_ONE[kind]} adapter {name!r}.", remedy=f"Known are: {listed}.")
     try:
         factory = known[name].load()
-    except ImportError as error:
-        raise UsageError(f"The adapter {name!r} ({known[name].value}) cannot be loaded: {error}.") from error
+    except Exception as error:  # another's module may raise anything; the other adapters work all the same
+        raise UsageError(
+            f"The adapter {name!r} ({known[name].value}) does not load: {type(error).__name__}: {error}.",
+            remedy="Repair or remove its package.",
+        ) from error
     return factory(*arguments, **options)
 
 

@@ -153,7 +153,9 @@ def test_a_stalled_body_ends_at_the_read_limit():
     assert time.monotonic() - begun < 10
 
 
-@pytest.mark.parametrize("body", [b"<html>busy</html>", b"{", b"[]", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"null"])
+@pytest.mark.parametrize(
+    "body", [b"<html>busy</html>", b"{", b"[]", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"null"]
+)
 def test_an_answer_that_is_no_answer_is_no_crash(body):
     def answer(handler, asked):
         handler.send(200, body)
@@ -202,7 +204,9 @@ def test_a_key_echoed_in_an_error_reaches_no_event():
 
     from codetape_adapters.stores.sqlite import SqliteStore
 
-    with serving(after(99, status=401, body={"error": {"message": f"Incorrect API key provided: {KEY}. Bearer {KEY}"}})) as (url, _):
+    with serving(
+        after(99, status=401, body={"error": {"message": f"Incorrect API key provided: {KEY}. Bearer {KEY}"}})
+    ) as (url, _):
         store = SqliteStore("tape.db")
         result, _ = generate({}, model=OpenAIModel("x", base_url=url), store=store)
     assert result.status == "suspended"
@@ -218,7 +222,9 @@ def old_server(schemas=False, json_mode=True, limit="max_tokens"):
         if "temperature" in asked:
             handler.send(400, {"error": {"message": "temperature is not supported", "param": "temperature"}})
         elif limit not in asked:
-            handler.send(400, {"error": {"message": f"Unsupported parameter: '{LENGTH_PARAMETER}'", "param": LENGTH_PARAMETER}})
+            handler.send(
+                400, {"error": {"message": f"Unsupported parameter: '{LENGTH_PARAMETER}'", "param": LENGTH_PARAMETER}}
+            )
         elif (form == "json_schema" and not schemas) or (form == "json_object" and not json_mode):
             handler.send(400, {"error": {"message": f"response_format {form} is not supported"}})
         else:
@@ -233,7 +239,9 @@ def test_a_session_on_an_older_server_finds_its_form_once(json_mode):
     with serving(old_server(json_mode=json_mode)) as (url, asked):
         events = []
         model = OpenAIModel("x", base_url=url)
-        result, _ = generate({}, model=model, hook=lambda e, _: events.append(e), parameters={"temperature": 0.2, "seed": 1})
+        result, _ = generate(
+            {}, model=model, hook=lambda e, _: events.append(e), parameters={"temperature": 0.2, "seed": 1}
+        )
     assert result.succeeded
     refused = [e.payload.what for e in events if e.kind == "CallRefused"]
     assert refused == ["parameter", "parameter", *["schema"] * (1 if json_mode else 2)]
@@ -253,7 +261,13 @@ def test_a_context_too_long_is_trimmed_once():
         if len(asked["messages"][1]["content"]) > 15_000:
             handler.send(400, {"error": {"message": "maximum context length", "code": "context_length_exceeded"}})
         else:
-            handler.say(plan() if "Plan the script" in asked["messages"][1]["content"] else ADD_TESTS if "Write the pytest file" in asked["messages"][1]["content"] else ADD)
+            handler.say(
+                plan()
+                if "Plan the script" in asked["messages"][1]["content"]
+                else ADD_TESTS
+                if "Write the pytest file" in asked["messages"][1]["content"]
+                else ADD
+            )
 
     with serving(answer) as (url, asked):
         result, _ = generate({}, "Add. " * 8000, model=OpenAIModel("x", base_url=url))
@@ -263,7 +277,14 @@ def test_a_context_too_long_is_trimmed_once():
 
 @pytest.mark.parametrize(
     "said",
-    ["no fence", "```python\nx", "```\na\n```\n```\nb\n```", block("def other(): pass"), block("def ("), "``` python extra words\ndef add(a, b): pass\n"],
+    [
+        "no fence",
+        "```python\nx",
+        "```\na\n```\n```\nb\n```",
+        block("def other(): pass"),
+        block("def ("),
+        "``` python extra words\ndef add(a, b): pass\n",
+    ],
 )
 def test_fences_wrong_in_every_way_are_repaired(said):
     result, model = generate({"plan": [plan()], "code": [said, ADD], "tests": [ADD_TESTS]})

@@ -191,7 +191,9 @@ def test_ctrl_c_loses_nothing_and_the_session_goes_on(bubblewrap):
     state = []
     with serving(answer) as (url, asked):
         words = [sys.executable, "-m", "codetape", "run", PROMPT, "--model", "openai:small", "--base-url", url]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+        )
         for _ in range(600):
             if len(asked) == 3:
                 break

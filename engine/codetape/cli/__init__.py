@@ -1,8 +1,10 @@
 """The command line: parse, wire, print. Each verb is a file, loaded when it is called."""
 
 import json
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +20,11 @@ VERBS = {
     "list": "List the sessions of a database.",
     "show": "Show a session: its verdict, events, prompts, code or changes.",
     "export": "Write a session to a portable tape file.",
+    "prompts": "List, show, export or check the prompts.",
+    "config": "Show each setting and where it comes from.",
+    "doctor": "Say what works on this machine, and what to do about the rest.",
 }
+_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "doctor")
 
 
 class Lazy(click.Group):
@@ -44,13 +50,30 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="codetape")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
     """Turn a prompt into a verified Python script, and keep the whole run on a tape.
 
     A session is named by its id, a unique prefix of it, or "last". Exit codes: 0 done, 1 could not work,
     2 usage, 100 not solved, 101 budget, 102 divergence, 103 inconclusive, 104 a person's answer is needed,
     130 interrupted.
     """
+    if ctx.invoked_subcommand in _SET_BY:
+        ctx.default_map = _defaults()
+
+
+def _defaults() -> dict[str, dict[str, Any]]:
+    """Return what variables and files set, as defaults of each verb's options; flags still come first."""
+    from codetape.settings import read_settings
+
+    found = read_settings(os.environ, Path.cwd())
+    names = {"python": "python_version"}
+    values = {
+        names.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
+        for s in found.values()
+        if s.source != "default"
+    }
+    return dict.fromkeys(_SET_BY, values)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,9 +15,9 @@ DEFAULT_DB = ".codetape/tape.db"
 
 def database(function: F) -> F:
     """Add --db."""
-    return click.option(
-        "--db", envvar="CODETAPE_DB", default=DEFAULT_DB, show_default=True, help="The database of tapes (CODETAPE_DB)."
-    )(function)
+    return click.option("--db", default=DEFAULT_DB, show_default=True, help="The database of tapes (CODETAPE_DB).")(
+        function
+    )
 
 
 def as_json(function: F) -> F:

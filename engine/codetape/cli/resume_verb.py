@@ -14,9 +14,22 @@ from codetape.errors import UsageError
 @click.option("--allow-package", "allow", multiple=True, metavar="NAME", help="Answer: it may be installed.")
 @click.option("--deny-package", "deny", multiple=True, metavar="NAME", help="Answer: do without it.")
 @click.option("--max-iterations", type=click.IntRange(1, 1000), help="A new limit.")
-@click.option("--base-url", envvar="CODETAPE_BASE_URL", metavar="URL", help="Where the model's server is now.")
+@click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@click.option(
+    "--api-key-env",
+    default="OPENAI_API_KEY",
+    show_default=True,
+    metavar="NAME",
+    help="The variable that holds the key.",
+)
+@click.option(
+    "--connect-timeout", default=10, show_default=True, type=click.IntRange(1), help="Seconds to reach the server."
+)
+@click.option(
+    "--read-timeout", default=600, show_default=True, type=click.IntRange(1), help="Seconds to wait for an answer."
+)
 @database
 @as_json
 def command(**given: Any) -> int:
@@ -31,7 +44,12 @@ def command(**given: Any) -> int:
     if known.status == "succeeded":
         raise UsageError(f"Session {session} has succeeded: there is nothing to resume.")
     agent = AutoCoderAgent(
-        model=known.config.model, base_url=given["base_url"], sandbox=given["sandbox"], store=given["db"]
+        model=known.config.model,
+        base_url=given["base_url"],
+        api_key_env=given["api_key_env"],
+        model_options={"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]},
+        sandbox=given["sandbox"],
+        store=given["db"],
     )
     answers: dict[str, Literal["allow", "deny"]] = dict.fromkeys(given["allow"], "allow")
     answers |= dict.fromkeys(given["deny"], "deny")

@@ -14,13 +14,10 @@ from codetape.errors import UsageError
 @click.option("--prompt-file", metavar="F", help="Read the prompt from a file.")
 @click.option(
     "--model",
-    envvar="CODETAPE_MODEL",
     metavar="ADAPTER:NAME",
     help="Such as openai:gpt-5-mini, or tape:FILE (CODETAPE_MODEL).",
 )
-@click.option(
-    "--base-url", envvar="CODETAPE_BASE_URL", metavar="URL", help="An OpenAI-compatible server (CODETAPE_BASE_URL)."
-)
+@click.option("--base-url", metavar="URL", help="An OpenAI-compatible server (CODETAPE_BASE_URL).")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option(
     "--input",
@@ -70,6 +67,19 @@ from codetape.errors import UsageError
 @click.option("--task", metavar="ID", help="The task's name; by default a hash of what is asked.")
 @click.option("--tag", "tags", multiple=True, metavar="T", help="A label for the session.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@click.option(
+    "--api-key-env",
+    default="OPENAI_API_KEY",
+    show_default=True,
+    metavar="NAME",
+    help="The variable that holds the key.",
+)
+@click.option(
+    "--connect-timeout", default=10, show_default=True, type=click.IntRange(1), help="Seconds to reach the server."
+)
+@click.option(
+    "--read-timeout", default=600, show_default=True, type=click.IntRange(1), help="Seconds to wait for an answer."
+)
 @database
 @as_json
 def command(**given: Any) -> int:
@@ -83,6 +93,8 @@ def command(**given: Any) -> int:
     agent = AutoCoderAgent(
         model=_model(given["model"]),
         base_url=given["base_url"],
+        api_key_env=given["api_key_env"],
+        model_options={"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]},
         sandbox=given["sandbox"],
         store=given["db"],
         packages=given["packages"],

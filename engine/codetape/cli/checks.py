@@ -1,0 +1,173 @@
+"""What `doctor` looks at. Each check says one thing, with its remedy; none shows a secret."""
+
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from codetape import registry
+from codetape.errors import CodetapeError
+
+SERVERS = {"ollama": 11434, "lmstudio": 1234, "llamacpp": 8080, "vllm": 8000}
+KEYS = ("OPENAI_API_KEY",)
+MIN_FREE_MB = 500
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. ``needed`` ones keep the demo from executing when they are bad."""
+
+    name: str
+    status: Literal["well", "note", "bad"]
+    says: str
+    remedy: str = ""
+    needed: bool = False
+
+
+def examine(db: str, base_url: str | None) -> list[Finding]:
+    """Run every check."""
+    checks: tuple[Callable[[], Any], ...] = (_python, _uv, _sandbox, _environment, _namespaces, _cgroups, _docker)
+    found = [check() for check in checks]
+    return [*found, _database(Path(db)), *_keys(), *_servers(base_url), *_adapters(), _disk()]
+
+
+def _python() -> Finding:
+    return Finding("Python", "well", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _uv() -> Finding:
+    try:
+        from uv import find_uv_bin
+
+        path = str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        path = shutil.which("uv") or ""
+    if not path:
+        return Finding("uv", "bad", "not found", "Install it: `pip install uv`.", needed=True)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - our own uv
+    return Finding("uv", "well", done.stdout.strip().partition(" (")[0])
+
+
+def _sandbox() -> Finding:
+    """The canary: the whole isolation, through the exact argv of an execution."""
+    try:
+        sandbox: Any = registry.sandbox("bubblewrap")
+        sandbox.check()
+    except CodetapeError as error:
+        step = getattr(error, "step", "")
+        return Finding("bubblewrap", "bad", f"{error.message} (step: {step})", error.remedy, needed=True)
+    return Finding("bubblewrap", "well", "its canary is well: isolated, filtered, without rights")
+
+
+def _environment() -> Finding:
+    import asyncio
+
+    from codetape.commands import BuildSpec
+
+    try:
+        sandbox = registry.sandbox("bubblewrap")
+        built = asyncio.run(sandbox.build(BuildSpec(python_version=sandbox.facts().python)))
+    except CodetapeError as error:
+        return Finding("environment", "bad", error.message, error.remedy, needed=True)
+    return Finding("environment", "well", f"{getattr(built, 'image', '')} can be had")
+
+
+def _namespaces() -> Finding:
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if limit.exists() and limit.read_text().strip() == "0":
+        return Finding("user namespaces", "bad", "switched off", "Set user.max_user_namespaces above 0.", needed=True)
+    apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    if apparmor.exists() and apparmor.read_text().strip() == "1":
+        return Finding("user namespaces", "note", "restricted by AppArmor", "Install the distribution's bubblewrap and apparmor-profiles.")  # fmt: skip
+    return Finding("user namespaces", "well", "allowed")
+
+
+def _cgroups() -> Finding:
+    sandbox: Any = registry.sandbox("bubblewrap")
+    if getattr(sandbox, "bounded", False):
+        return Finding("control groups", "well", "memory, processes and CPU of a whole tree are bounded")
+    return Finding("control groups", "note", "not to be had: memory is bounded for each process, not for the tree", "Run as root, or use the docker sandbox.")  # fmt: skip
+
+
+def _docker() -> Finding:
+    if shutil.which("docker") is None:
+        return Finding("docker", "note", "not installed; nothing needs it")
+    done = subprocess.run(["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True, check=False, timeout=20)  # noqa: S607 - the user's docker  # fmt: skip
+    version = done.stdout.strip()
+    return Finding("docker", "well" if version else "note", f"daemon {version}" if version else "its daemon does not answer; nothing needs it")  # fmt: skip
+
+
+def _database(path: Path) -> Finding:
+    if not path.exists():
+        folder = next(p for p in (path.parent, *path.absolute().parents) if p.exists())
+        if not os.access(folder, os.W_OK):
+            return Finding("database", "bad", f"{path} cannot be made", "Choose another place with --db.", needed=True)
+        return Finding("database", "well", f"{path} is not there yet; the first run makes it")
+    try:
+        store: Any = registry.store(str(path))
+        count = len(store.sessions())
+    except CodetapeError as error:
+        return Finding("database", "bad", error.message, error.remedy, needed=True)
+    if not os.access(path, os.W_OK):
+        return Finding("database", "bad", f"{path} cannot be written", "Check its permissions, or give another with --db.", needed=True)  # fmt: skip
+    with sqlite3.connect(path) as connection:
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.close()
+    if said != "ok":
+        return Finding("database", "bad", f"{path} is damaged: {said}", "Export what can be read, and begin another.", needed=True)  # fmt: skip
+    return Finding("database", "well", f"{path}: healthy, schema {version}, {count} sessions")
+
+
+def _keys() -> Iterator[Finding]:
+    for name in KEYS:
+        there = bool(os.environ.get(name))
+        remedy = "" if there else "Set it to use that provider; a local server needs none."
+        yield Finding(name, "well" if there else "note", "set" if there else "not set", remedy)
+
+
+def _servers(base_url: str | None) -> Iterator[Finding]:
+    places = {name: ("127.0.0.1", port) for name, port in SERVERS.items()}
+    if base_url:
+        parts = urlsplit(base_url)
+        places = {
+            "--base-url": (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)),
+            **places,
+        }
+    for name, (host, port) in places.items():
+        answers = _answers(host, port)
+        how = f"--model {name}:NAME" if name in SERVERS else ""
+        yield Finding(f"server {name}", "well" if answers else "note", f"{'answers' if answers else 'does not answer'} on port {port}", how)  # fmt: skip
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _adapters() -> Iterator[Finding]:
+    """Third-party adapters that do not load are named; the others work all the same."""
+    for kind in ("models", "sandboxes", "stores"):
+        for name, point in registry.available(kind).items():
+            try:
+                point.load()
+            except Exception as error:  # noqa: BLE001 - another's module may raise anything
+                said = f"does not load: {type(error).__name__}: {error}"
+                yield Finding(f"{kind} {name}", "note", said, f"Repair or remove the package that has {point.value}.")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free >> 20
+    if free < MIN_FREE_MB:
+        return Finding("disk", "bad", f"{free} MB free", "Free some space.", needed=True)
+    return Finding("disk", "well", f"{free >> 10} GB free")

@@ -1,0 +1,98 @@
+"""Settings of the command line: flags first, then CODETAPE_* variables, then a file, then defaults.
+
+The file is ``codetape.toml``, or the table ``[tool.codetape]`` of ``pyproject.toml``, in the working folder or the
+nearest folder above it that has one. A key is an option's name: ``max-iterations = 5``.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codetape.errors import UsageError
+
+DEFAULTS: dict[str, Any] = {
+    "model": None,
+    "base-url": None,
+    "api-key-env": "OPENAI_API_KEY",
+    "sandbox": "auto",
+    "db": ".codetape/tape.db",
+    "package-policy": "known",
+    "packages": [],
+    "max-iterations": 10,
+    "max-output-tokens": 16384,
+    "prompts": None,
+    "timeout": 120,
+    "memory": "1G",
+    "cpus": "1",
+    "python": None,
+    "connect-timeout": 10,
+    "read-timeout": 600,
+}
+"""Every setting, with its default. Lists are TOML arrays, or words between commas in a variable."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting's value, and where it came from: a variable, a file, or the default."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"CODETAPE_{name.upper().replace('-', '_')}"
+
+
+def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
+    """Return every setting below the flags. Raises UsageError for a file or value that cannot be read."""
+    file, given = _file(folder)
+    if unknown := sorted(set(given) - set(DEFAULTS)):
+        known = ", ".join(DEFAULTS)
+        raise UsageError(
+            f"{file} sets {', '.join(unknown)}, which codetape does not know.", remedy=f"Known are: {known}."
+        )
+    return {name: _setting(name, default, environment, file, given) for name, default in DEFAULTS.items()}
+
+
+def _setting(name: str, default: Any, environment: Mapping[str, str], file: str, given: Mapping[str, Any]) -> Setting:
+    if (text := environment.get(variable(name))) is not None:
+        return Setting(name, _typed(name, text, default, variable(name)), variable(name))
+    if name in given:
+        return Setting(name, _typed(name, given[name], default, file), file)
+    return Setting(name, default, "default")
+
+
+def _typed(name: str, value: Any, default: Any, source: str) -> Any:
+    if isinstance(default, list):
+        return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else list(value)
+    if isinstance(default, int):
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} from {source} is no whole number: {value!r}.") from None
+    return str(value)
+
+
+def _file(folder: Path) -> tuple[str, dict[str, Any]]:
+    for place in (folder, *folder.parents):
+        for name in ("codetape.toml", "pyproject.toml"):
+            if (path := place / name).is_file():
+                table = _table(path)
+                if name == "codetape.toml":
+                    return str(path), table
+                if (ours := table.get("tool", {}).get("codetape")) is not None:
+                    return str(path), ours
+    return "", {}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is no TOML: {error}.") from error
