@@ -110,6 +110,7 @@ class HostSandbox:
             "PATH": os.environ["PATH"],
             "CODETAPE_WORK": str(folder),
             "CODETAPE_REPORT_FD": str(write),
+            "CODETAPE_DESELECT": json.dumps(job.deselect),
             "PYTHONPATH": str(INSIDE),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -130,7 +131,6 @@ class HostSandbox:
             "--continue-on-collection-errors",
             "-c",
             str(folder / "pytest.ini"),
-            *(f"--deselect={t}" for t in job.deselect),
             *job.targets,
         ]
         if job.purpose == "script":
@@ -150,7 +150,7 @@ class HostSandbox:
             lines = pipe.read()
         raw = outcome.Raw(
             report=lines,
-            outcome=json.dumps({"status": process.returncode}).encode() + b"\n",
+            outcome=b'{"begun": true}\n' + json.dumps({"status": process.returncode}).encode() + b"\n",
             stdout=out,
             stderr=err,
             stopped=stopped,

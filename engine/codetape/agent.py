@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets as random_bytes
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -53,6 +54,10 @@ def load_pack(place: str | Path | None = None) -> dict[str, str]:
         if not folder.is_dir():
             raise UsageError(f"There is no prompt pack {folder}.", remedy="Give a folder with one template a purpose.")
         paths = [p for p in folder.rglob("*") if p.is_file() and p.suffix in (".md", ".json")]
+        if links := [p for p in paths if p.is_symlink() or not p.resolve().is_relative_to(folder.resolve())]:
+            raise UsageError(f"{links[0]} in the prompt pack is a link.", remedy="A pack holds its files itself.")
+        if len(paths) > 200 or any(p.stat().st_size > 256 << 10 for p in paths):
+            raise UsageError(f"{folder} is too large for a prompt pack.")
         found = {p.relative_to(folder).as_posix(): p.read_text("utf-8", "replace") for p in paths}
     kept = {name: text for name, text in found.items() if name.endswith((".md", ".json"))}
     check_pack(kept)
@@ -211,6 +216,10 @@ class AutoCoderAgent:
 
     def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:
         facts = sandbox.facts()
+        if self.python_version and not re.fullmatch(r"3\.([89]|[1-9]\d)", self.python_version):
+            raise UsageError(
+                f"{self.python_version!r} is no Python that can be had.", remedy="Give a minor version, such as 3.12."
+            )
         name = self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
         try:
             config = Config.model_validate(

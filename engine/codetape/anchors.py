@@ -26,7 +26,10 @@ class Anchor:
 
 def extract(prompt: str) -> tuple[Anchor, ...]:
     """Return a prompt's examples, each once, in order."""
-    found = [*_doctests(prompt), *_arrows(prompt)]
+    try:
+        found = [*_doctests(prompt), *_arrows(prompt)]
+    except (RecursionError, MemoryError):  # no example that a person wrote
+        return ()
     return tuple(dict.fromkeys(found))[:_MAX]
 
 
@@ -101,6 +104,8 @@ def test_file(anchors: tuple[Anchor, ...]) -> str:
 def _assertion(anchor: Anchor) -> tuple[str, ...]:
     if anchor.kind == "raises":
         return (f"with pytest.raises({anchor.expected}):", f"    {anchor.call}")
+    if anchor.kind == "printed":
+        return (f"assert str({anchor.call}) == {anchor.expected!r}",)
     if anchor.kind == "repr":
         return (f"assert repr({anchor.call}) == {anchor.expected!r}",)
     return (f"assert {anchor.call} == {anchor.expected}",)
@@ -122,14 +127,18 @@ def _doctests(prompt: str) -> list[Anchor]:
         raised = re.match(r"(\w+)", piece.exc_msg).group(1) if piece.exc_msg else ""  # type: ignore[union-attr]  # doctest matched a name already
         if not piece.want and not raised:
             setup.append(source)
-        elif _is_expression(source):
+        elif _is_expression(source) and all(map(_parses, setup)):
             found.append(_example(tuple(setup), source, piece.want.strip(), raised))
     return found
 
 
-def _example(setup: tuple[str, ...], call: str, want: str, raised: str) -> Anchor:
+def _example(setup: tuple[str, ...], source: str, want: str, raised: str) -> Anchor:
+    tree = ast.parse(source, mode="eval").body
+    call = ast.unparse(tree)  # without the comments that a line of an example may end in
     if raised:
         return Anchor(setup, call, raised, "raises")
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func) == "print" and len(tree.args) == 1 and not tree.keywords:
+        return Anchor(setup, ast.unparse(tree.args[0]), want, "printed")
     return Anchor(setup, call, want, "value" if _is_literal(want) else "repr")
 
 
@@ -149,31 +158,43 @@ def _arrows(prompt: str) -> list[Anchor]:
 
 
 def _balanced(line: str, start: int) -> str:
-    """Return the call that begins at ``start``, up to its closing bracket; empty where none closes."""
-    for end in range(start, len(line)):
+    """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500 characters."""
+    for end in range(start, min(len(line), start + 500)):
         if line[end] == ")" and _is_expression(line[start : end + 1]):
             return line[start : end + 1]
     return ""
 
 
 def _literal_prefix(text: str) -> str:
-    """Return the longest beginning of the text that is a literal, up to a word boundary."""
+    """Return the longest beginning of the text that is a literal, where its clause ends after it."""
     text = text.strip().lstrip("`")
-    for end in range(len(text), 0, -1):
+    for end in range(min(len(text), 2000), 0, -1):
         rest = text[end:]
         if text[:end].rstrip().endswith((".", ",")):  # the sentence's, not the number's
             continue
-        if (not rest or not (rest[0].isalnum() or rest[0] in "_.([")) and _is_literal(text[:end].strip()):
-            return text[:end].strip()
-        if rest[:1] == "." and (len(rest) == 1 or rest[1].isspace()) and _is_literal(text[:end]):
+        if _ends_clause(rest) and _is_literal(text[:end].strip()):
             return text[:end].strip()
     return ""
+
+
+def _ends_clause(rest: str) -> bool:
+    """Whether a literal may end before this: "5 results", "1/3" and "-1 or None" are no literals."""
+    left = rest.lstrip()
+    return not left or left[0] in ",;)`" or left.startswith("and ") or (left[0] == "." and not left[1:2].isalnum())
 
 
 def _is_expression(text: str) -> bool:
     try:
         ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return True
 

@@ -32,6 +32,7 @@ SOLUTION_FILE = "solution.py"
 TEST_FILE = "test_solution.py"
 ANCHOR_FILE = "test_anchors.py"
 USER_FILE = "test_user.py"
+OUTPUT_FILE = "test_outputs.py"
 ORACLE_FILE = "test_oracle.py"
 
 

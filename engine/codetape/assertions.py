@@ -42,7 +42,8 @@ def claim_of(source: str, result: TestResult) -> Claim | None:
     statement = _statement(function, line)
     known = {**_locals(function, line), **_parameters(result.parameters)}
     claim = _read(statement, known) if statement else None
-    return claim if claim and _stands_alone(claim.call, source) else None
+    loose = _bound_in(function) - set(known)
+    return claim if claim and _stands_alone(claim.call, source, loose) else None
 
 
 def _function(body: list[ast.stmt], path: list[str]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
@@ -64,17 +65,38 @@ def _statement(function: ast.AST, line: int) -> ast.stmt | None:
 
 
 def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef, line: int) -> dict[str, ast.expr]:
-    seen: dict[str, list[ast.expr]] = {}
+    """Return the locals that stand for one value: assigned once, plainly, and not touched before the assertion.
+
+    A list that is assigned and then appended to, or a loop's variable, stands for no value that can be put in place.
+    """
+    stores: dict[str, int] = {}
+    loads: dict[str, int] = {}
     for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            if node.lineno < line and node in function.body:
-                seen.setdefault(node.targets[0].id, []).append(node.value)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            seen.setdefault(node.id, []).append(ast.Constant(None))
-    for node in function.body:  # the plain assignments were counted twice: once as a Name
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            seen[node.targets[0].id].pop()
-    return {name: values[0] for name, values in seen.items() if len(values) == 1}
+        if isinstance(node, ast.Name):
+            counts = stores if isinstance(node.ctx, ast.Store | ast.Del) else loads
+            if counts is stores or node.lineno < line:
+                counts[node.id] = counts.get(node.id, 0) + 1
+    plain = {
+        node.targets[0].id: node.value
+        for node in function.body
+        if isinstance(node, ast.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Name)
+        and node.lineno < line
+    }
+    return {n: v for n, v in plain.items() if stores[n] == 1 and (not loads.get(n) or _immutable(v))}
+
+
+def _immutable(value: ast.expr) -> bool:
+    try:
+        return isinstance(ast.literal_eval(value), str | bytes | int | float | complex | bool | None)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _bound_in(function: ast.AST) -> set[str]:
+    """Return the names that a function binds itself."""
+    return {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def _parameters(parameters: Mapping[str, str]) -> dict[str, ast.expr]:
@@ -126,6 +148,8 @@ def _equality(call: ast.expr, value: ast.expr, literal_right: bool) -> Claim | N
     relative = absolute = 0.0
     if isinstance(value, ast.Call) and _called(value) == "approx" and value.args:
         options = {k.arg: _number(k.value) for k in value.keywords}
+        placed = [_number(argument) for argument in value.args[1:3]]
+        options |= dict(zip(("rel", "abs"), placed, strict=False))
         relative, absolute = options.get("rel", 1e-6), options.get("abs", 1e-12)
         value = value.args[0]
     try:
@@ -146,7 +170,7 @@ def _number(node: ast.expr) -> float:
         return 0.0
 
 
-def _stands_alone(call: str, source: str) -> bool:
+def _stands_alone(call: str, source: str, loose: set[str]) -> bool:
     """Whether the call is one of the solution, and can be understood by itself.
 
     Every name in it is a builtin, bound by itself, or imported; and one at least comes from the solution:
@@ -159,7 +183,11 @@ def _stands_alone(call: str, source: str) -> bool:
     imported = {_bound(alias) for node in imports for alias in node.names}
     own = {_bound(a) for n in imports for a in n.names if getattr(n, "module", a.name) == "solution"}
     loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    return bool(loaded & own) and all(name in bound | imported or hasattr(builtins, name) for name in loaded)
+    return (
+        bool(loaded & own)
+        and not (loaded - bound) & loose
+        and all(name in bound | imported or hasattr(builtins, name) for name in loaded)
+    )
 
 
 def _bound(alias: ast.alias) -> str:

@@ -9,11 +9,9 @@ from typing import Any
 from codetape.artefacts import Input, JobPurpose, Output, Purpose, Resources
 from codetape.canonical import Frozen, canonical, sha256
 from codetape.events import Draft
+from codetape.flags import flags
 from codetape.packages import TEST_PACKAGES, compute_image_name
 from codetape.prompts import Message
-
-INPUTS, OUTPUTS = "/var/inputs", "/var/outputs"
-
 
 LENGTH_PARAMETER = "max_completion_tokens"
 
@@ -103,8 +101,7 @@ class Job(Frozen):
     @property
     def flags(self) -> tuple[str, ...]:
         """The script's arguments, one word each, never through a shell."""
-        found = ((i.name, i.value if i.sample is None else f"{INPUTS}/{i.name}") for i in self.inputs)
-        return tuple(f"--{name}={value}" for name, value in found if value is not None)
+        return flags(self.inputs)
 
     @property
     def detail(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from codetape.canonical import Frozen, Hash, canonical, sha256
 from codetape.errors import CorruptTape
 
@@ -34,14 +36,18 @@ class Transition(Payload):
     target: str
 
 
+MAX_TOKENS = 2**53
+"""Of one bucket: more is no count, and no database column takes it."""
+
+
 class Usage(Frozen):
     """Tokens of one call, in disjoint buckets. ``source`` tells the provider's figures from an estimate."""
 
-    input: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    output: int = 0
-    reasoning: int = 0
+    input: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    cache_read: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    cache_write: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    output: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    reasoning: int = Field(default=0, ge=0, le=MAX_TOKENS)
     source: Literal["provider", "estimated"] = "provider"
 
     @property

@@ -11,10 +11,11 @@ from typing import Any
 
 import minijinja
 
-from codetape import anchors
+from codetape import anchors, outputs
 from codetape.artefacts import (
     ANCHOR_FILE,
     ORACLE_FILE,
+    OUTPUT_FILE,
     SOLUTION_FILE,
     TEST_FILE,
     USER_FILE,
@@ -43,7 +44,8 @@ PURPOSES = (
     "replace_package",
 )
 TEMPLATES = ("system.md", "repair.md", *(f"{p}.md" for p in PURPOSES))
-FUEL = 2_000_000  # template steps; the largest prompt of the default pack takes some 30,000
+FUEL = 150_000  # template steps; the largest prompt of the default pack takes some thousands
+MAX_TEMPLATE = 32 << 10  # characters of one template
 MAX_PROMPT = 600_000  # characters of one message
 CAPS = {
     "prompt": 40_000,
@@ -82,6 +84,8 @@ def check_pack(pack: Mapping[str, str]) -> None:
 
 
 def _parse(name: str, text: str) -> None:
+    if len(text) > MAX_TEMPLATE:
+        raise TemplateError(f"The template {name} has more than {MAX_TEMPLATE} characters.")
     try:
         minijinja.Environment(debug=False).add_template(name, text)
     except minijinja.TemplateError as error:
@@ -122,8 +126,11 @@ def _templates(pack: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _environment(templates: tuple[tuple[str, str], ...]) -> minijinja.Environment:
+    if any(len(text) > MAX_TEMPLATE for _, text in templates):
+        raise TemplateError(f"A template has more than {MAX_TEMPLATE} characters.")
     return minijinja.Environment(
         templates=dict(templates),
+        filters={"indent": _indent},
         fuel=FUEL,
         undefined_behavior="strict",
         trim_blocks=True,
@@ -131,6 +138,13 @@ def _environment(templates: tuple[tuple[str, str], ...]) -> minijinja.Environmen
         auto_escape_callback=lambda _name: False,
         debug=False,
     )
+
+
+def _indent(text: str, width: int = 4, first: bool = False) -> str:
+    """Indent a text by at most 64 blanks: a filter without a bound would be a way to fill the memory."""
+    margin = " " * min(max(width, 0), 64)
+    lines = str(text)[:MAX_PROMPT].split("\n")
+    return "\n".join(margin + line if line and (number or first) else line for number, line in enumerate(lines))
 
 
 def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
@@ -171,8 +185,13 @@ def required_names(run: Run) -> tuple[str, ...]:
 
 
 def test_files(run: Run) -> dict[str, str]:
-    """Return the files that a run of the tests takes: generated, anchors, the user's; empty ones left out."""
-    files = {TEST_FILE: run.work.tests, ANCHOR_FILE: run.anchors or "", USER_FILE: run.the_task.tests}
+    """Return the files that a run of the tests takes: generated, anchors, the user's, outputs; empty ones left out."""
+    files = {
+        TEST_FILE: run.work.tests,
+        ANCHOR_FILE: run.anchors or "",
+        USER_FILE: run.the_task.tests,
+        OUTPUT_FILE: outputs.test_file(run.the_task),
+    }
     return {name: text for name, text in files.items() if text.strip()}
 
 

@@ -108,7 +108,7 @@ def fenced_blocks(text: str) -> list[str] | Unusable:
     """Return the contents of a text's fenced blocks. A block ends at a bare fence at least as long as its first."""
     found: list[str] = []
     fence, lines = "", list[str]()
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").split("\n"):
         match = _FENCE.match(line)
         if not fence:
             if match:

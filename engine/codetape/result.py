@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import PrivateAttr
@@ -68,6 +69,8 @@ class GenerateResult(Frozen):
     solution: CodeSolution | None = None
     tests: str = ""
     anchors: str = ""
+    given_tests: str = ""
+    duration_s: float = 0.0
     counts: TestCounts = TestCounts()
     report: Report | None = None
     quarantined: tuple[Quarantined, ...] = ()
@@ -127,6 +130,8 @@ class GenerateResult(Frozen):
             solution=solution,
             tests=work.tests,
             anchors=run.anchors or "",
+            given_tests=task.tests,
+            duration_s=_seconds(run),
             counts=_counts(run),
             report=work.report,
             quarantined=work.quarantined,
@@ -180,7 +185,8 @@ class GenerateResult(Frozen):
         report = execution.report
         if report.exit != "ok":
             tail = (report.stderr or report.stdout).strip()[-2000:]
-            raise ScriptFailed(f"The script failed ({report.exit}, exit code {report.exit_code}):\n{tail}")
+            how = f"exit code {report.exit_code}" if report.exit == "tests_failed" else report.exit
+            raise ScriptFailed(f"The script failed ({how}):\n{tail}")
         return collect(self.outputs, execution.outputs)
 
     def run(self, **inputs: Any) -> dict[str, Any]:
@@ -200,6 +206,12 @@ class GenerateResult(Frozen):
         if missing := [n for n, i in given.items() if i.value is None and i.sample is None]:
             raise UsageError(f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE.")
         return tuple(given.values())
+
+
+def _seconds(run: Run) -> float:
+    """Return the time from the first event to the last."""
+    first, last = (datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (run.started_at, run.ended_at))
+    return (last - first).total_seconds()
 
 
 def _counts(run: Run) -> TestCounts:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, singledispatch
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -33,7 +33,10 @@ from codetape.errors import CorruptTape
 from codetape.events import (
     AnchorsExtracted,
     Answered,
+    BuildFinished,
+    BuildRefused,
     CallLost,
+    CallRefused,
     Closing,
     CodeReverted,
     ConfigChanged,
@@ -47,6 +50,7 @@ from codetape.events import (
     Resumed,
     SessionStarted,
     TestQuarantined,
+    TestsFinished,
     Usage,
     Versions,
 )
@@ -234,7 +238,7 @@ def apply(run: Run, event: Event, texts: Texts) -> Run:
         raise CorruptTape(
             f"{event.session}:{event.seq} refers to blob {error}, which is missing.", seq=event.seq
         ) from error
-    except (ValueError, ValidationError) as error:
+    except (ValueError, TypeError, ValidationError) as error:
         raise CorruptTape(f"{event.session}:{event.seq} cannot be applied: {error}", seq=event.seq) from error
     started = run.started_at or event.at
     return replace(
@@ -242,12 +246,25 @@ def apply(run: Run, event: Event, texts: Texts) -> Run:
     )
 
 
+_EFFECT: dict[type[Payload], str] = {
+    Answered: "ask",
+    CallRefused: "ask",
+    BuildFinished: "build",
+    BuildRefused: "build",
+    TestsFinished: "execute",
+}
+"""Which calls an outcome can close; lost calls and those given up on can be any."""
+
+
 def _move(run: Run, payload: Payload) -> Run:
     """Check the payload against the machine and the open call, and move."""
     if run.call is not None and not isinstance(payload, Closing):
         raise CorruptTape(f"call {run.call.call} is still open.")
-    if isinstance(payload, Closing) and (run.call is None or run.call.call != payload.call):
-        raise CorruptTape(f"{payload.call} is not the open call.")
+    if isinstance(payload, Closing):
+        if run.call is None or run.call.call != payload.call:
+            raise CorruptTape(f"{payload.call} is not the open call.")
+        if run.call.effect != _EFFECT.get(type(payload), run.call.effect):
+            raise CorruptTape(f"a {type(payload).__name__} cannot close the {run.call.effect} {payload.call}.")
     trigger: str = getattr(payload, "trigger", "")
     source: str = getattr(payload, "source", run.state)
     target: str = getattr(payload, "target", run.state)
@@ -330,7 +347,8 @@ def _(payload: Answered, run: Run, texts: Texts) -> Run:
 
 def _sum(one: Usage, other: Usage) -> Usage:
     buckets = ("input", "cache_read", "cache_write", "output", "reasoning")
-    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in buckets})
+    source: Literal["provider", "estimated"] = "estimated" if "estimated" in (one.source, other.source) else "provider"
+    return Usage(source=source, **{name: getattr(one, name) + getattr(other, name) for name in buckets})
 
 
 @_apply.register
@@ -377,6 +395,8 @@ def _(payload: ConfigChanged, run: Run, texts: Texts) -> Run:
     if run.state not in ("suspended", "failed"):
         raise CorruptTape(f"the configuration cannot change in {run.state}.")
     changes = json.loads(texts[payload.changes])
+    if not isinstance(changes, dict):
+        raise CorruptTape("a change of the configuration is no object.")
     config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
     return replace(run, config=config)
 

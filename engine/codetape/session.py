@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 import minijinja
+from pydantic import ValidationError
 from transitions import Machine, MachineError
 
 from codetape import __version__, machine, verdict
@@ -25,6 +26,7 @@ from codetape.errors import (
     InfrastructureError,
     ModelUnavailable,
     SandboxUnavailable,
+    UsageError,
 )
 from codetape.events import (
     Answered,
@@ -53,6 +55,7 @@ from codetape.redaction import Redactor
 from codetape.run import Run, apply, fold
 
 HEARTBEAT_SECONDS = 15
+MAX_REPLY = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
 
 T = TypeVar("T")
 
@@ -145,9 +148,8 @@ class CodeGenSession:
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
             await self._append(Draft(lost))
-        if changes and self.state in ("suspended", "failed"):
-            texts = Texts()
-            await self._append(Draft(ConfigChanged(changes=texts.put(canonical(dict(changes)))), texts))
+        if self.state in ("suspended", "failed"):
+            await self._change(dict(changes))
         target = _resumes_to(self.folded)
         if not target:
             return
@@ -155,6 +157,22 @@ class CodeGenSession:
             await self._append(Draft(PersonAnswered(subject=subject, answer=answer)))
         trigger = machine.trigger(self.state, target)
         await self._append(Draft(Resumed(trigger=trigger, source=self.state, target=target, versions=versions())))
+
+    async def _change(self, changes: dict[str, Any]) -> None:
+        """Record what a person changed, and a sandbox that is another one than before."""
+        config, facts = self.folded.the_config, self._sandbox.facts()
+        if facts != config.sandbox:
+            changes["sandbox"] = facts.model_dump(mode="json")
+        if not changes:
+            return
+        try:
+            new = self._redactor.model(Config.model_validate({**config.model_dump(mode="json"), **changes}))
+        except ValidationError as error:
+            wrong = ", ".join(sorted({str(e["loc"][0]) for e in error.errors()}))
+            raise UsageError(f"The configuration has no such setting or value: {wrong}.") from error
+        plain = {name: value for name, value in new.model_dump(mode="json").items() if name in changes}
+        texts = Texts()
+        await self._append(Draft(ConfigChanged(changes=texts.put(canonical(plain))), texts))
 
     async def _beat(self, lease: Lease) -> None:
         while True:
@@ -203,7 +221,8 @@ class CodeGenSession:
             await self._give_up(call, error)
         except Exception:
             # the one broad except: the log must say that the call's outcome is not known
-            await self._append(Draft(CallLost(call=call)))
+            estimate = self.folded.call.input_estimate if self.folded.call else 0
+            await self._append(Draft(CallLost(call=call, input_estimate=estimate)))
             raise
         else:
             await self._append(draft)
@@ -263,13 +282,16 @@ class CodeGenSession:
         def put(text: str) -> str:
             return texts.put(self._redactor.text(well_formed(text)))
 
+        def short(text: str, size: int) -> str:
+            return self._redactor.text(well_formed(text))[:size]
+
         return Answered(
             call=call,
-            text=put(reply.text) if reply.text is not None else None,
+            text=put(reply.text[:MAX_REPLY]) if reply.text is not None else None,
             refusal=put(reply.refusal) if reply.refusal else None,
-            finish_reason=well_formed(reply.finish_reason)[:40],
-            model=self._redactor.text(well_formed(reply.model))[:200],
-            fingerprint=well_formed(reply.fingerprint)[:200],
+            finish_reason="length" if len(reply.text or "") > MAX_REPLY else short(reply.finish_reason, 40),
+            model=short(reply.model, 200),
+            fingerprint=short(reply.fingerprint, 200),
             usage=reply.usage,
             usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
             matched_by=reply.matched_by,

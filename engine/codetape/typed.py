@@ -12,6 +12,7 @@ from codetape.errors import ScriptFailed, UsageError
 
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
 HEAD_LINES, HEAD_BYTES = 20, 2048
+MAX_TEXT = 100 << 10  # bytes of a scalar: it becomes one argument of a program
 MAX_INPUT = 1 << 30  # bytes of one input file or folder
 _BY_CLASS = {str: "str", int: "int", float: "float", bool: "bool", Path: "file", datetime: "datetime", timedelta: "timedelta"}  # fmt: skip
 
@@ -27,6 +28,13 @@ def _named(name: str, kind: str) -> str:
 
 def read_inputs(given: Mapping[str, Any] | None) -> tuple[Input, ...]:
     """Read declarations: a type (``"int"``, ``int``), a type with a sample (``"int:5"``, ``"file:PATH"``), or a Path."""
+    names = [name.replace("-", "_") for name in given or {}]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise UsageError(
+            f"Two inputs would both be {twice[0]}.", remedy="Give them names that differ in more than - and _."
+        )
+    if {"help", "h"} & set(names):
+        raise UsageError("An input cannot be called help or h: every script has that flag.")
     return tuple(_input(_named(name, "input"), spec) for name, spec in (given or {}).items())
 
 
@@ -36,7 +44,9 @@ def _input(name: str, spec: Any) -> Input:
     elif isinstance(spec, type):
         kind, value = _BY_CLASS.get(spec, spec.__name__), ""
     else:
-        kind, _, value = str(spec).partition(":")
+        kind, colon, value = str(spec).partition(":")
+        if colon and not value and kind in ("file", "directory"):
+            raise UsageError(f"Input {name} names no {kind}.", remedy=f"Give {kind}:PATH.")
     if kind not in get_args(InputType):
         known = ", ".join(get_args(InputType))
         raise UsageError(f"Input {name} has the unknown type {kind!r}.", remedy=f"Known are: {known}.")
@@ -54,6 +64,11 @@ def with_value(declared: Input, value: Any) -> Input:
 
 def _scalar(declared: Input, value: Any) -> str:
     text = str(value)
+    if len(text.encode("utf-8", "replace")) > MAX_TEXT:
+        raise UsageError(
+            f"Input {declared.name} is longer than an argument may be ({MAX_TEXT >> 10} KB).",
+            remedy="Give it as a file.",
+        )
     if "\0" in text:
         raise UsageError(f"Input {declared.name} holds a NUL character, which no argument can.")
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from codetape.artefacts import (
     ANCHOR_FILE,
+    OUTPUT_FILE,
     SOLUTION_FILE,
     USER_FILE,
     Attempts,
@@ -45,7 +46,7 @@ _VOLATILE = (
 
 @dataclass(frozen=True)
 class Context:
-    """What the rules need beside the report."""
+    """What the rules need beside the report. ``hidden`` are tests (without parameters) that run no more."""
 
     files: Mapping[str, str]
     python: str
@@ -53,6 +54,7 @@ class Context:
     unavailable: frozenset[str]
     opinions: tuple[Opinion, ...]
     unjudged: frozenset[str]
+    hidden: frozenset[str] = frozenset()
 
 
 def normalise(text: str) -> str:
@@ -89,9 +91,9 @@ def missing_tests(report: Report, files: Mapping[str, str]) -> tuple[str, ...]:
 def classify(report: Report, context: Context) -> tuple[Finding, ...]:
     """Return one finding for each failing test; one for the session where it failed without any."""
     found = tuple(_finding(result, report, context) for result in report.failing)
-    if found or (report.exit == "ok" and report.whole and not missing_tests(report, context.files)):
+    absent = tuple(name for name in missing_tests(report, context.files) if name not in context.hidden)
+    if found or (report.exit == "ok" and report.whole and not absent):
         return found
-    absent = missing_tests(report, context.files)
     what = {
         "timeout": "The time limit ended the run.",
         "oom": "The memory limit ended the run.",
@@ -189,6 +191,7 @@ def _authority(result: TestResult) -> Part:
     rules = {
         ANCHOR_FILE: ("anchor", "An example of the task fails."),
         USER_FILE: ("user_test", "A given test fails."),
+        OUTPUT_FILE: ("declared_output", "The script, run on its samples, does not write every declared output."),
     }
     rule = rules.get(file_of(result.id))
     return {"error_type": "logic", "rule": rule[0], "root_cause": rule[1]} if rule else {}

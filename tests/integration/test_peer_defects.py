@@ -449,10 +449,10 @@ def a_failing_script_shows_its_own_traceback(tmp_path, monkeypatch):
         ],
         "tests": [ADD_TESTS],
     }
-    result, _ = generate(answers, ask={"outputs": {"total": "float"}})
+    result, _ = generate(answers, ask={"inputs": {"n": "int"}, "outputs": {"total": "float"}})
     assert result.succeeded
     with pytest.raises(ScriptFailed, match="the very key"):
-        result.run()
+        result.run(n=1)
 
 
 def _job(**more):

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from codetape.commands import LENGTH_PARAMETER, Request
 from codetape.errors import ModelUnavailable, UsageError
@@ -18,6 +19,7 @@ from codetape.ports import Reply, RequestRefused
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
 TRIES = 5
+MAX_COUNT = 2**40  # tokens; a server that says more is not believed
 LOCAL = {
     "ollama": "http://127.0.0.1:11434/v1",
     "lmstudio": "http://127.0.0.1:1234/v1",
@@ -53,6 +55,11 @@ class OpenAIModel:
         self._key = os.environ.get(api_key_env, "")
         self._tries, self._sleep = tries, sleep
         self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
+        if self._base_url is not None and urlsplit(self._base_url).scheme not in ("http", "https"):
+            raise UsageError(
+                f"{_without_user(self._base_url)!r} is no address of a server.",
+                remedy="Begin it with http:// or https://.",
+            )
         if not self._key and self._base_url is None:
             raise UsageError(
                 f"No key: the environment has no {api_key_env}.",
@@ -72,6 +79,8 @@ class OpenAIModel:
             for number in range(1, self._tries + 1):
                 try:
                     answer = await client.chat.completions.create(**self._arguments(request))
+                    if not getattr(answer, "choices", None):
+                        raise _no_completion(self._base_url)
                     return _reply(answer, request, tuple(tries))
                 except openai.APIStatusError as error:
                     if refused := _refused(error, request):
@@ -110,8 +119,8 @@ class OpenAIModel:
 
 
 def _reply(answer: Any, request: Request, tries: tuple[str, ...]) -> Reply:
-    choice = answer.choices[0] if getattr(answer, "choices", None) else None
-    if choice is None or choice.message is None:
+    choice = answer.choices[0]
+    if choice.message is None:
         return Reply(text=None, finish_reason="no choice", tries=tries)
     raw = answer.usage.model_dump(mode="json", exclude_none=True) if answer.usage else None
     content = choice.message.content
@@ -152,7 +161,7 @@ def _count(raw: dict[str, Any], *path: str) -> int:
     value: Any = raw
     for part in path:
         value = value.get(part) if isinstance(value, dict) else None
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return min(max(0, value), MAX_COUNT) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _body(error: Any) -> str:
@@ -179,7 +188,7 @@ def _refused(error: Any, request: Request) -> RequestRefused | None:
 
 def _said(error: Any) -> str:
     status = getattr(error, "status_code", None)
-    return f"{status or type(error).__name__}: {_body(error)}"[:300]
+    return f"{status or type(error).__name__}: {_body(error)}"  # cut where it is redacted, not before
 
 
 def _wait(error: Any, number: int) -> float:
@@ -193,7 +202,7 @@ def _wait(error: Any, number: int) -> float:
 
 def _unavailable(error: Any, base_url: str | None, tries: tuple[str, ...]) -> ModelUnavailable:
     status = getattr(error, "status_code", None)
-    where = base_url or "the provider"
+    where = _without_user(base_url) if base_url else "the provider"
     remedies = {
         401: "Check the key.",
         403: "Check what the key may do.",
@@ -204,6 +213,18 @@ def _unavailable(error: Any, base_url: str | None, tries: tuple[str, ...]) -> Mo
         status or 0, "Check that the server runs, then resume." if status is None else "Resume later."
     )
     return ModelUnavailable(f"{where} gave no answer: {_said(error)}", remedy=remedy, tries=tries)
+
+
+def _no_completion(base_url: str | None) -> ModelUnavailable:
+    where = _without_user(base_url) if base_url else "the provider"
+    said = f"{where} answered, but not with a chat completion."
+    return ModelUnavailable(said, remedy="Check --base-url: it usually ends in /v1.", tries=(said,))
+
+
+def _without_user(url: str) -> str:
+    """Return an address without the name and password that it may hold."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def create(name: str, **options: Any) -> OpenAIModel:

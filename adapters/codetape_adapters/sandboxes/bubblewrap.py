@@ -23,8 +23,9 @@ from functools import cached_property
 from pathlib import Path
 
 from codetape.artefacts import Exit, Resources, SandboxFacts
-from codetape.commands import INPUTS, BuildSpec, Job
+from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
+from codetape.flags import INPUTS
 from codetape.ports import BuildRejected, Built, Execution
 from codetape_adapters.sandboxes import outcome, seccomp
 from codetape_adapters.sandboxes.cgroups import Cgroup
@@ -92,6 +93,29 @@ class Started:
             self.cgroup.kill()
 
 
+class Running:
+    """What one execution has started; once it is stopped, whatever is started later is killed at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: list[Started] = []
+        self._stopped = False
+
+    def add(self, started: Started) -> None:
+        """Keep one, or kill it."""
+        with self._lock:
+            self._started.append(started)
+            if self._stopped:
+                started.kill()
+
+    def stop(self) -> None:
+        """Kill everything that was started, and that will be."""
+        with self._lock:
+            self._stopped = True
+            for started in self._started:
+                started.kill()
+
+
 class BubblewrapSandbox:
     """Runs each job in a fresh bubblewrap. Thread-safe; nothing is shared between executions but read-only files."""
 
@@ -106,6 +130,7 @@ class BubblewrapSandbox:
     def facts(self) -> SandboxFacts:
         """Say what this sandbox is: wheels only, no system packages."""
         version = ".".join(map(str, sys.version_info[:2]))
+        self.check(version)
         return SandboxFacts(name="bubblewrap", python=version, tree_memory_bounded=self.bounded)
 
     async def build(self, spec: BuildSpec) -> Built | BuildRejected:
@@ -118,13 +143,12 @@ class BubblewrapSandbox:
 
     async def execute(self, job: Job) -> Execution:
         """Run a job; on cancellation its processes are killed before this returns."""
-        running: list[Started] = []
+        running = Running()
         work = asyncio.ensure_future(asyncio.to_thread(self._execute, job, running))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            for started in running:
-                started.kill()
+            running.stop()
             with suppress(Exception):
                 await work
             raise
@@ -206,7 +230,7 @@ class BubblewrapSandbox:
         """Run the canary, once. Raises SandboxUnavailable, naming the step and the remedy."""
         if self._checked:
             return
-        python = self._interpreter(version or self.facts().python)
+        python = self._interpreter(version or ".".join(map(str, sys.version_info[:2])))
         limits = Resources(wall_seconds=20, memory_mb=512)
         raw = self._run([str(python.executable), "-I", "-S", "-c", CANARY], python, limits)
         if b"canary well" not in raw.stdout:
@@ -215,7 +239,7 @@ class BubblewrapSandbox:
 
     # ---- executing
 
-    def _execute(self, job: Job, running: list[Started]) -> Execution:
+    def _execute(self, job: Job, running: Running) -> Execution:
         built = self._build(job.spec)
         if isinstance(built, BuildRejected):
             raise SandboxUnavailable(f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
@@ -224,16 +248,16 @@ class BubblewrapSandbox:
         with self._staged(job) as stage:
             command = [f"{ENV}/bin/python"]
             if tests:
-                command += [*PYTEST, *(f"--deselect={t}" for t in job.deselect), *job.targets]
+                command += [*PYTEST, *job.targets]
             else:
                 command += ["solution.py", *job.flags]
             raw = self._run(
                 command,
                 python,
                 job.resources,
-                environment=self._environments.path(job.spec.name),
+                environment=self._environments.path(job.spec, python),
                 stage=stage,
-                env=job.env,
+                env={**job.env, **({"CODETAPE_DESELECT": json.dumps(job.deselect)} if job.deselect else {})},
                 report=tests,
                 outputs=True,
                 running=running,
@@ -265,13 +289,13 @@ class BubblewrapSandbox:
         env: dict[str, str] | None = None,
         report: bool = False,
         outputs: bool = False,
-        running: list[Started] | None = None,
+        running: Running | None = None,
     ) -> outcome.Raw:
         binds = self._binds(python, environment, stage, writable=writable)
         begun = time.monotonic()
         started = self._start(command, python, limits, binds, env or {}, report=report, outputs=outputs)
         if running is not None:
-            running.append(started)
+            running.add(started)
         try:
             stopped = _pump(started, limits, begun)
             started.kill()
@@ -320,11 +344,12 @@ class BubblewrapSandbox:
         outputs: bool,
     ) -> Started:
         """Start bwrap, held at a pipe until it is in its control group; return it with the ends that we read."""
+        program, rules = str(self._bwrap), self._filter
         group = Cgroup.create(secrets.token_hex(6), limits)
         names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
         pairs = {name: os.pipe() for name in names}
         gate_read, gate_write = os.pipe()
-        filter_fd = _memory_file(self._filter)
+        filter_fd = _memory_file(rules)
         give = {name: pair[1] for name, pair in pairs.items()}
         settings = {
             "limits": _rlimits(limits, bounded=group is not None),
@@ -338,9 +363,27 @@ class BubblewrapSandbox:
         if report:
             variables["CODETAPE_REPORT_FD"] = str(give["report"])
         runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/runner.py", json.dumps(settings), *command]
-        inner = ["--info-fd", str(give["info"]), "--block-fd", str(gate_read), "--seccomp", str(filter_fd)]
-        arguments = [str(self._bwrap), *_isolation(limits, binds, variables), *inner, "--", *runner]
-        passed = [filter_fd, gate_read, give["info"], give["outcome"], *([give["report"]] if report else [])]
+        hidden = b"\0".join(word.encode() for n, v in variables.items() for word in ("--setenv", n, v)) + b"\0"
+        variables_fd = _memory_file(hidden)  # not on the command line, which every user of this machine can read
+        inner = [
+            "--args",
+            str(variables_fd),
+            "--info-fd",
+            str(give["info"]),
+            "--block-fd",
+            str(gate_read),
+            "--seccomp",
+            str(filter_fd),
+        ]
+        arguments = [program, *_isolation(limits, binds), *inner, "--", *runner]
+        passed = [
+            filter_fd,
+            variables_fd,
+            gate_read,
+            give["info"],
+            give["outcome"],
+            *([give["report"]] if report else []),
+        ]
         who = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
         try:
             process = subprocess.Popen(  # noqa: S603 - argv made here
@@ -354,14 +397,14 @@ class BubblewrapSandbox:
                 start_new_session=True,
                 **who,  # type: ignore[call-overload]  # keyword arguments by case
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             for fd in (gate_write, *(pair[0] for pair in pairs.values())):
                 os.close(fd)
             if group:
                 group.remove()
-            raise SandboxUnavailable(f"bwrap cannot be started: {error.strerror}.", remedy="Install bubblewrap.", step="bwrap") from error  # fmt: skip
+            raise SandboxUnavailable(f"bwrap cannot be started: {error}.", remedy="`codetape doctor` says more.", step="bwrap") from error  # fmt: skip
         finally:
-            for fd in (gate_read, filter_fd, *give.values()):
+            for fd in (gate_read, filter_fd, variables_fd, *give.values()):
                 os.close(fd)
         started = Started(process, group, {name: pair[0] for name, pair in pairs.items()})
         _release(started, gate_write)
@@ -387,10 +430,10 @@ def _release(started: Started, gate: int) -> None:
         os.close(gate)
 
 
-def _isolation(limits: Resources, binds: list[str], variables: dict[str, str]) -> list[str]:
+def _isolation(limits: Resources, binds: list[str]) -> list[str]:
     disk = str(limits.disk_mb << 20)
     merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
-    words = [
+    return [
         "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
         "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox",
         "--new-session", "--die-with-parent", "--clearenv",
@@ -403,9 +446,6 @@ def _isolation(limits: Resources, binds: list[str], variables: dict[str, str]) -
         *binds,
         "--chdir", WORK, "--remount-ro", "/", "--remount-ro", "/dev",
     ]  # fmt: skip
-    for name, value in variables.items():
-        words += ["--setenv", name, value]
-    return words
 
 
 def _system(name: str) -> list[str]:

@@ -6,6 +6,7 @@ and an environment's Python is never started outside it. The lock holds names, v
 
 import configparser
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -37,14 +38,15 @@ class Environments:
         if is_root():
             self._folder.chmod(0o755)
 
-    def path(self, name: str) -> Path:
-        """Return where an environment of that name lies, or would."""
-        return self._folder / name
+    def path(self, spec: BuildSpec, python: Interpreter) -> Path:
+        """Return where an environment lies, or would: it belongs to one interpreter, which its links lead to."""
+        key = hashlib.sha256(f"{python.executable} {python.version}".encode()).hexdigest()[:8]
+        return self._folder / f"{spec.name}-{key}"
 
-    def ready(self, spec: BuildSpec) -> str | None:
+    def ready(self, spec: BuildSpec, python: Interpreter) -> str | None:
         """Return the lock of a finished environment; None where there is none."""
         try:
-            record = json.loads((self.path(spec.name) / "ready.json").read_text())
+            record = json.loads((self.path(spec, python) / "ready.json").read_text())
         except (OSError, ValueError):
             return None
         return str(record["lock"])
@@ -53,10 +55,10 @@ class Environments:
         self, spec: BuildSpec, python: Interpreter, compile_inside: Callable[[Path], None]
     ) -> Built | BuildRejected:
         """Find the environment, or build it. Raises SandboxUnavailable where the registry or disk fails."""
-        if (lock := self.ready(spec)) is not None:
+        if (lock := self.ready(spec, python)) is not None:
             return Built(image=spec.name, lock=lock, cached=True)
-        with self._locked(spec.name):
-            if (lock := self.ready(spec)) is not None:
+        with self._locked(self.path(spec, python).name):
+            if (lock := self.ready(spec, python)) is not None:
                 return Built(image=spec.name, lock=lock, cached=True)
             return self._build(spec, python, compile_inside)
 
@@ -69,7 +71,8 @@ class Environments:
     def _build(
         self, spec: BuildSpec, python: Interpreter, compile_inside: Callable[[Path], None]
     ) -> Built | BuildRejected:
-        fresh = self._folder / f".{spec.name}.fresh"
+        target = self.path(spec, python)
+        fresh = self._folder / f".{target.name}.fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             made = self._install(spec, python, fresh)
@@ -79,7 +82,7 @@ class Environments:
             compile_inside(fresh)
             _hand_over(fresh, 0)
             (fresh / "ready.json").write_text(json.dumps({"name": spec.name, "lock": made}))
-            fresh.rename(self.path(spec.name))
+            fresh.rename(target)
         except OSError as error:
             raise SandboxUnavailable(f"The environment could not be written: {error.strerror}.", remedy="Check the cache's disk.", step="build") from error  # fmt: skip
         finally:

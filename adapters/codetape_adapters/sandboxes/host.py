@@ -40,8 +40,9 @@ def cache_root() -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codetape"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        root.chmod(0o755 if is_root() else 0o700)
+        if not root.is_dir():  # one that is there already keeps its mode
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o755 if is_root() else 0o700)
     except OSError as error:
         raise SandboxUnavailable(f"The cache {root} cannot be made: {error.strerror}.", remedy="Set CODETAPE_CACHE to a folder that can be written.", step="cache") from error  # fmt: skip
     return root

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from codetape.artefacts import Comparison, Exit, Frame, OutputFile, Report, TestResult
+from codetape.errors import SandboxUnavailable
 from codetape.ports import Execution
 
 MAX_TESTS = 2000
@@ -54,6 +55,18 @@ def head_and_tail(data: bytes) -> str:
 def read(raw: Raw, *, tests: bool) -> Execution:
     """Return the execution that the raw material tells of."""
     status, files, rejected = _outcome(raw.outcome)
+    if status is None and raw.stopped is None and b'"begun"' not in raw.outcome[:200]:
+        said = head_and_tail(raw.stderr).strip()[-300:]
+        raise SandboxUnavailable(
+            f"The sandbox did not start the program: {said or 'no word of why'}",
+            remedy="`codetape doctor` says more.",
+            step="start",
+        )
+    if b'"error"' in raw.outcome[:400] and status is None:
+        said = raw.outcome[:400].decode("utf-8", "replace")
+        raise SandboxUnavailable(
+            f"The sandbox could not start the program: {said}", remedy="`codetape doctor` says more.", step="start"
+        )
     lines = list(_lines(raw.report))
     results, collected = _results(lines)
     finish = next((line.get("code") for line in lines if line.get("k") == "finish"), None)
@@ -115,12 +128,25 @@ def _results(lines: list[dict[str, Any]]) -> tuple[tuple[TestResult, ...], tuple
     for line in lines:
         kind, name = line.get("k"), line.get("id")
         if kind == "collected" and isinstance(line.get("ids"), list):
-            collected = tuple(str(i)[:400] for i in line["ids"][:MAX_TESTS])
-        elif kind == "start" and isinstance(name, str) and len(found) < MAX_TESTS:
-            found[name[:400]] = TestResult(id=name[:400], outcome="unfinished")
-        elif kind == "end" and isinstance(name, str) and len(found) < MAX_TESTS:
-            found[name[:400]] = _result(name[:400], line)
+            collected = tuple(_id(str(i)) for i in line["ids"][: MAX_TESTS + 1])
+        elif kind in ("start", "end") and isinstance(name, str):
+            known = _id(name)
+            if known not in found and len(found) >= MAX_TESTS:
+                return tuple(found.values()), None  # more than is kept: the report is not whole
+            unfinished = TestResult(id=known, outcome="unfinished")
+            found[known] = unfinished if kind == "start" else _worse(found.get(known), _result(known, line))
     return tuple(found.values()), collected
+
+
+def _id(name: str) -> str:
+    """Return a test's id; the end of a long one is its hash, so that two stay two."""
+    return name if len(name) <= 400 else f"{name[:380]}…{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _worse(before: TestResult | None, now: TestResult) -> TestResult:
+    """Keep a failure that was reported: a later word of the same test does not undo it."""
+    ended = before is not None and before.outcome in ("failed", "error")
+    return before if before is not None and ended else now
 
 
 def _result(name: str, line: dict[str, Any]) -> TestResult:
@@ -160,7 +186,7 @@ def _outcome(data: bytes) -> tuple[int | None, dict[str, bytes], tuple[str, ...]
                     break
                 files[path] = data[at : at + size]
                 at += size
-            else:
+            elif "rejected" in line:
                 rejected = [str(r)[:300] for r in line["rejected"][:50]]
         except (ValueError, KeyError, TypeError, RecursionError):
             break

@@ -44,7 +44,8 @@ def _copy(declared: Input, target: Path) -> None:
 def _close(stage: Path, owner: int | None) -> None:
     """Let the sandbox's group read, and nobody else."""
     for place, folders, names in os.walk(stage):
-        for path, mode in ((place, 0o550), *((os.path.join(place, n), 0o440) for n in names)):  # noqa: PTH118 - os.walk gives text
+        folder = 0o550 if owner is not None else 0o700  # our own: only its owner can remove what is in it
+        for path, mode in ((place, folder), *((os.path.join(place, n), 0o440) for n in names)):  # noqa: PTH118 - os.walk gives text
             if owner is not None:
                 os.chown(path, 0, owner)
             os.chmod(path, mode | (0o200 if path == str(stage) else 0))  # noqa: PTH101 - likewise

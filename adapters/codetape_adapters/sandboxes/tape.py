@@ -1,6 +1,6 @@
 """A tape as a sandbox: builds and executions end as they were recorded. Nothing is executed.
 
-An outcome is found by its request's fingerprint, else by the purpose's order. Recorded reports come without the
+An outcome is found by its request's fingerprint: what was not executed then has no outcome now. Recorded reports come without the
 contents of outputs: a tape holds their hashes.
 """
 
@@ -20,7 +20,7 @@ class TapeSandbox:
 
     def __init__(self, recorded: tape.Tape) -> None:
         self._texts = recorded.stream.texts
-        self._facts = recorded.run.the_config.sandbox
+        self._facts = recorded.run.the_config.sandbox.model_copy(update={"name": "tape"})
         self._left: dict[str, list[tuple[str, Any]]] = defaultdict(list)
         for call in tape.recorded_calls(recorded.stream):
             if not isinstance(call.outcome, Answered):
@@ -48,14 +48,14 @@ class TapeSandbox:
 
     def _next(self, purpose: str, fingerprint: str) -> Any:
         left = self._left[purpose]
-        if not left:
+        exact = next((event for print_, event in left if print_ == fingerprint), None)
+        if exact is None:
             raise SandboxUnavailable(
-                f"The tape has no further outcome for {purpose}.",
+                f"The tape holds no outcome of this {purpose}: nothing of the kind was executed then.",
                 remedy="The run parted from its recording: use a real sandbox from here.",
                 step="tape",
             )
-        exact = next((i for i, (print_, _) in enumerate(left) if print_ == fingerprint), 0)
-        return left.pop(exact)[1]
+        return exact
 
 
 def create(place: str = "") -> TapeSandbox:

@@ -80,6 +80,8 @@ class SqliteStore:
     async def append(self, event: Event, texts: Mapping[str, str], lease: Any) -> None:
         """Append one event, its texts and its projection in one transaction that checks lease and order."""
         packed = [(key, text.encode()) for key, text in texts.items()]
+        if any(len(data) > MAX_TEXT for _, data in packed):
+            raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
         with self._transaction() as db:
             self._check(db, event, lease)
             self._put_blobs(db, packed)

@@ -96,6 +96,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; there is nobody to tell
         code = 1
+    except OSError as error:
+        if debug:
+            raise
+        text = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
+        code = _say("OSError", text, "", 1, as_json)
     except Exception as error:
         if debug:
             raise

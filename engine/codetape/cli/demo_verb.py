@@ -32,7 +32,7 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
     """
     from codetape import registry, tape
     from codetape.agent import AutoCoderAgent, new_session_id
-    from codetape.cli.drive import drive
+    from codetape.cli.drive import again, drive
 
     recorded = tape.load("demo")
     task, config = recorded.run.the_task, recorded.run.the_config
@@ -54,9 +54,10 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
         lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
         folder=folder,
         as_json=as_json,
+        again=again(db, None),
     )
     if not as_json:
-        say(f"  look        codetape show {session} --diff", err=False)
+        say("  look        " + " ".join(filter(None, ("codetape show", session, again(db, None), "--diff"))))
         if stage.why:
             say(stage.headline, err=True)
     return code
@@ -94,6 +95,8 @@ async def _stage(name: str) -> Stage:
 
     try:
         sandbox = registry.sandbox(name)
+        if sandbox.facts().name == "tape":
+            return Stage(sandbox, "Nothing is executed here: outcomes are shown as they were recorded.", "tape")
         await sandbox.build(BuildSpec(python_version=sandbox.facts().python))
     except SandboxUnavailable as error:
         if name != "auto":

@@ -11,6 +11,7 @@ import click
 
 from codetape.agent import AutoCoderAgent
 from codetape.cli import outcome
+from codetape.cli.options import DEFAULT_DB
 from codetape.cli.progress import Progress
 from codetape.cli.text import safe, say, say_json
 from codetape.events import Event
@@ -21,9 +22,16 @@ Hook = Callable[[Event, Run], None]
 Begin = Callable[[Hook], Awaitable[GenerateResult]]
 
 
-def drive(agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool) -> int:
-    """Run a session to its end, asking a person where one sits there; print the end; return the exit code."""
+def drive(
+    agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: str = ""
+) -> int:
+    """Run a session to its end, asking a person where one sits there; print the end; return the exit code.
+
+    ``again`` holds the options that a later command must name again, such as --db.
+    """
     begun = time.monotonic()
+    if folder:
+        outcome.prepare(Path(folder))
     last: list[Run] = []
     progress = Progress(quiet=as_json)
 
@@ -37,25 +45,25 @@ def drive(agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | No
         while (answer := _asked(result, last, as_json)) is not None:
             with progress:
                 result = asyncio.run(agent.aresume(session, answers=answer, on_event=hook))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         if as_json:
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
-        say(f"Interrupted. Go on with: codetape resume {session}", err=True)
+        say(f"Interrupted. Go on with: {' '.join(filter(None, ('codetape resume', session, again)))}", err=True)
         return 130
-    return _end(result, last[-1] if last else None, time.monotonic() - begun, folder, as_json=as_json)
+    return _end(result, last[-1], time.monotonic() - begun, folder, as_json=as_json, again=again)
 
 
 async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
     return await begin(hook)
 
 
-def _end(result: GenerateResult, run: Run | None, spent: float, folder: str | None, *, as_json: bool) -> int:
+def _end(result: GenerateResult, run: Run, spent: float, folder: str | None, *, as_json: bool, again: str) -> int:
     path = outcome.write_files(result, Path(folder)) if folder else None
     if as_json:
         say_json(outcome.as_object(result, spent, path))
-    elif run:
-        outcome.summarise(result, run, spent, path)
-    return outcome.exit_code(run) if run else 0
+    else:
+        outcome.summarise(result, run, spent, path, again)
+    return outcome.exit_code(run)
 
 
 def _asked(result: GenerateResult, last: list[Run], as_json: bool) -> dict[str, Literal["allow", "deny"]] | None:
@@ -67,3 +75,9 @@ def _asked(result: GenerateResult, last: list[Run], as_json: bool) -> dict[str, 
     say(result.reason, err=True)
     allowed = click.confirm(safe(f"Install {result.question}?"), default=False, err=True)
     return {result.question: "allow" if allowed else "deny"}
+
+
+def again(db: str, base_url: str | None) -> str:
+    """Return the options that a later command must name again, because they are no defaults."""
+    words = (f"--db {db}" if db != DEFAULT_DB else "", f"--base-url {base_url}" if base_url else "")
+    return " ".join(filter(None, words))

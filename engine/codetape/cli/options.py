@@ -68,7 +68,7 @@ def memory_mb(text: str) -> int:
     factor = units.get(body[-1:], 0)
     try:
         return int(float(body[:-1]) * factor) if factor else int(body)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is no size.", remedy="Give MB, or a number with K, M or G, such as 2G.") from None
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE
+from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.cli.text import first_line, say
 from codetape.errors import UsageError
 from codetape.result import GenerateResult, script_header
@@ -56,6 +56,19 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
     }
 
 
+def prepare(folder: Path) -> None:
+    """Make the folder before anything is spent. Raises UsageError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".codetape-probe"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written: {error.strerror}.", remedy="Name another folder with -o."
+        ) from error
+
+
 def write_files(result: GenerateResult, folder: Path) -> Path | None:
     """Write the script, its tests, its lock and the result into a folder; return the script's path."""
     try:
@@ -66,6 +79,7 @@ def write_files(result: GenerateResult, folder: Path) -> Path | None:
         files = {
             SOLUTION_FILE: script_header(result) + result.solution.code,
             TEST_FILE: result.tests,
+            USER_FILE: result.given_tests,
             ANCHOR_FILE: result.anchors,
             "requirements.lock": result.lock,
         }
@@ -80,7 +94,7 @@ def write_files(result: GenerateResult, folder: Path) -> Path | None:
     return folder / SOLUTION_FILE
 
 
-def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | None) -> None:
+def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | None, again: str = "") -> None:
     """Print the end for a person: verdict, figures, where the script is, what to try next."""
     counts, usage = result.counts, result.usage
     say()
@@ -100,20 +114,26 @@ def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | 
     say(f"  session     {result.session}")
     for gone in result.quarantined:
         say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
-    for line in next_steps(result, run, path):
+    for line in next_steps(result, run, path, again):
         say(f"  next        {line}")
 
 
-def next_steps(result: GenerateResult, run: Run, path: Path | None) -> list[str]:
-    """Return what a person can do now, as commands."""
-    name = result.session
+def next_steps(result: GenerateResult, run: Run, path: Path | None, again: str = "") -> list[str]:
+    """Return what a person can do now, as commands; ``again`` holds the options that they must name again."""
+    name, shown = result.session, " ".join(w for w in again.split(" --base-url")[0:1] if w)
+    db = f" {shown}" if shown else ""
+    again = f" {again}" if again else ""
     if result.status == "suspended":
         if run.cause == "question":
-            return [f"codetape resume {name} --{verb}-package {result.question}" for verb in ("allow", "deny")]
-        return [f"codetape resume {name}"]
+            return [f"codetape resume {name}{again} --{verb}-package {result.question}" for verb in ("allow", "deny")]
+        return [f"codetape resume {name}{again}"]
     if result.status == "failed":
-        more = [f"codetape resume {name} --max-iterations {result.iterations + 5}"] if run.cause == "iterations" else []
-        return [f"codetape show {name} --prompts", *more]
-    if path:
-        return [f"uv run {path}"]
-    return [f"codetape show {name} --code"]
+        more = (
+            [f"codetape resume {name}{again} --max-iterations {result.iterations + 5}"]
+            if run.cause == "iterations"
+            else []
+        )
+        return [f"codetape show {name}{db} --prompts", *more]
+    if result.outputs:
+        return [f"codetape exec {name}{db}{''.join(f' {i.name}=...' for i in result.inputs)}"]
+    return [f"uv run {path}"] if path else [f"codetape show {name}{db} --code"]

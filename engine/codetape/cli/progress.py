@@ -128,7 +128,8 @@ def _tests(payload: TestsFinished, run: Run) -> str:
 
 def _decided(payload: Decided, run: Run) -> str:
     if not payload.usable:
-        return f"{payload.about}: unusable answer ({payload.reason})"
+        asked = payload.about not in ("build", "oracle", "vet", "run", "standing")
+        return f"{payload.about}: unusable answer ({payload.reason})" if asked else ""
     if payload.about == "plan" and run.work.plan:
         return f"plan: {first_line(run.work.plan.description)}"
     if payload.about == "code" and "code" in payload.changes:

@@ -86,7 +86,7 @@ def command(**given: Any) -> int:
     """Turn a prompt into a verified script; "-" reads the prompt from standard input."""
     from codetape.agent import AutoCoderAgent, new_session_id
     from codetape.artefacts import Resources
-    from codetape.cli.drive import drive
+    from codetape.cli.drive import again, drive
 
     prompt = _prompt(given["prompt"], given["prompt_file"])
     policy, allowlist = _policy(given["package_policy"])
@@ -125,6 +125,7 @@ def command(**given: Any) -> int:
         lambda hook: agent.agenerate(prompt, session=session, on_event=hook, **options),
         folder=given["folder"],
         as_json=given["as_json"],
+        again=again(given["db"], given["base_url"]),
     )
 
 

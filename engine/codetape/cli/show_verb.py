@@ -61,14 +61,14 @@ def _verdict(stream: Stream, iteration: int | None, as_json: bool) -> None:
     run = fold(stream.events, stream.texts)
     result = GenerateResult.of(run, stream)
     if as_json:
-        say_json(outcome.as_object(result, 0.0))
+        say_json(outcome.as_object(result, result.duration_s))
         return
     say(f"task {result.task}: {result.prompt.splitlines()[0][:200]}")
     say(f"model {result.config.model}, sandbox {result.config.sandbox.name}, Python {result.config.python_version}")
     for step in _steps(stream, iteration):
         if line := describe(step.event, step.run):
             say(f"{step.event.seq:5}  {line}")
-    outcome.summarise(result, run, 0.0, None)
+    outcome.summarise(result, run, result.duration_s, None)
 
 
 def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:

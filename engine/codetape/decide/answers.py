@@ -27,6 +27,7 @@ from codetape.prompts import calls_in_doubt, required_names, whole_file
 from codetape.replies import (
     Unusable,
     interface_names,
+    python,
     read_code,
     read_json,
     read_patches,
@@ -280,7 +281,7 @@ def fix_tests(run: Run, text: str) -> Read:
 
 def _patched(old: str, block: str) -> str | Unusable:
     try:
-        return apply_patches(old, patches_of(block), imports_in(block))
+        return python(apply_patches(old, patches_of(block), imports_in(block)))
     except (SyntaxError, ValueError):
         return Unusable("syntax", "The patched file is no valid Python.")
 

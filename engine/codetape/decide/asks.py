@@ -7,7 +7,7 @@ from codetape.decide.builds import without
 from codetape.decide.step import Halt, Note, Step
 from codetape.events import Answered, CallRefused, TestQuarantined
 from codetape.packages import detected
-from codetape.prompts import calls_in_doubt, messages, schema_of, test_files, whole_file
+from codetape.prompts import calls_in_doubt, messages, schema_of, whole_file
 from codetape.replies import SHAPES, Unusable, arrived
 from codetape.run import Run
 from codetape.suites import file_of
@@ -118,8 +118,9 @@ def _consequence(run: Run, purpose: str, why: Unusable) -> Step:
         ledger = {"from_plan": False}
         return Step(purpose, usable=False, reason=why.reason, done=("coding",), owes=("executing",), ledger=ledger)
     if purpose == "tests":
-        step = Step(purpose, usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving",))
-        return step if test_files(run) else Step(purpose, usable=False, halt=failed)
+        step = Step(purpose, usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving", "vetting"))
+        given = bool(run.anchors or run.the_task.tests)
+        return step if given else Step(purpose, usable=False, halt=failed)
     if purpose == "fix_tests":
         return _unfixed(run, why)
     if purpose == "second_opinion":

@@ -137,8 +137,10 @@ def built(run: Run) -> Step:
         raise TypeError(f"{type(event).__name__} closes no build")
     if event.reason in ("needs_system_packages", "needs_commands"):
         return Step("build", usable=False, halt=Halt("suspended", event.reason, outcome.message, "need"))
-    names = tuple(sorted({bare(p) for p in event.packages})) or _newest(run)
-    if not names:
+    demanded = {bare(p) for p in (*run.the_config.base_packages, *run.the_config.packages)}
+    refused_names = {bare(p) for p in event.packages}
+    names = tuple(sorted(refused_names - demanded)) or (() if refused_names else _newest(run))
+    if not names or (event.reason != "conflict" and refused_names & demanded):
         return Step("build", usable=False, halt=Halt("suspended", "base", outcome.message, "need"))
     replaceable = event.reason in ("not_found", "no_wheel")
     if replaceable and run.ledger.chain < MAX_CHAIN and run.ledger.replacements < MAX_REPLACEMENTS:

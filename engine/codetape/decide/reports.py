@@ -68,17 +68,12 @@ def nothing_to_vet(run: Run) -> Step | None:
 def vetted(run: Run) -> Step:
     """Return the step after the tests ran against the stub: those that pass there are vacuous."""
     report = _report(run)
-    broken = [t for t in report.failing if file_of(t.id) == USER_FILE and "::" not in t.id]
     at_solution = [t for t in report.failing if t.frames and t.frames[-1].file == SOLUTION_FILE]
-    for result in broken:
-        missing = result.exception in ("ModuleNotFoundError", "ImportError")
-        if result not in at_solution and not missing:
-            message = f"The given tests do not collect: {result.exception}: {result.message[:300]}"
-            return Step("vet", usable=False, halt=Halt("failed", "user_tests", message))
     module_broke = any("::" not in t.id for t in at_solution)
     vacuous = () if module_broke or (report.exit != "ok" and not report.tests) else report.passed
     step = Step("vet", done=("vetting",), work={"vacuous": tuple(vacuous)})
-    expected = {name for name in expected_names(test_files(run)) if name not in _quarantined(run)}
+    hidden = {function_id(test) for test in _quarantined(run)}
+    expected = {name for name in expected_names(test_files(run)) if name not in hidden}
     ran = {function_id(t.id) for t in report.tests}
     idle = {function_id(t) for t in vacuous} - {function_id(t.id) for t in report.failing}
     return step if (expected - idle) or not (expected & ran) else _no_tests(run, step)
@@ -141,6 +136,7 @@ def context_of(run: Run, opinions: tuple[Opinion, ...], unjudged: tuple[str, ...
         unavailable=frozenset(run.ledger.unavailable),
         opinions=opinions,
         unjudged=frozenset(unjudged),
+        hidden=frozenset(function_id(test) for test in _quarantined(run)),
     )
 
 
@@ -148,10 +144,12 @@ def solved(run: Run, report: Report, quarantined: set[str]) -> bool:
     """Whether the report is whole, every expected test ran, one that counts passed, and none failed."""
     if run.the_config.skip_tests:
         return report.exit == "ok" and not _missing_outputs(run, report)
-    absent = {name for name in missing_tests(report, test_files(run)) if name not in quarantined}
+    hidden = {function_id(test) for test in quarantined}
+    absent = {name for name in missing_tests(report, test_files(run)) if name not in hidden}
     bad = [t for t in report.failing if t.id not in quarantined]
     good = [t for t in report.passed if t not in quarantined and t not in run.work.vacuous]
-    return report.whole and report.exit in ("ok", "tests_failed") and not absent and not bad and bool(good)
+    explained = report.exit == "ok" or (report.exit == "tests_failed" and bool(report.failing))
+    return report.whole and explained and not absent and not bad and bool(good)
 
 
 def _missing_outputs(run: Run, report: Report) -> list[str]:
@@ -173,6 +171,8 @@ def _read(run: Run, report: Report, about: str) -> Step:
     if solved(run, report, _quarantined(run)):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         return Step(about, done=done, ledger=base, work={"report": report, "findings": ()})
+    if halt := _broken_user_tests(report):
+        return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
     if step := _reverted(run, report, base):
         return _bounded(run, step, iteration)
     findings = (
@@ -190,6 +190,17 @@ def _read(run: Run, report: Report, about: str) -> Step:
         "notes": (*run.work.notes, _line(iteration, report, findings))[-12:],
     }
     return _bounded(run, weighed(run, report, findings, attempts, Step(about, ledger=base, work=work)), iteration)
+
+
+def _broken_user_tests(report: Report) -> Halt | None:
+    """Given tests that do not collect, by their own fault, are wrong use. The stub is no witness: only a real run is."""
+    for result in report.failing:
+        own = not result.frames or result.frames[-1].file == USER_FILE
+        missing = result.exception in ("ModuleNotFoundError", "ImportError")
+        if file_of(result.id) == USER_FILE and "::" not in result.id and own and not missing:
+            message = f"The given tests do not collect: {result.exception}: {result.message[:300]}"
+            return Halt("failed", "user_tests", message)
+    return None
 
 
 def _bounded(run: Run, step: Step, iteration: int) -> Step:

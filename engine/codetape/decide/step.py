@@ -116,7 +116,8 @@ def confidence(run: Run, step: Step) -> Confidence:
     if step.about == "oracle":
         return "oracle"
     report = step.work.get("report", run.work.report)
-    passed: Iterable[str] = report.passed if report else ()
+    idle = {*step.work.get("vacuous", run.work.vacuous), *(q.test for q in run.work.quarantined)}
+    passed: Iterable[str] = [t for t in report.passed if t not in idle] if report else ()
     if run.the_config.skip_tests:
         return "untested"
     return "anchored" if any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed) else "self_tested"

@@ -12,7 +12,8 @@ MESSAGE, TRACEBACK, VALUE = 4000, 12000, 2000
 
 
 class Reporter:
-    def __init__(self, fd):
+    def __init__(self, fd, deselected):
+        self.deselected = frozenset(deselected)
         os.set_inheritable(fd, False)
         self.fd = fd
         self.results = {}
@@ -23,6 +24,12 @@ class Reporter:
         data = json.dumps(line).encode() + b"\n"
         while data:
             data = data[os.write(self.fd, data) :]
+
+    def pytest_collection_modifyitems(self, config, items):
+        gone = [item for item in items if item.nodeid in self.deselected]
+        if gone:
+            items[:] = [item for item in items if item.nodeid not in self.deselected]
+            config.hook.pytest_deselected(items=gone)
 
     def pytest_collection_finish(self, session):
         self.say(k="collected", ids=[item.nodeid for item in session.items])
@@ -111,4 +118,5 @@ def frames(error):
 def pytest_configure(config):
     fd = os.environ.pop("CODETAPE_REPORT_FD", "")
     if fd:
-        config.pluginmanager.register(Reporter(int(fd)), "codetape-reporter")
+        deselected = json.loads(os.environ.pop("CODETAPE_DESELECT", "[]"))
+        config.pluginmanager.register(Reporter(int(fd), deselected), "codetape-reporter")

@@ -20,7 +20,12 @@ OUTPUTS = "/var/outputs"
 def main():
     settings, command = json.loads(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: the program cannot look into this process
-    status = run(settings, command)
+    os.write(settings["outcome_fd"], b'{"begun": true}\n')
+    try:
+        status = run(settings, command)
+    except OSError as error:
+        os.write(settings["outcome_fd"], json.dumps({"error": str(error)}).encode() + b"\n")
+        return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         os.kill(-1, signal.SIGKILL)  # everything else in this PID namespace
@@ -108,6 +113,11 @@ def ship(pipe, settings):
 
 
 def opened(name, folder, flags):
+    if flags & os.O_DIRECTORY:
+        try:  # a folder without its search bit would hide what is in it
+            os.chmod(name, 0o700, dir_fd=folder)
+        except OSError:
+            pass
     for attempt in (0, 1):
         try:
             return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, dir_fd=folder)
