@@ -124,6 +124,7 @@ def _finding(result: TestResult, report: Report, context: Context) -> Finding:
         _unfinished(result, report)
         or _import(result, context)
         or _capability(result)
+        or _script(result)
         or _authority(result)
         or _raised(result, context)
     )
@@ -184,6 +185,14 @@ def _capability(result: TestResult) -> Part:
         if last == SOLUTION_FILE and "." not in match.group(1):
             cause = f"The command or file {match.group(1)} is not there."
             return {"error_type": None, "rule": "missing_command", "root_cause": cause}
+    return {}
+
+
+def _script(result: TestResult) -> Part:
+    """A test that runs the script as a program, and the program fails: the test is the messenger."""
+    if result.exception in ("CalledProcessError", "TimeoutExpired") and SOLUTION_FILE in result.message:
+        cause = "The script, run as a program, failed: its own words are on standard error."
+        return {"error_type": "logic", "rule": "script_failed", "root_cause": cause}
     return {}
 
 

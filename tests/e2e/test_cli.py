@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_the_demo_really_runs(bubblewrap):
     done = codetape("demo", "-o", "out")
     assert done.returncode == 0, done.stderr
     assert "everything else happens here, in the bubblewrap sandbox" in done.stderr
-    assert "run 1: 10 passed, 1 failed" in done.stderr
+    assert re.search(r"run 1: \d+ passed, [1-9]\d* failed", done.stderr)
     assert "diagnosis:" in done.stderr
     assert "succeeded, anchored" in done.stdout
     script = subprocess.run(
@@ -165,8 +166,8 @@ def test_an_unknown_package_is_a_question_that_a_person_answers(bubblewrap):
         asked = codetape("run", PROMPT, "--model", "openai:small", "--base-url", url)
         assert asked.returncode == 104
         session = listed()[0]["session"]
-        assert f"codetape resume {session} --allow-package frobnicate-pro" in asked.stdout
-        assert f"codetape resume {session} --deny-package frobnicate-pro" in asked.stdout
+        assert f"codetape resume {session} --base-url {url} --allow-package frobnicate-pro" in asked.stdout
+        assert "--deny-package frobnicate-pro" in asked.stdout
         done = codetape("resume", session, "--deny-package", "frobnicate-pro", "--base-url", url)
     assert done.returncode == 0, done.stderr
     kinds = [e["kind"] for e in json.loads(codetape("show", session, "--events", "--json").stdout)["events"]]

@@ -323,6 +323,7 @@ def result(exception, message="", file="test_solution.py", name="test_plain", ou
         (result("ValueError", "x", "solution.py"), ("logic", "raised_in_solution")),
         (result("AssertionError", "x", "solution.py"), ("logic", "raised_in_solution")),
         (result("NameError", "x"), ("test_error", "raised_in_test")),
+        (result("CalledProcessError", "Command 'python solution.py' failed"), ("logic", "script_failed")),
         (result("AssertionError", "x"), (None, "in_doubt")),
         (result("AssertionError", "x", name="test_loose"), ("logic", "other_form")),
         (result("OSError", "x", ""), (None, "unplaced")),

@@ -17,7 +17,7 @@ BUSY_SECONDS = 30
 
 def one(db: Database, query: str, *values: Any) -> Any:
     """Return a query's first row, or None."""
-    return db.execute(query, values).fetchone()
+    return db.conn.execute(query, values).fetchone()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Timestamps are made by the caller. Nothing is changed or deleted in place, but f
 `sessions` projection, which can be rebuilt from the events.
 """
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from codetape.ports import Stream
 from codetape_adapters.stores.connection import one, open_database, translated
 from codetape_adapters.stores.holders import alive, identity
 
+_HASH = re.compile(r'"([0-9a-f]{64})"')
 MAX_TEXT = 64 << 20  # bytes of one text, unpacked
 
 
@@ -85,7 +87,7 @@ class SqliteStore:
         with self._transaction() as db:
             self._check(db, event, lease)
             self._put_blobs(db, packed)
-            db.execute(
+            db.conn.execute(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     event.session,
@@ -164,13 +166,13 @@ class SqliteStore:
     def _transaction(self) -> Iterator[Database]:
         db = self._db()
         with translated(self.path):
-            db.execute("BEGIN IMMEDIATE")
+            db.conn.execute("BEGIN IMMEDIATE")
             try:
                 yield db
-                db.execute("COMMIT")
+                db.conn.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
+                    db.conn.execute("ROLLBACK")
                 raise
 
     def _check(self, db: Database, event: Event, lease: Any) -> None:
@@ -185,10 +187,16 @@ class SqliteStore:
             raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
 
     def _put_blobs(self, db: Database, packed: list[tuple[str, bytes]]) -> None:
-        compressor = zstandard.ZstdCompressor(level=3)
+        compressor = self._compressor()
         for key, data in packed:
             if one(db, "SELECT 1 FROM blobs WHERE hash = ?", key) is None:
-                db.execute("INSERT INTO blobs VALUES (?, ?, ?)", (key, len(data), compressor.compress(data)))
+                db.conn.execute("INSERT INTO blobs VALUES (?, ?, ?)", (key, len(data), compressor.compress(data)))
+
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
+        if found is None:
+            found = self._local.compressor = zstandard.ZstdCompressor(level=3)
+        return found
 
     def _texts(self, db: Database, wanted: set[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
@@ -217,16 +225,9 @@ def unpack(key: str, size: int, data: bytes) -> str:
 
 
 def refs_of(event: Event) -> Iterator[str]:
-    """Yield the hashes of the texts that an event refers to."""
-    found: list[Any] = [event.payload.model_dump(mode="json", exclude={"fingerprint"})]
-    while found:
-        value = found.pop()
-        if isinstance(value, dict):
-            found.extend(value.values())
-        elif isinstance(value, list):
-            found.extend(value)
-        elif isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef"):
-            yield value
+    """Yield the hashes that an event holds: of its texts, and of requests, which name no text."""
+    for match in _HASH.finditer(event.stored_payload):
+        yield match.group(1)
 
 
 def _project(db: Database, event: Event) -> None:
@@ -259,7 +260,7 @@ def _project(db: Database, event: Event) -> None:
         added = ", input_tokens = input_tokens + ?, output_tokens = output_tokens + ?"
         values += [payload.usage.total_input, payload.usage.total_output]
     columns = ", ".join(f"{name} = ?" for name in sets)
-    db.execute(f"UPDATE sessions SET {columns}{added} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
+    db.conn.execute(f"UPDATE sessions SET {columns}{added} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
 
 
 def create(path: str = ".codetape/tape.db") -> SqliteStore:

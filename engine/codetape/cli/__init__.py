@@ -17,6 +17,7 @@ VERBS = {
     "demo": "Watch the loop work on a recorded run: no key, no daemon.",
     "exec": "Run a session's verified script on inputs.",
     "resume": "Go on with a session that was stopped or asked something.",
+    "replay": "Run sessions or tapes again from what is recorded, and compare.",
     "list": "List the sessions of a database.",
     "show": "Show a session: its verdict, events, prompts, code or changes.",
     "export": "Write a session to a portable tape file.",
@@ -24,7 +25,7 @@ VERBS = {
     "config": "Show each setting and where it comes from.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
 }
-_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "doctor")
+_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "replay", "doctor")
 
 
 class Lazy(click.Group):

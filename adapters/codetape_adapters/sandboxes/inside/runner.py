@@ -11,7 +11,6 @@ import os
 import resource
 import signal
 import stat
-import subprocess
 import sys
 
 OUTPUTS = "/var/outputs"
@@ -39,22 +38,41 @@ def main():
 
 
 def run(settings, command):
-    def limit():
-        for name, value in settings["limits"].items():
-            kind = getattr(resource, name)
-            hard = resource.getrlimit(kind)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (value, value))
-
-    kept = [settings["report_fd"]] if settings["report_fd"] is not None else []
-    child = subprocess.Popen(command, pass_fds=kept, preexec_fn=limit, stdin=subprocess.DEVNULL)
-    for fd in kept:
-        os.close(fd)
+    """Start the program, wait for it; return its exit status, negative for a signal. Raises OSError."""
+    told, tell = os.pipe()  # what keeps the program from starting; closed by its start
+    child = os.fork()
+    if child == 0:
+        try:
+            become(settings, command, tell)
+        except BaseException as error:
+            os.write(tell, str(error).encode())
+        os._exit(127)
+    os.close(tell)
+    if settings["report_fd"] is not None:
+        os.close(settings["report_fd"])
+    null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):  # the program's own descriptors alone keep the output open
-        null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, fd)
-        os.close(null)
-    return child.wait()
+    said = os.read(told, 1000)
+    os.close(told)
+    if said:
+        raise OSError(said.decode("utf-8", "replace"))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def become(settings, command, tell):
+    """Turn this process into the program, under its limits, with the report pipe as its only further descriptor."""
+    for name, value in settings["limits"].items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.set_inheritable(settings["outcome_fd"], False)
+    os.set_inheritable(tell, False)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execv(command[0], command)
 
 
 def ship(pipe, settings):

@@ -1,0 +1,207 @@
+"""Measure what docs/benchmarks.md reports: `python -m tests.bench.measure` prints the table.
+
+Ratios within one run and CPU time, medians of several rounds: machines are shared and noisy. Nothing here is asserted.
+"""
+
+import asyncio
+import os
+import random
+import resource
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROUNDS = 7
+
+
+def median(function, rounds=ROUNDS):
+    return statistics.median(function() for _ in range(rounds))
+
+
+def cpu(function):
+    begun = time.process_time()
+    function()
+    return time.process_time() - begun
+
+
+def child_cpu(*command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def help_ratio():
+    bare = median(lambda: child_cpu(sys.executable, "-c", "pass"))
+    ours = median(lambda: child_cpu(sys.executable, "-m", "codetape", "--help"))
+    return (
+        "`codetape --help`, CPU over `python -c pass`",
+        "at most 8",
+        f"{ours / bare:.1f} times ({ours * 1000:.0f} ms)",
+    )
+
+
+def session(store, number):
+    from codetape import AutoCoderAgent
+    from codetape.testing import FakeSandbox, ScriptedModel
+    from tests.support import ADD, ADD_TESTS, plan
+
+    model = ScriptedModel({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]})
+    agent = AutoCoderAgent(model=model, sandbox=FakeSandbox(), store=store)
+    return agent.agenerate(f"Add {number}.")
+
+
+def engine_per_event():
+    from codetape.testing import MemoryStore
+
+    store = MemoryStore()
+    asyncio.run(session(store, 0))
+
+    def one():
+        store = MemoryStore()
+        spent = cpu(lambda: asyncio.run(session(store, 1)))
+        return spent * 1000 / sum(map(len, store.events.values()))
+
+    return "engine, CPU per event outside model, sandbox and disk", "at most 1 ms", f"{median(one):.2f} ms"
+
+
+def at_once():
+    from codetape.testing import MemoryStore
+
+    def in_turn():
+        for number in range(50):
+            asyncio.run(session(MemoryStore(), number))
+
+    async def together():
+        await asyncio.gather(*(session(MemoryStore(), n) for n in range(50)))
+
+    turn, once = median(lambda: cpu(in_turn), 3), median(lambda: cpu(lambda: asyncio.run(together())), 3)
+    return "50 sessions at once, CPU over 50 in turn", "at most 1.5", f"{once / turn:.2f} times"
+
+
+def texts_of(number):
+    """Return the texts of one event of about 3.8 KB: prose and code that differ from event to event."""
+    words = ("value", "return", "test", "total", "amount", "def", "assert", "line", "shop", "for", "in", "not", "None")
+    rng = random.Random(number)
+    return " ".join(rng.choice(words) + str(rng.randint(0, 99)) for _ in range(480))
+
+
+def appends():
+    from codetape.events import AnchorsExtracted, Texts, seal
+    from codetape_adapters.stores.sqlite import SqliteStore
+
+    count = 1000
+    bodies = [texts_of(n) for n in range(count)]
+
+    def bare(folder):
+        db = sqlite3.connect(folder / "bare.db", isolation_level=None)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("CREATE TABLE events (session TEXT, seq INTEGER, payload TEXT, UNIQUE (session, seq))")
+        for seq, body in enumerate(bodies):
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("INSERT INTO events VALUES ('s', ?, ?)", (seq, body))
+            db.execute("COMMIT")
+        db.close()
+
+    async def ours(folder):
+        store = SqliteStore(folder / "tape.db")
+        lease = await store.acquire("s")
+        head = "0" * 64
+        for seq, body in enumerate(bodies):
+            texts = Texts()
+            event = seal("s", seq, "2026-01-01T00:00:00.000Z", AnchorsExtracted(count=1, anchors=texts.put(body)), head)
+            await store.append(event, texts, lease)
+            head = event.hash
+        lease.release()
+        store.close()
+
+    def pair():
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            plain = cpu(lambda: bare(folder))
+            chained = cpu(lambda: asyncio.run(ours(folder)))
+            store = SqliteStore(folder / "tape.db")
+            load = cpu(lambda: asyncio.run(store.read("s")))
+            store.close()
+            size = sum(p.stat().st_size for p in folder.glob("tape.db"))
+            return chained / plain, size / count, load * 1000, chained * 1000 / count
+
+    rows = [pair() for _ in range(5)]
+    ratio, size, load, each = (statistics.median(column) for column in zip(*rows, strict=True))
+    return [
+        (
+            "append with hash chain and blobs, CPU over a bare sqlite3 insert",
+            "at most 3",
+            f"{ratio:.1f} times ({each:.2f} ms)",
+        ),
+        (f"bytes per event of {sum(map(len, bodies)) // count:,} bytes", "at most 1,700", f"{size:,.0f}"),
+        ("1,000 events read, every hash verified", "at most 60 ms", f"{load:.0f} ms"),
+    ]
+
+
+def replays():
+    from codetape import tape
+    from codetape.replay import replay
+
+    stream = tape.load("demo").stream
+    replay(stream)
+    spent = median(lambda: cpu(lambda: replay(stream))) * 1000
+    root = Path(__file__).parents[2] / "replays"
+    tapes = [str(p) for p in sorted(root.glob("*.tape.jsonl"))]
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "codetape", "replay", *tapes], check=True, capture_output=True)
+    whole = time.perf_counter() - begun
+    return [
+        (f"strict replay of {len(stream.events)} events, CPU", "at most 60 ms for 40", f"{spent:.0f} ms"),
+        (f"`codetape replay` of all {len(tapes)} tapes, as one process", "under 2 s", f"{whole:.1f} s"),
+    ]
+
+
+def sandbox():
+    from codetape.commands import BuildSpec, Job
+    from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
+
+    box = BubblewrapSandbox()
+    spec = BuildSpec(python_version=box.facts().python)
+    asyncio.run(box.build(spec))
+    job = Job(purpose="script", spec=spec, files={"solution.py": "pass\n"})
+
+    def timed(function):
+        begun = time.perf_counter()
+        function()
+        return (time.perf_counter() - begun) * 1000
+
+    def bare():
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+
+    plain, inside, ready = [], [], []
+    for _ in range(15):
+        plain.append(timed(bare))
+        inside.append(timed(lambda: asyncio.run(box.execute(job))))
+        ready.append(timed(lambda: asyncio.run(box.build(spec))))
+    added = statistics.median(inside) - statistics.median(plain)
+    return [
+        (
+            "sandbox over a bare `python -c pass`",
+            "at most 30 ms more",
+            f"{added:.0f} ms more ({statistics.median(plain):.0f} ms bare)",
+        ),
+        ("cached environment ready", "under 50 ms", f"{statistics.median(ready):.1f} ms"),
+    ]
+
+
+def main():
+    rows = [help_ratio(), engine_per_event(), at_once(), *appends(), *replays(), *sandbox()]
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}\n")
+    print("| what | aim | measured |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()
