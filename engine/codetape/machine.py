@@ -82,6 +82,17 @@ def trigger(source: str, target: str) -> str:
         raise CorruptTape(f"the machine has no move from {source} to {target}.") from None
 
 
+LOOP = ("planning", "coding", "writing_tests", "resolving", "building", "vetting", "executing", "judging", "diagnosing", "fixing_tests", "succeeded")  # fmt: skip
+"""The states of the loop that a reader sees first."""
+_BACK = {
+    "executing": ("judging", "diagnosing", "succeeded"),
+    "judging": ("fixing_tests",),
+    "diagnosing": ("coding", "resolving"),
+    "fixing_tests": ("resolving",),
+}
+"""Moves of the loop that are no step to the next state: what a report leads to, and where mending goes on."""
+
+
 def diagram() -> str:
     """Return the table as a Mermaid state diagram; moves to and from `suspended` are left out, for every state has them."""
     lines = ["stateDiagram-v2", "    [*] --> planning"]
@@ -90,3 +101,17 @@ def diagram() -> str:
             continue
         lines += [f"    {source} --> {row.target}: {row.trigger}" for source in row.sources]
     return "\n".join([*lines, *(f"    {state} --> [*]" for state in FINAL)]) + "\n"
+
+
+def picture() -> str:
+    """Return the loop as a Mermaid flowchart: the table's moves between LOOP's states that go one step on, or back to mend."""
+    place = {state: number for number, state in enumerate(LOOP)}
+    lines = ["flowchart LR"]
+    for row in ROWS:
+        for source in row.sources:
+            if source not in place or row.target not in place:
+                continue
+            step = place[row.target] - place[source]
+            if step == 1 or row.target in _BACK.get(source, ()):
+                lines.append(f"    {source} -->|{row.trigger.replace('_', ' ')}| {row.target}")
+    return "\n".join(lines) + "\n"

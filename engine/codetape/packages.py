@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -65,6 +65,7 @@ def standard_library(python: str) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in stdlib_list(known))
 
 
+@lru_cache(maxsize=256)
 def imports_of(source: str) -> frozenset[str]:
     """Return the dotted names that a module imports anywhere in it; nothing for text that is no Python."""
     try:

@@ -152,10 +152,17 @@ def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
     try:
         text = _environment(tuple(sorted(_templates(pack).items()))).render_template(name, **known)
     except minijinja.TemplateError as error:
-        raise TemplateError(f"The template {name} does not render: {str(error).splitlines()[0]}") from error
+        raise TemplateError(f"The template {name} does not render: {_cause(error)}") from error
     if len(text) > MAX_PROMPT:
         raise TemplateError(f"The template {name} renders more than {MAX_PROMPT} characters.")
     return text.strip() + "\n"
+
+
+def _cause(error: minijinja.TemplateError) -> str:
+    """Return the one line that says what is wrong, and in which file: the innermost of an include's."""
+    lines = str(error).split("\n")
+    causes = [line.removeprefix("caused by: ") for line in lines if line.startswith("caused by: ")]
+    return causes[-1] if causes else lines[0]
 
 
 def cut(text: str, cap: int) -> str:

@@ -6,6 +6,7 @@ Text outside the patched functions stays as it is, comments and blank lines incl
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from codetape.artefacts import TestFunctionPatch
 
@@ -23,6 +24,7 @@ class TestFunction:
     text: str
 
 
+@lru_cache(maxsize=256)
 def functions(source: str) -> tuple[TestFunction, ...]:
     """Return the tests of a file in order, as pytest's default names find them. Raises SyntaxError."""
     lines = source.split("\n")
@@ -178,6 +180,7 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield from [node.body, *handlers, getattr(node, "orelse", []), getattr(node, "finalbody", [])]
 
 
+@lru_cache(maxsize=64)
 def defined_names(code: str) -> frozenset[str]:
     """Return the names that a module binds at its top level: functions, classes, assignments, imports."""
     return frozenset(_defined(ast.parse(code).body))

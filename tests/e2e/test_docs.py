@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from codetape import machine
-from codetape.cli import VERBS, cli
+from codetape.cli import VERBS
+from codetape.cli.group import cli
 from codetape.events import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,17 @@ def test_generated_pages_are_up_to_date(name, made):
     if os.environ.get("CODETAPE_UPDATE_DOCS"):
         path.write_text(made())
     assert path.read_text() == made()
+
+
+def test_the_readmes_picture_is_drawn_from_the_table():
+    path = ROOT / "README.md"
+    pattern = re.compile(r"```mermaid\n.*?```", re.S)
+    made = f"```mermaid\n{machine.picture()}```"
+    if os.environ.get("CODETAPE_UPDATE_DOCS"):
+        path.write_text(pattern.sub(lambda _match: made, path.read_text()))
+    assert pattern.findall(path.read_text()) == [made]
+    rows = {(source, row.target) for row in machine.ROWS for source in row.sources}
+    assert set(re.findall(r"(\w+) -->\|[\w ]+\| (\w+)", made)) <= rows
 
 
 def test_every_event_is_documented():

@@ -101,7 +101,7 @@ def test_prompts_can_be_listed_shown_exported_and_checked():
 @pytest.mark.parametrize(
     ("file", "edit", "said"),
     [
-        ("task.md", lambda text: text.replace("{{ prompt }}", "{{ promt }}"), "plan.md"),
+        ("task.md", lambda text: text.replace("{{ prompt }}", "{{ promt }}"), "promt"),
         ("code.md", None, "code.md"),
         ("plan.md", lambda text: text + "{% if %}", "plan.md"),
         ("schemas/plan.json", lambda text: text.replace("approach", "way"), "schemas/plan.json"),

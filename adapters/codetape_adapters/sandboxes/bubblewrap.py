@@ -318,8 +318,8 @@ class BubblewrapSandbox:
             for fd in started.pipes.values():
                 with suppress(OSError):
                     os.close(fd)
-            if started.cgroup:
-                started.cgroup.remove()
+            if started.cgroup:  # empty now; the kernel takes its time over it, and nobody needs to wait
+                threading.Thread(target=started.cgroup.remove).start()
 
     def _binds(self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool) -> list[str]:
         binds: list[str] = []
@@ -352,9 +352,9 @@ class BubblewrapSandbox:
         filter_fd = _memory_file(rules)
         give = {name: pair[1] for name, pair in pairs.items()}
         settings = {
-            "limits": _rlimits(limits, bounded=group is not None),
+            **_rlimits(limits, bounded=group is not None),
             "outcome_fd": give["outcome"],
-            "report_fd": give.get("report"),
+            "report_fd": give.get("report", -1),
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
             "max_files": 200,
             "max_depth": 16,
@@ -362,7 +362,8 @@ class BubblewrapSandbox:
         variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
         if report:
             variables["CODETAPE_REPORT_FD"] = str(give["report"])
-        runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/runner.py", json.dumps(settings), *command]
+        words = ",".join(f"{name}={value}" for name, value in settings.items())
+        runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/runner.py", words, *command]
         hidden = b"\0".join(word.encode() for n, v in variables.items() for word in ("--setenv", n, v)) + b"\0"
         variables_fd = _memory_file(hidden)  # not on the command line, which every user of this machine can read
         inner = [

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,8 @@ class Cgroup:
 
     def add(self, pid: int) -> None:
         """Put a process in; what it starts from then on is in too."""
-        for folder in self.folders:
-            (folder / "cgroup.procs").write_text(str(pid))
+        with ThreadPoolExecutor(len(self.folders)) as pool:  # each write waits for the kernel's grace period
+            list(pool.map(lambda folder: (folder / "cgroup.procs").write_text(str(pid)), self.folders))
 
     def kill(self) -> None:
         """Kill everything in the group."""

@@ -18,11 +18,16 @@ from sqlite_utils import Database
 
 from codetape.canonical import sha256
 from codetape.errors import CorruptTape, LeaseHeld, StaleLease, StoreError
-from codetape.events import Answered, Event, SessionStarted, Transition, check_chain, unseal
+from codetape.events import GENESIS, Answered, Event, SessionStarted, Transition, check_chain, unseal
 from codetape.ports import Stream
 from codetape_adapters.stores.connection import one, open_database, translated
 from codetape_adapters.stores.holders import alive, identity
 
+_STANDING = (
+    "SELECT l.token, l.held, e.seq, e.hash FROM leases l LEFT JOIN"
+    " (SELECT seq, hash FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
+)
+_NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 MAX_TEXT = 64 << 20  # bytes of one text, unpacked
 
@@ -176,21 +181,19 @@ class SqliteStore:
                 raise
 
     def _check(self, db: Database, event: Event, lease: Any) -> None:
-        row = one(db, "SELECT token, held FROM leases WHERE session = ?", event.session)
+        row = one(db, _STANDING, event.session, event.session)
         if row is None or row[0] != lease.token or not row[1]:
             raise StaleLease(
                 f"Session {event.session} was taken over by another process: event {event.seq} was not written."
             )
-        last = one(db, "SELECT seq, hash FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1", event.session)
-        due, previous = (last[0] + 1, last[1]) if last else (0, "0" * 64)
+        due, previous = (row[2] + 1, row[3]) if row[2] is not None else (0, GENESIS)
         if event.seq != due or event.prev_hash != previous:
             raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
 
     def _put_blobs(self, db: Database, packed: list[tuple[str, bytes]]) -> None:
         compressor = self._compressor()
         for key, data in packed:
-            if one(db, "SELECT 1 FROM blobs WHERE hash = ?", key) is None:
-                db.conn.execute("INSERT INTO blobs VALUES (?, ?, ?)", (key, len(data), compressor.compress(data)))
+            db.conn.execute(_NEW_BLOB, (key, len(data), compressor.compress(data), key))
 
     def _compressor(self) -> zstandard.ZstdCompressor:
         found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)

@@ -1,15 +1,8 @@
 """The command line: parse, wire, print. Each verb is a file, loaded when it is called."""
 
-import json
-import os
 import sys
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-import click
-
-from codetape import __version__
 from codetape.errors import CodetapeError
 
 VERBS = {
@@ -25,56 +18,28 @@ VERBS = {
     "config": "Show each setting and where it comes from.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
 }
-_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "replay", "doctor")
+_HELP = """\
+Usage: codetape [OPTIONS] COMMAND [ARGS]...
+
+  Turn a prompt into a verified Python script, and keep the whole run on a tape.
+
+  A session is named by its id, a unique prefix of it, or "last". Exit codes: 0 done, 1 could not work, 2 usage,
+  100 not solved, 101 budget, 102 divergence, 103 inconclusive, 104 a person's answer is needed, 130 interrupted.
+
+Options:
+  --version   Show the version and exit.
+  --debug     Show tracebacks.
+  -h, --help  Show this message and exit.
+
+Commands:
+{verbs}
+"""
 
 
-class Lazy(click.Group):
-    """A group that loads a verb's module when the verb is called, and not for --help."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of the help."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Load one verb."""
-        if name not in VERBS:
-            return None
-        found: click.Command = import_module(f"codetape.cli.{name}_verb").command
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs from the table: nothing is imported for it."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="codetape")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
-    """Turn a prompt into a verified Python script, and keep the whole run on a tape.
-
-    A session is named by its id, a unique prefix of it, or "last". Exit codes: 0 done, 1 could not work,
-    2 usage, 100 not solved, 101 budget, 102 divergence, 103 inconclusive, 104 a person's answer is needed,
-    130 interrupted.
-    """
-    if ctx.invoked_subcommand in _SET_BY:
-        ctx.default_map = _defaults()
-
-
-def _defaults() -> dict[str, dict[str, Any]]:
-    """Return what variables and files set, as defaults of each verb's options; flags still come first."""
-    from codetape.settings import read_settings
-
-    found = read_settings(os.environ, Path.cwd())
-    names = {"python": "python_version"}
-    values = {
-        names.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
-        for s in found.values()
-        if s.source != "default"
-    }
-    return dict.fromkeys(_SET_BY, values)
+def help_text() -> str:
+    """Return the help of the whole: a line a verb."""
+    width = max(map(len, VERBS)) + 2
+    return _HELP.format(verbs="\n".join(f"  {verb:<{width}}{text}" for verb, text in VERBS.items()))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -82,6 +47,13 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json, debug = "--json" in arguments, "--debug" in arguments
     plain = [a for a in arguments if a != "--debug"]
+    if plain in (["--help"], ["-h"], []):  # at once: click takes longer to load than this to print
+        sys.stdout.write(help_text())
+        sys.exit(0 if plain else 2)
+    import click
+
+    from codetape.cli.group import cli
+
     try:
         code = cli.main(plain, prog_name="codetape", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -110,12 +82,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage(error: Any) -> str:
     verb = error.ctx.command_path if error.ctx else "codetape"
     return f"{error.format_message()} `{verb} --help` says more."
 
 
 def _say(kind: str, message: str, remedy: str, code: int, as_json: bool) -> int:
+    import json
+
+    import click
+
     from codetape.cli.text import safe
 
     if as_json:

@@ -1,12 +1,12 @@
 """First process of an execution: starts the program under its limits, then ships what it left in /var/outputs.
 
-Called as: runner.py SETTINGS-JSON COMMAND... Settings: limits, fd of the outcome pipe, fd of the report pipe.
+Called as: runner.py NAME=NUMBER,... COMMAND... with the descriptors of the two pipes, limits on outputs, and RLIMIT_*.
+What it needs only for outputs is imported only for them: this process starts before every program.
 The outcome pipe gets one JSON line, then for each output a JSON line with path and size followed by its bytes,
 then a last JSON line with what was rejected.
 """
 
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -17,12 +17,15 @@ OUTPUTS = "/var/outputs"
 
 
 def main():
-    settings, command = json.loads(sys.argv[1]), sys.argv[2:]
+    words = (word.partition("=") for word in sys.argv[1].split(","))
+    settings, command = {name: int(value) for name, _, value in words}, sys.argv[2:]
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: the program cannot look into this process
     os.write(settings["outcome_fd"], b'{"begun": true}\n')
     try:
         status = run(settings, command)
     except OSError as error:
+        import json
+
         os.write(settings["outcome_fd"], json.dumps({"error": str(error)}).encode() + b"\n")
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -31,7 +34,7 @@ def main():
     except ProcessLookupError:
         pass
     with os.fdopen(settings["outcome_fd"], "wb") as pipe:
-        pipe.write(json.dumps({"status": status}).encode() + b"\n")
+        pipe.write(b'{"status": %d}\n' % status)
         pipe.flush()
         if settings["max_bytes"]:
             ship(pipe, settings)
@@ -48,7 +51,7 @@ def run(settings, command):
             os.write(tell, str(error).encode())
         os._exit(127)
     os.close(tell)
-    if settings["report_fd"] is not None:
+    if settings["report_fd"] >= 0:
         os.close(settings["report_fd"])
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):  # the program's own descriptors alone keep the output open
@@ -62,7 +65,9 @@ def run(settings, command):
 
 def become(settings, command, tell):
     """Turn this process into the program, under its limits, with the report pipe as its only further descriptor."""
-    for name, value in settings["limits"].items():
+    for name, value in settings.items():
+        if not name.startswith("RLIMIT_"):
+            continue
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -77,6 +82,8 @@ def become(settings, command, tell):
 
 def ship(pipe, settings):
     """Send regular files only; nothing is followed, and limits are kept while walking."""
+    import json
+
     rejected, left, files = [], settings["max_bytes"], 0
 
     def reject(path, why):

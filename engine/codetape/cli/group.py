@@ -1,0 +1,56 @@
+"""The group of verbs, for click. Loaded when a verb is called, and not for --help."""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codetape import __version__
+from codetape.cli import VERBS, help_text
+
+_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "replay", "doctor")
+
+
+class Lazy(click.Group):
+    """A group that loads a verb's module when the verb is called, and not for --help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Load one verb."""
+        if name not in VERBS:
+            return None
+        found: click.Command = import_module(f"codetape.cli.{name}_verb").command
+        return found
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the same help that is printed without click."""
+        formatter.write(help_text())
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="codetape")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Take the settings of variables and files as defaults."""
+    if ctx.invoked_subcommand in _SET_BY:
+        ctx.default_map = _defaults()
+
+
+def _defaults() -> dict[str, dict[str, Any]]:
+    """Return what variables and files set, as defaults of each verb's options; flags still come first."""
+    from codetape.settings import read_settings
+
+    found = read_settings(os.environ, Path.cwd())
+    names = {"python": "python_version"}
+    values = {
+        names.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
+        for s in found.values()
+        if s.source != "default"
+    }
+    return dict.fromkeys(_SET_BY, values)
