@@ -136,7 +136,7 @@ def _environment(templates: tuple[tuple[str, str], ...]) -> minijinja.Environmen
         trim_blocks=True,
         lstrip_blocks=True,
         auto_escape_callback=lambda _name: False,
-        debug=False,
+        debug=True,  # so that an error names the variable that is unknown
     )
 
 

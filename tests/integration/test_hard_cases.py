@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -343,7 +344,11 @@ def test_failed_starts_leave_no_descriptor_and_no_group_behind(bubblewrap):
         for _ in range(3):
             with pytest.raises(CodetapeError):
                 asyncio.run(sandbox.execute(Job(purpose="script", spec=spec, files={"solution.py": "pass\n"}, env=env)))
-    assert counts() == before
+    deadline = time.monotonic() + 20
+    while counts()[1] > before[1] and time.monotonic() < deadline:
+        time.sleep(0.1)  # a group that is empty is removed beside the work, and other tests have theirs
+    assert counts()[0] <= before[0]
+    assert counts()[1] <= before[1]
 
 
 def test_variables_are_not_on_a_command_line(bubblewrap):

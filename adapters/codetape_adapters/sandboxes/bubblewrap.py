@@ -9,33 +9,39 @@ import hashlib
 import json
 import os
 import secrets
-import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from codetape.artefacts import Exit, Resources, SandboxFacts
+from codetape.artefacts import Resources, SandboxFacts
 from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.flags import INPUTS
 from codetape.ports import BuildRejected, Built, Execution
 from codetape_adapters.sandboxes import outcome, seccomp
 from codetape_adapters.sandboxes.cgroups import Cgroup
 from codetape_adapters.sandboxes.environments import Environments
 from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, bwrap, cache_root, interpreter, is_root
+from codetape_adapters.sandboxes.launch import (
+    WORK,
+    Running,
+    Started,
+    isolation,
+    memory_file,
+    pump,
+    release,
+    rlimits,
+    stage_binds,
+)
 from codetape_adapters.sandboxes.staging import lay_out
 
 INSIDE = Path(__file__).parent / "inside"
-ENV, HARNESS, WORK = "/opt/env", "/opt/codetape", "/work"
-GRACE_SECONDS = 5
+ENV, HARNESS = "/opt/env", "/opt/codetape"
 PYTEST = (
     "-m", "pytest", "-p", "codetape_report", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:randomly",
     "-c", f"{HARNESS}/pytest.ini", "--rootdir", WORK, "--noconftest", "--import-mode", "prepend",
@@ -74,46 +80,6 @@ except OSError: pass
 if len([p for p in os.listdir("/proc") if p.isdigit()]) > 5: problems.append("processes")
 print("canary", ",".join(problems) or "well")
 """
-
-
-@dataclass
-class Started:
-    """A running bwrap, and the pipes it writes to."""
-
-    process: subprocess.Popen[bytes]
-    cgroup: Cgroup | None
-    pipes: dict[str, int]
-    data: dict[str, bytearray] = field(default_factory=dict)
-
-    def kill(self) -> None:
-        """Kill the whole tree."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        if self.cgroup:
-            self.cgroup.kill()
-
-
-class Running:
-    """What one execution has started; once it is stopped, whatever is started later is killed at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._started: list[Started] = []
-        self._stopped = False
-
-    def add(self, started: Started) -> None:
-        """Keep one, or kill it."""
-        with self._lock:
-            self._started.append(started)
-            if self._stopped:
-                started.kill()
-
-    def stop(self) -> None:
-        """Kill everything that was started, and that will be."""
-        with self._lock:
-            self._stopped = True
-            for started in self._started:
-                started.kill()
 
 
 class BubblewrapSandbox:
@@ -297,7 +263,7 @@ class BubblewrapSandbox:
         if running is not None:
             running.add(started)
         try:
-            stopped = _pump(started, limits, begun)
+            stopped = pump(started, limits, begun)
             started.kill()
             started.process.wait()
             group = started.cgroup
@@ -330,7 +296,7 @@ class BubblewrapSandbox:
         binds += ["--ro-bind", str(self._harness), HARNESS]
         for name in ("passwd", "group", "hosts"):
             binds += ["--ro-bind", str(self._harness / name), f"/etc/{name}"]
-        return binds + (_stage_binds(stage) if stage else [])
+        return binds + (stage_binds(stage) if stage else [])
 
     def _start(
         self,
@@ -349,10 +315,10 @@ class BubblewrapSandbox:
         names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
         pairs = {name: os.pipe() for name in names}
         gate_read, gate_write = os.pipe()
-        filter_fd = _memory_file(rules)
+        filter_fd = memory_file(rules)
         give = {name: pair[1] for name, pair in pairs.items()}
         settings = {
-            **_rlimits(limits, bounded=group is not None),
+            **rlimits(limits, bounded=group is not None),
             "outcome_fd": give["outcome"],
             "report_fd": give.get("report", -1),
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
@@ -365,7 +331,7 @@ class BubblewrapSandbox:
         words = ",".join(f"{name}={value}" for name, value in settings.items())
         runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/runner.py", words, *command]
         hidden = b"\0".join(word.encode() for n, v in variables.items() for word in ("--setenv", n, v)) + b"\0"
-        variables_fd = _memory_file(hidden)  # not on the command line, which every user of this machine can read
+        variables_fd = memory_file(hidden)  # not on the command line, which every user of this machine can read
         inner = [
             "--args",
             str(variables_fd),
@@ -376,7 +342,7 @@ class BubblewrapSandbox:
             "--seccomp",
             str(filter_fd),
         ]
-        arguments = [program, *_isolation(limits, binds), *inner, "--", *runner]
+        arguments = [program, *isolation(limits, binds), *inner, "--", *runner]
         passed = [
             filter_fd,
             variables_fd,
@@ -408,107 +374,8 @@ class BubblewrapSandbox:
             for fd in (gate_read, filter_fd, variables_fd, *give.values()):
                 os.close(fd)
         started = Started(process, group, {name: pair[0] for name, pair in pairs.items()})
-        _release(started, gate_write)
+        release(started, gate_write)
         return started
-
-
-def _release(started: Started, gate: int) -> None:
-    """Put the sandbox into its control group, then let it go on."""
-    info = b""
-    fd = started.pipes.pop("info")
-    try:
-        while part := os.read(fd, 4096):
-            info += part
-        child = json.loads(info)["child-pid"] if info else None
-        if started.cgroup and child:
-            started.cgroup.add(child)
-    except (OSError, ValueError, KeyError):
-        started.kill()
-    finally:
-        os.close(fd)
-        with suppress(OSError):
-            os.write(gate, b"x")
-        os.close(gate)
-
-
-def _isolation(limits: Resources, binds: list[str]) -> list[str]:
-    disk = str(limits.disk_mb << 20)
-    merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
-    return [
-        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
-        "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox",
-        "--new-session", "--die-with-parent", "--clearenv",
-        "--size", str(64 << 20), "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108 - the sandbox's own
-        "--ro-bind", "/usr", "/usr", *merged,
-        "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",
-        "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(16 << 20), "--tmpfs", "/dev/shm",  # noqa: S108 - likewise
-        "--dir", "/var", "--size", disk, "--perms", "0777", "--tmpfs", "/var/outputs",
-        "--size", disk, "--perms", "0777", "--tmpfs", WORK,
-        *binds,
-        "--chdir", WORK, "--remount-ro", "/", "--remount-ro", "/dev",
-    ]  # fmt: skip
-
-
-def _system(name: str) -> list[str]:
-    """Return how a top-level folder of the system is had: as the link that it is, or bound."""
-    path = Path("/") / name
-    if path.is_symlink():
-        return ["--symlink", str(path.readlink()).lstrip("/"), str(path)]
-    return ["--ro-bind", str(path), str(path)] if path.is_dir() else []
-
-
-def _stage_binds(stage: Path) -> list[str]:
-    binds: list[str] = []
-    for file in sorted((stage / "work").iterdir()):
-        binds += ["--ro-bind", str(file), f"{WORK}/{file.name}"]
-    return [*binds, "--ro-bind", str(stage / "inputs"), INPUTS]
-
-
-def _rlimits(limits: Resources, *, bounded: bool) -> dict[str, int]:
-    found = {
-        "RLIMIT_NPROC": limits.processes,
-        "RLIMIT_CPU": limits.wall_seconds + GRACE_SECONDS,
-        "RLIMIT_FSIZE": limits.disk_mb << 20,
-        "RLIMIT_NOFILE": 256,
-        "RLIMIT_CORE": 0,
-    }
-    return found if bounded else {**found, "RLIMIT_AS": limits.memory_mb << 20}
-
-
-def _memory_file(data: bytes) -> int:
-    fd = os.memfd_create("seccomp")
-    os.write(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _pump(started: Started, limits: Resources, begun: float) -> Exit | None:
-    """Read every pipe to its end or its cap; return why the run was ended by us, if it was."""
-    caps = {
-        "stdout": limits.output_kb << 10,
-        "stderr": limits.output_kb << 10,
-        "report": outcome.MAX_REPORT,
-        "outcome": (limits.disk_mb << 20) + (1 << 20),
-    }
-    deadline = begun + limits.wall_seconds
-    started.data = {name: bytearray() for name in started.pipes}
-    with selectors.DefaultSelector() as selector:
-        for name, fd in started.pipes.items():
-            os.set_blocking(fd, False)
-            selector.register(fd, selectors.EVENT_READ, name)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return "timeout"
-            for key, _ in selector.select(left):
-                data = started.data[key.data]
-                part = os.read(key.fd, 1 << 16)  # selected for reading: it does not block
-                if not part:
-                    selector.unregister(key.fd)
-                data += part
-                if len(data) > caps[key.data]:
-                    return "output_cap"
-    return None
 
 
 def _refusal(said: str) -> SandboxUnavailable:
