@@ -24,7 +24,7 @@ from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, Execution
 from codetape_adapters.sandboxes import outcome, seccomp
-from codetape_adapters.sandboxes.cgroups import Cgroup
+from codetape_adapters.sandboxes.cgroups import Cgroup, whole_cpus
 from codetape_adapters.sandboxes.environments import Environments
 from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, bwrap, cache_root, interpreter, is_root
 from codetape_adapters.sandboxes.launch import (
@@ -323,6 +323,8 @@ class BubblewrapSandbox:
             "report_fd": give.get("report", -1),
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
             "max_files": 200,
+            "cpus": whole_cpus(limits),
+            "seed": secrets.randbelow(1 << 16),
             "max_depth": 16,
         }
         variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}

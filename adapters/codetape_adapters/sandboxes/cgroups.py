@@ -29,7 +29,8 @@ class Cgroup:
     def create(cls, name: str, limits: Resources, root: Path = ROOT) -> "Cgroup | None":
         """Make a group with these limits, or return None where that cannot be done here."""
         two = (root / "cgroup.controllers").exists()
-        parents = [root] if two else [root / kind for kind in ("memory", "pids", "cpu")]
+        kinds = ("memory", "pids") if whole_cpus(limits) else ("memory", "pids", "cpu")
+        parents = [root] if two else [root / kind for kind in kinds]
         if not all(p.is_dir() for p in parents):
             return None
         group = cls(tuple(p / f"{_PREFIX}{name}" for p in parents))
@@ -92,6 +93,15 @@ class Cgroup:
         return 0
 
 
+def whole_cpus(limits: Resources) -> int:
+    """Return the number of CPUs where it is a whole one: a process is then kept to so many, which costs nothing.
+
+    Version 1 has a hierarchy of its own for shares of a CPU, and each hierarchy that a process joins costs milliseconds.
+    """
+    cpus = float(limits.cpus)
+    return int(cpus) if cpus == int(cpus) else 0
+
+
 def _enable(root: Path) -> None:
     """Hand the controllers down to groups below the root."""
     have = set((root / "cgroup.subtree_control").read_text().split())
@@ -114,7 +124,7 @@ def _settings(limits: Resources, *, two: bool) -> list[tuple[str, str]]:
         ("memory.limit_in_bytes", memory),
         ("memory.memsw.limit_in_bytes", memory),
         ("pids.max", processes),
-        ("cpu.cfs_quota_us", str(quota)),
+        *([] if whole_cpus(limits) else [("cpu.cfs_quota_us", str(quota))]),
     ]
 
 

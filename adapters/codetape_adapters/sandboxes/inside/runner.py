@@ -72,6 +72,10 @@ def become(settings, command, tell):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
+    if settings["cpus"] > 0:
+        free = sorted(os.sched_getaffinity(0))
+        first = settings["seed"] % len(free)  # other executions begin elsewhere
+        os.sched_setaffinity(0, {free[(first + n) % len(free)] for n in range(min(settings["cpus"], len(free)))})
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.set_inheritable(settings["outcome_fd"], False)
