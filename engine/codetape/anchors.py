@@ -5,6 +5,7 @@ Two forms are read: doctest examples (``>>> f(1)`` and the value below), and a l
 """
 
 import ast
+import builtins
 import doctest
 import re
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ def extract(prompt: str) -> tuple[Anchor, ...]:
         found = [*_doctests(prompt), *_arrows(prompt)]
     except (RecursionError, MemoryError):  # no example that a person wrote
         return ()
-    return tuple(dict.fromkeys(found))[:_MAX]
+    return tuple(dict.fromkeys(a for a in found if a.kind != "none"))[:_MAX]
 
 
 def functions(anchors: tuple[Anchor, ...]) -> tuple[str, ...]:
@@ -135,6 +136,8 @@ def _doctests(prompt: str) -> list[Anchor]:
 def _example(setup: tuple[str, ...], source: str, want: str, raised: str) -> Anchor:
     tree = ast.parse(source, mode="eval").body
     call = ast.unparse(tree)  # without the comments that a line of an example may end in
+    if raised and not hasattr(builtins, raised):
+        return Anchor((), call, "", "none")
     if raised:
         return Anchor(setup, call, raised, "raises")
     if isinstance(tree, ast.Call) and ast.unparse(tree.func) == "print" and len(tree.args) == 1 and not tree.keywords:
@@ -192,8 +195,11 @@ def _is_expression(text: str) -> bool:
 
 
 def _parses(text: str) -> bool:
+    """Whether the text is a statement that may stand in a test: complete by itself, and no future import."""
     try:
-        ast.parse(text)
+        compile(text, "setup", "exec")
+        if "__future__" in text:
+            return False
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return True

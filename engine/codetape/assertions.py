@@ -31,19 +31,36 @@ class Claim:
 
 
 def claim_of(source: str, result: TestResult) -> Claim | None:
-    """Return the claim that failed, or None where the assertion has another form or leans on fixtures."""
-    line = result.frames[-1].line if result.frames else 0
+    """Return the claim that failed, or None where the assertion has another form or does not stand by itself."""
     try:
-        function = _function(ast.parse(source).body, name_of(result.id).split("::"))
-    except (SyntaxError, ValueError, RecursionError):
+        return _claim(source, result)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    if function is None:
+
+
+def _claim(source: str, result: TestResult) -> Claim | None:
+    line = result.frames[-1].line if result.frames else 0
+    function = _function(ast.parse(source).body, name_of(result.id).split("::"))
+    at = (
+        next((n for n, s in enumerate(function.body) if s.lineno <= line <= (s.end_lineno or 0)), -1)
+        if function
+        else -1
+    )
+    if function is None or at < 0 or not all(map(_harmless, function.body[:at])):
         return None
-    statement = _statement(function, line)
-    known = {**_locals(function, line), **_parameters(result.parameters)}
-    claim = _read(statement, known) if statement else None
+    known = {**_parameters(result.parameters, function, line), **_locals(function, line)}
+    claim = _read(function.body[at], known)
     loose = _bound_in(function) - set(known)
     return claim if claim and _stands_alone(claim.call, source, loose) else None
+
+
+def _harmless(statement: ast.stmt) -> bool:
+    """Whether what stands before an assertion leaves its call to speak for itself: names given, claims made, words."""
+    if isinstance(statement, ast.Assign):
+        return len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name)
+    return isinstance(statement, ast.Assert) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
 
 
 def _function(body: list[ast.stmt], path: list[str]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
@@ -55,36 +72,22 @@ def _function(body: list[ast.stmt], path: list[str]) -> ast.FunctionDef | ast.As
     return None
 
 
-def _statement(function: ast.AST, line: int) -> ast.stmt | None:
-    """Return the innermost assert or with statement that covers the line."""
-    kinds = (ast.Assert, ast.With)
-    covering = [
-        n for n in ast.walk(function) if isinstance(n, kinds) and n.lineno <= line <= (n.end_lineno or n.lineno)
-    ]
-    return max(covering, key=lambda n: n.lineno, default=None)
-
-
 def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef, line: int) -> dict[str, ast.expr]:
-    """Return the locals that stand for one value: assigned once, plainly, and not touched before the assertion.
-
-    A list that is assigned and then appended to, or a loop's variable, stands for no value that can be put in place.
-    """
-    stores: dict[str, int] = {}
-    loads: dict[str, int] = {}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name):
-            counts = stores if isinstance(node.ctx, ast.Store | ast.Del) else loads
-            if counts is stores or node.lineno < line:
-                counts[node.id] = counts.get(node.id, 0) + 1
+    """Return the locals that stand for one value: assigned once, plainly, and not touched before the assertion."""
     plain = {
         node.targets[0].id: node.value
         for node in function.body
-        if isinstance(node, ast.Assign)
-        and len(node.targets) == 1
-        and isinstance(node.targets[0], ast.Name)
-        and node.lineno < line
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.lineno < line
     }
-    return {n: v for n, v in plain.items() if stores[n] == 1 and (not loads.get(n) or _immutable(v))}
+    return {name: value for name, value in plain.items() if _untouched(name, value, function, line, stores=1)}
+
+
+def _untouched(name: str, value: ast.expr, function: ast.AST, line: int, *, stores: int) -> bool:
+    """Whether a name is bound so often and no more, and nothing can have changed its value before the line."""
+    uses = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
+    loads = [n for n in uses if isinstance(n.ctx, ast.Load) and n.lineno < line]
+    bound = len([n for n in uses if not isinstance(n.ctx, ast.Load)])
+    return bound == stores and (not loads or _immutable(value))
 
 
 def _immutable(value: ast.expr) -> bool:
@@ -96,17 +99,23 @@ def _immutable(value: ast.expr) -> bool:
 
 def _bound_in(function: ast.AST) -> set[str]:
     """Return the names that a function binds itself."""
-    return {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names | {n.arg for n in ast.walk(function) if isinstance(n, ast.arg)}
 
 
-def _parameters(parameters: Mapping[str, str]) -> dict[str, ast.expr]:
+def _parameters(
+    parameters: Mapping[str, str], function: ast.FunctionDef | ast.AsyncFunctionDef, line: int
+) -> dict[str, ast.expr]:
+    """Return the parameters of a parametrised test that are literals, under the same rule as locals."""
     found: dict[str, ast.expr] = {}
     for name, text in parameters.items():
         try:
             ast.literal_eval(text)
-            found[name] = ast.parse(text, mode="eval").body
+            value = ast.parse(text, mode="eval").body
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
+        if _untouched(name, value, function, line, stores=0):
+            found[name] = value
     return found
 
 
@@ -177,6 +186,9 @@ def _stands_alone(call: str, source: str, loose: set[str]) -> bool:
     what a file on disk holds, say, is nothing that the specification can be asked about.
     """
     tree = ast.parse(call, mode="eval")
+    scopes = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr)
+    if any(isinstance(node, scopes) for node in ast.walk(tree)):
+        return False  # names of their own: what was put in place could be another one's
     bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     bound |= {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
     imports = [n for n in ast.parse(source).body if isinstance(n, ast.Import | ast.ImportFrom)]

@@ -31,6 +31,7 @@ from codetape.artefacts import (
 from codetape.canonical import Frozen, canonical
 from codetape.errors import CorruptTape
 from codetape.events import (
+    MAX_TOKENS,
     AnchorsExtracted,
     Answered,
     BuildFinished,
@@ -348,7 +349,9 @@ def _(payload: Answered, run: Run, texts: Texts) -> Run:
 def _sum(one: Usage, other: Usage) -> Usage:
     buckets = ("input", "cache_read", "cache_write", "output", "reasoning")
     source: Literal["provider", "estimated"] = "estimated" if "estimated" in (one.source, other.source) else "provider"
-    return Usage(source=source, **{name: getattr(one, name) + getattr(other, name) for name in buckets})
+    return Usage(
+        source=source, **{name: min(MAX_TOKENS, getattr(one, name) + getattr(other, name)) for name in buckets}
+    )
 
 
 @_apply.register

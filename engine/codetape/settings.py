@@ -50,6 +50,11 @@ def variable(name: str) -> str:
 def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
     """Return every setting below the flags. Raises UsageError for a file or value that cannot be read."""
     file, given = _file(folder)
+    if refused := sorted({"base-url", "api-key-env"} & set(given)):
+        raise UsageError(
+            f"{file} sets {', '.join(refused)}, which no file may: a folder from elsewhere could send a key anywhere.",
+            remedy=f"Use the flag, or {variable(refused[0])}.",
+        )
     if unknown := sorted(set(given) - set(DEFAULTS)):
         known = ", ".join(DEFAULTS)
         raise UsageError(
@@ -62,18 +67,29 @@ def _setting(name: str, default: Any, environment: Mapping[str, str], file: str,
     if (text := environment.get(variable(name))) is not None:
         return Setting(name, _typed(name, text, default, variable(name)), variable(name))
     if name in given:
-        return Setting(name, _typed(name, given[name], default, file), file)
+        value = _typed(name, given[name], default, file)
+        if name in ("db", "prompts") and ":" not in value:
+            value = str(Path(file).parent / value)
+        return Setting(name, value, file)
     return Setting(name, default, "default")
 
 
 def _typed(name: str, value: Any, default: Any, source: str) -> Any:
+    """Return a value of the setting's type. Raises UsageError; nothing is rounded or guessed."""
     if isinstance(default, list):
-        return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else list(value)
+        words = value.split(",") if isinstance(value, str) else value
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return [word.strip() for word in words if word.strip()]
+        raise UsageError(f"{name} from {source} is no list of texts: {value!r}.")
     if isinstance(default, int):
-        try:
-            return int(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"{name} from {source} is no whole number: {value!r}.") from None
+        number = value if type(value) is int else None
+        if isinstance(value, str) and value.strip().isdecimal():
+            number = int(value)
+        if number is None:
+            raise UsageError(f"{name} from {source} is no whole number: {value!r}.")
+        return number
+    if not isinstance(value, str | int | float):
+        raise UsageError(f"{name} from {source} is no text: {value!r}.")
     return str(value)
 
 
@@ -84,7 +100,9 @@ def _file(folder: Path) -> tuple[str, dict[str, Any]]:
                 table = _table(path)
                 if name == "codetape.toml":
                     return str(path), table
-                if (ours := table.get("tool", {}).get("codetape")) is not None:
+                tools = table.get("tool")
+                ours = tools.get("codetape") if isinstance(tools, dict) else None
+                if isinstance(ours, dict):
                     return str(path), ours
     return "", {}
 

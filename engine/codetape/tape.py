@@ -84,6 +84,8 @@ def load(place: str) -> Tape:
     """Read a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
     path: Any = shipped("demo.tape.jsonl") if place == "demo" else Path(place)
     try:
+        if path.stat().st_size > MAX_TAPE:
+            raise CorruptTape(f"{place} is larger than a tape may be ({MAX_TAPE >> 20} MB).")
         with path.open(encoding="utf-8") as lines:
             return read(lines, name=place)
     except OSError as error:

@@ -75,7 +75,19 @@ def test_settings_reach_the_verbs_and_flags_override_them():
     assert "other.db" in codetape("list").stderr
 
 
-@pytest.mark.parametrize("text", ["max-iterations = 'x'", "colour = 1", "= ="])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max-iterations = 'x'",
+        "max-iterations = 2.9",
+        "max-iterations = inf",
+        "packages = 5",
+        "model = ['a']",
+        "base-url = 'http://evil/v1'",
+        "colour = 1",
+        "= =",
+    ],
+)
 def test_a_file_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "codetape.toml").write_text(text)
     with pytest.raises(UsageError, match="codetape.toml"):

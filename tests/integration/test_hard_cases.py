@@ -47,6 +47,11 @@ def wrong(tests, code=SUBTRACT, **more):
         "    for n in (2, 4):\n        assert add(n, 0 + n) is True",
         "    xs = []\n    xs.append(3)\n    assert add(len(xs), 3) == 4",
         "    a, b = 1, 2\n    assert add(a, b) == 3",
+        "    push = []\n    push.append(1)\n    assert add(len(push), 2) == 3",
+        "    import solution\n    solution.LIMIT = 3\n    assert add(1, 2) == 3",
+        "    def add(a, b):\n        return 9\n    assert add(1, 2) == 3",
+        "    assert add(*map(lambda x: x, (1, 2))) == 3",
+        "    assert add(1, 1)" + ".conjugate()" * 300 + " == 401",
         "    with open(__file__) as f:\n        assert add(len(f.name), 1) == len(f.name) + 1",
     ],
 )
@@ -54,6 +59,46 @@ def test_a_claim_that_does_not_stand_for_itself_is_never_put_to_an_opinion(body)
     result, model = wrong(f"from solution import add\n\n\ndef test_it():\n{body}")
     assert result.status == "failed"
     assert "second_opinion" not in purposes(model)
+
+
+def test_a_parameter_that_a_test_changes_is_put_to_no_opinion():
+    tests = "import pytest\nfrom solution import add\n\n\n@pytest.mark.parametrize('xs', [[1, 2]])\ndef test_it(xs):\n    xs.append(3)\n    assert add(len(xs), 0) == 3"
+    result, model = wrong(tests, block("def add(a, b):\n    return 2"))
+    assert result.status == "failed"
+    assert "second_opinion" not in purposes(model)
+
+
+def test_two_replies_of_the_most_tokens_still_fold():
+    most = Usage(input=2**53)
+    result, _ = generate(
+        {"plan": [Reply(text=plan(), usage=most)], "code": [Reply(text=ADD, usage=most)], "tests": [ADD_TESTS]}
+    )
+    assert result.succeeded
+
+
+@pytest.mark.parametrize("reason", ["conflict", "not_found", "no_wheel"])
+def test_a_refusal_that_names_nothing_asked_for_does_not_loop(reason):
+    builds = []
+
+    def build(spec):
+        builds.append(spec)
+        return BuildRejected(reason, "x", ("transitive-dep",))
+
+    for more in ({}, {"packages": ("numpy",)}, {"base_packages": ("attrs",)}):
+        result, _ = generate(WELL, sandbox=FakeSandbox(build=build), **more)
+        assert result.status == "suspended"
+    assert len(builds) <= 6
+
+
+def test_a_variable_cannot_bring_arguments_of_its_own(bubblewrap):
+    from codetape.commands import BuildSpec, Job
+
+    spec = BuildSpec(python_version=bubblewrap.facts().python)
+    for value in ("b\0--ro-bind\0/etc\0/tmp/h", "\ud800"):
+        with pytest.raises(UsageError, match="variable"):
+            asyncio.run(
+                bubblewrap.execute(Job(purpose="script", spec=spec, files={"solution.py": "pass\n"}, env={"A": value}))
+            )
 
 
 def test_a_comment_in_an_example_does_not_remove_its_comparison():
@@ -72,6 +117,9 @@ def test_a_comment_in_an_example_does_not_remove_its_comparison():
         ("third(3) -> 1/3", ""),
         ("top(3) returns 5 results", ""),
         ("f(1) returns -1 or None", ""),
+        (">>> from __future__ import annotations\n>>> f(1)\n2\n", ""),
+        (">>> return 1\n>>> f(1)\n2\n", ""),
+        (">>> f(1)\nTraceback (most recent call last):\nmod.Err: x\n", ""),
         (">>> print(f(1))\n2\n", "assert str(f(1)) == '2'"),
     ],
 )

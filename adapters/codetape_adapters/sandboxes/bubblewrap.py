@@ -310,7 +310,10 @@ class BubblewrapSandbox:
         outputs: bool,
     ) -> Started:
         """Start bwrap, held at a pipe until it is in its control group; return it with the ends that we read."""
-        program, rules = str(self._bwrap), self._filter
+        program, rules, hidden = str(self._bwrap), self._filter, b""
+        for name, value in env.items():
+            if "\0" in name + value or "=" in name or not (name + value).isprintable():
+                raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
         group = Cgroup.create(secrets.token_hex(6), limits)
         names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
         pairs = {name: os.pipe() for name in names}

@@ -136,11 +136,15 @@ def _keys() -> Iterator[Finding]:
 def _servers(base_url: str | None) -> Iterator[Finding]:
     places = {name: ("127.0.0.1", port) for name, port in SERVERS.items()}
     if base_url:
-        parts = urlsplit(base_url)
-        places = {
-            "--base-url": (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)),
-            **places,
-        }
+        try:
+            parts = urlsplit(base_url)
+            host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            host, port = "", 0
+        if host:
+            places = {"--base-url": (host, port), **places}
+        else:
+            yield Finding("server --base-url", "bad", f"{base_url!r} is no address", "Give http://HOST:PORT/v1.")
     for name, (host, port) in places.items():
         answers = _answers(host, port)
         how = f"--model {name}:NAME" if name in SERVERS else ""

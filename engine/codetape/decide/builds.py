@@ -138,7 +138,8 @@ def built(run: Run) -> Step:
     if event.reason in ("needs_system_packages", "needs_commands"):
         return Step("build", usable=False, halt=Halt("suspended", event.reason, outcome.message, "need"))
     demanded = {bare(p) for p in (*run.the_config.base_packages, *run.the_config.packages)}
-    refused_names = {bare(p) for p in event.packages}
+    asked = {bare(p) for p in spec_of(run).packages}
+    refused_names = {bare(p) for p in event.packages} & asked
     names = tuple(sorted(refused_names - demanded)) or (() if refused_names else _newest(run))
     if not names or (event.reason != "conflict" and refused_names & demanded):
         return Step("build", usable=False, halt=Halt("suspended", "base", outcome.message, "need"))
@@ -147,7 +148,12 @@ def built(run: Run) -> Step:
         refused = tuple(sorted({*run.ledger.refused, names[0]}))
         ledger = {"replacing": names[0], "refused": refused}
         return Step("build", usable=False, reason=event.reason, ledger=ledger, target="replacing_package")
-    return without(run, names, event.reason) or Step("build", usable=False, owes=("resolving",), done=("building",))
+    step = without(run, names, event.reason)
+    if step is None and set(names) <= set(
+        run.ledger.refused
+    ):  # dropped already, and refused again: nothing would change
+        return Step("build", usable=False, halt=Halt("suspended", "base", outcome.message, "need"))
+    return step or Step("build", usable=False, owes=("resolving",), done=("building",))
 
 
 def _newest(run: Run) -> tuple[str, ...]:
