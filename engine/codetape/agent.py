@@ -128,7 +128,7 @@ class AutoCoderAgent:
         """
         redactor = self._redactor()
         asked = self._task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
-        sandbox = registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
+        sandbox = self._sandbox()
         config = self._config(sandbox, redactor)
         pack = load_pack(self.prompts)
         driver = CodeGenSession(
@@ -176,7 +176,7 @@ class AutoCoderAgent:
         ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
         of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
         """
-        sandbox = registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
+        sandbox = self._sandbox()
         driver = CodeGenSession(
             session,
             model=self._model(),
@@ -200,6 +200,9 @@ class AutoCoderAgent:
             return self.model
         options = {"base_url": self.base_url, "api_key_env": self.api_key_env, **self.model_options}
         return registry.model(self.model, options)
+
+    def _sandbox(self) -> Sandbox:
+        return registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
 
     def _store(self) -> EventStore:
         return registry.store(str(self.store)) if isinstance(self.store, str | Path) else self.store

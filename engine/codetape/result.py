@@ -116,7 +116,7 @@ class GenerateResult(Frozen):
     @classmethod
     def of(cls, run: Run, stream: Stream | None = None) -> "GenerateResult":
         """Make the record from a session's state, and its conversation from the stream, where that is given."""
-        work, task = run.work, run.the_task
+        work, task, spec = run.work, run.the_task, spec_of(run)
         solution = CodeSolution(code=work.code, packages=run.ledger.packages) if work.code else None
         return cls(
             session=run.session,
@@ -135,8 +135,8 @@ class GenerateResult(Frozen):
             counts=_counts(run),
             report=work.report,
             quarantined=work.quarantined,
-            packages=spec_of(run).packages,
-            system_packages=spec_of(run).system_packages,
+            packages=spec.packages,
+            system_packages=spec.system_packages,
             image=work.environment.name if work.environment else "",
             lock=work.environment.lock if work.environment else "",
             question=work.question.subject if work.question and run.state == "suspended" else "",
@@ -148,7 +148,7 @@ class GenerateResult(Frozen):
             inputs=task.inputs,
             outputs=task.outputs,
             config=run.the_config,
-            spec=spec_of(run),
+            spec=spec,
         )
 
     @classmethod

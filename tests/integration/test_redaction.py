@@ -20,6 +20,7 @@ from codetape.testing import FakeSandbox, passing_report
 from codetape_adapters.stores.sqlite import SqliteStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan
 
+PRINTABLE = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
 SECRET = "hunter2/+canary=9f8e7d6c5b4a"
 FORMS = (SECRET.encode(), quote(SECRET, safe="").encode())
 
@@ -120,7 +121,7 @@ def test_secrets_reach_result_run_and_nothing_else(monkeypatch):
 
 
 @given(
-    st.text(min_size=8, max_size=40).filter(lambda t: t.isprintable() and t.strip() == t),
+    st.text(PRINTABLE, min_size=8, max_size=40).filter(lambda t: t.strip() == t),
     st.text(max_size=30),
     st.text(max_size=30),
 )
@@ -154,6 +155,15 @@ def test_records_are_redacted_in_depth():
 def test_key_patterns_are_found(text):
     assert find_keys(f"x = '{text}'")
     assert find_keys("def add(a, b): return a + b") == ()
+
+
+def test_a_key_in_the_script_is_reported_and_left():
+    from codetape.cli.outcome import as_object
+
+    code = block(f"KEY = 'ghp_{'a1' * 18}'\n\n\ndef add(a, b):\n    return a + b")
+    result, _ = generate({"plan": [plan()], "code": [code], "tests": [ADD_TESTS]})
+    assert "ghp_" in result.solution.code
+    assert as_object(result, 0.0)["keys_seen"] == ["GitHub token"]
 
 
 def test_short_values_and_paths_are_no_secrets():

@@ -25,6 +25,41 @@ def as_json(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
 
 
+def server(function: F) -> F:
+    """Add the options on how a model's server is reached, --base-url apart."""
+    for option in (
+        click.option(
+            "--read-timeout",
+            default=600,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Seconds to wait for an answer.",
+        ),
+        click.option(
+            "--connect-timeout",
+            default=10,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Seconds to reach the server.",
+        ),
+        click.option(
+            "--api-key-env",
+            default="OPENAI_API_KEY",
+            show_default=True,
+            metavar="NAME",
+            help="The variable that holds the key.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def server_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what those options are to an agent."""
+    waits = {"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]}
+    return {"api_key_env": given["api_key_env"], "model_options": waits}
+
+
 def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
     """Read NAME=VALUE words. Raises UsageError."""
     found: dict[str, str] = {}

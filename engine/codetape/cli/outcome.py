@@ -6,6 +6,7 @@ from typing import Any
 from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.cli.text import first_line, say
 from codetape.errors import UsageError
+from codetape.redaction import find_keys
 from codetape.result import GenerateResult, script_header
 from codetape.run import Run
 
@@ -49,11 +50,17 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
             "estimated": result.usage_estimated,
         },
         "question": result.question,
+        "keys_seen": list(keys_in(result)),
         "solution": result.solution.code if result.solution else None,
         "solution_path": str(solution_path) if solution_path else None,
         "head": result.head,
         "duration_s": round(duration_s, 3),
     }
+
+
+def keys_in(result: GenerateResult) -> tuple[str, ...]:
+    """Return the kinds of keys that script and tests seem to hold: reported, never replaced, for they may be meant."""
+    return find_keys(f"{result.solution.code if result.solution else ''}\n{result.tests}")
 
 
 def prepare(folder: Path) -> None:
@@ -112,6 +119,8 @@ def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | 
     if path:
         say(f"  script      {path}")
     say(f"  session     {result.session}")
+    for kind in keys_in(result):
+        say(f"  careful     the script or its tests seem to hold a key: {kind}")
     for gone in result.quarantined:
         say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
     for line in next_steps(result, run, path, again):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import click
 
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, database, open_store, server, server_settings
 from codetape.errors import UsageError
 
 
@@ -17,19 +17,7 @@ from codetape.errors import UsageError
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
-@click.option(
-    "--api-key-env",
-    default="OPENAI_API_KEY",
-    show_default=True,
-    metavar="NAME",
-    help="The variable that holds the key.",
-)
-@click.option(
-    "--connect-timeout", default=10, show_default=True, type=click.IntRange(1), help="Seconds to reach the server."
-)
-@click.option(
-    "--read-timeout", default=600, show_default=True, type=click.IntRange(1), help="Seconds to wait for an answer."
-)
+@server
 @database
 @as_json
 def command(**given: Any) -> int:
@@ -46,8 +34,7 @@ def command(**given: Any) -> int:
     agent = AutoCoderAgent(
         model=known.config.model,
         base_url=given["base_url"],
-        api_key_env=given["api_key_env"],
-        model_options={"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]},
+        **server_settings(given),
         sandbox=given["sandbox"],
         store=given["db"],
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, memory_mb, pairs, parameters, text_of
+from codetape.cli.options import as_json, database, memory_mb, pairs, parameters, server, server_settings, text_of
 from codetape.errors import UsageError
 
 
@@ -67,19 +67,7 @@ from codetape.errors import UsageError
 @click.option("--task", metavar="ID", help="The task's name; by default a hash of what is asked.")
 @click.option("--tag", "tags", multiple=True, metavar="T", help="A label for the session.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
-@click.option(
-    "--api-key-env",
-    default="OPENAI_API_KEY",
-    show_default=True,
-    metavar="NAME",
-    help="The variable that holds the key.",
-)
-@click.option(
-    "--connect-timeout", default=10, show_default=True, type=click.IntRange(1), help="Seconds to reach the server."
-)
-@click.option(
-    "--read-timeout", default=600, show_default=True, type=click.IntRange(1), help="Seconds to wait for an answer."
-)
+@server
 @database
 @as_json
 def command(**given: Any) -> int:
@@ -93,8 +81,7 @@ def command(**given: Any) -> int:
     agent = AutoCoderAgent(
         model=_model(given["model"]),
         base_url=given["base_url"],
-        api_key_env=given["api_key_env"],
-        model_options={"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]},
+        **server_settings(given),
         sandbox=given["sandbox"],
         store=given["db"],
         packages=given["packages"],

@@ -1,6 +1,7 @@
 """Usable replies: what each purpose's answer changes in the run. Each reader gives a Step, or Unusable."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from codetape import anchors
 from codetape.artefacts import (
@@ -136,7 +137,7 @@ def by_rules_alone(run: Run, reason: str) -> Step:
     """Go on without a diagnosis: what the rules left open is the code's fault."""
     findings = tuple(_told(f, None) for f in run.work.findings)
     step = _diagnosed(run, findings, (), (), (), None)
-    return Step(**{**step.__dict__, "usable": False, "reason": reason})
+    return replace(step, usable=False, reason=reason)
 
 
 def _diagnosed(
@@ -239,7 +240,7 @@ def weigh_again(
         done=("judging",),
     )
     step = reports.weighed(run, report, findings, run.work.attempts, base)
-    return Step(**{**step.__dict__, "about": "second_opinion", "done": (*step.done, *_judged(step))})
+    return replace(step, about="second_opinion", done=(*step.done, *_judged(step)))
 
 
 def _judged(step: Step) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Asks of the model: the request that a state makes, and what becomes of a reply that cannot be used."""
 
+from dataclasses import replace
+
 from codetape.artefacts import TEST_FILE, Proposal, Purpose, Quarantined
 from codetape.commands import LENGTH_PARAMETER, Ask, Request
 from codetape.decide import answers
@@ -76,7 +78,7 @@ def answered(run: Run) -> Step:
 
 
 def _closed(step: Step) -> Step:
-    return Step(**{**step.__dict__, "ledger": {**step.ledger, **_SETTLED}, "work": {**step.work, **_CLEARED}})
+    return replace(step, ledger={**step.ledger, **_SETTLED}, work={**step.work, **_CLEARED})
 
 
 def _refused(run: Run, event: CallRefused) -> Step:
@@ -110,7 +112,6 @@ def _unusable(run: Run, purpose: str, why: Unusable, text: str) -> Step:
 
 def _consequence(run: Run, purpose: str, why: Unusable) -> Step:
     """Return what the run does without the answer. Raw text is never taken for code."""
-    gone = {"usable": False, "reason": why.reason}
     failed = Halt("failed", "unusable", f"The model gave no usable {purpose}: {why.detail}")
     if purpose == "plan" or (purpose == "code" and run.work.report is None):
         return Step(purpose, usable=False, halt=failed)
@@ -132,7 +133,7 @@ def _consequence(run: Run, purpose: str, why: Unusable) -> Step:
         return answers.by_rules_alone(run, why.reason)
     if purpose == "replace_package":
         step = without(run, (run.ledger.replacing,), "refused") or Step(purpose, owes=("resolving",))
-        return Step(**{**step.__dict__, **gone})
+        return replace(step, usable=False, reason=why.reason)
     done = {"verify_code": "verifying_code", "verify_tests": "verifying_tests"}[purpose]
     return Step(purpose, usable=False, reason=why.reason, done=(done,), work={"missing": ()})
 

@@ -1,5 +1,7 @@
 """Executions: what is run, and what a report means for the rest of the run."""
 
+from dataclasses import replace
+
 from codetape.artefacts import (
     ORACLE_FILE,
     SOLUTION_FILE,
@@ -208,11 +210,7 @@ def _bounded(run: Run, step: Step, iteration: int) -> Step:
     if step.halt or iteration < run.the_config.max_iterations:
         return step
     message = f"All {iteration} allowed iterations ran, and tests still fail."
-    return _with(step, halt=Halt("failed", "iterations", message))
-
-
-def _with(step: Step, **changes: object) -> Step:
-    return Step(**{**step.__dict__, **changes})
+    return replace(step, halt=Halt("failed", "iterations", message))
 
 
 def weighed(run: Run, report: Report, findings: tuple[Finding, ...], attempts: tuple[Attempts, ...], base: Step) -> Step:  # fmt: skip
@@ -254,11 +252,11 @@ def _after_quarantine(run: Run, report: Report, step: Step) -> Step:
     """Every failing test is quarantined: what is left decides."""
     quarantined = {q.test for q in step.work["quarantined"]}
     if solved(run, report, quarantined):
-        return _with(step, done=("executing", "judging", "diagnosing"))
+        return replace(step, done=("executing", "judging", "diagnosing"))
     live = [t for t in report.tests if t.id not in quarantined and t.id not in run.work.vacuous]
     if live:
-        return _with(step, done=("judging", "diagnosing"), owes=("executing",))
-    return _no_tests(run, _with(step, done=("judging", "diagnosing")))
+        return replace(step, done=("judging", "diagnosing"), owes=("executing",))
+    return _no_tests(run, replace(step, done=("judging", "diagnosing")))
 
 
 def _owing(run: Run, step: Step, findings: tuple[Finding, ...]) -> Step:
@@ -279,7 +277,7 @@ def _owing(run: Run, step: Step, findings: tuple[Finding, ...]) -> Step:
     )
     done = tuple(s for s in ("judging", "diagnosing", "coding", "fixing_tests") if s not in owes)
     ledger = {**step.ledger, "modules": tuple(sorted(modules))} if modules else step.ledger
-    return _with(step, owes=owes, done=done, ledger=ledger)
+    return replace(step, owes=owes, done=done, ledger=ledger)
 
 
 def _cured(run: Run, report: Report) -> bool:
@@ -292,8 +290,8 @@ def _fresh(run: Run, step: Step) -> Step:
     """Both ways are spent: one sample from the plan, with the counts at zero; after that the session is stalled."""
     if run.ledger.fresh:
         message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
-        return _with(step, halt=Halt("failed", "stalled", message))
-    return _with(
+        return replace(step, halt=Halt("failed", "stalled", message))
+    return replace(
         step,
         reason="fresh",
         owes=("coding", "resolving", "executing"),
