@@ -15,8 +15,8 @@ from typing import Any, Literal
 from codetape import registry
 from codetape.artefacts import Config, Resources, Task
 from codetape.canonical import canonical, sha256, well_formed
+from codetape.chain import Event
 from codetape.errors import UsageError
-from codetape.events import Event
 from codetape.packages import package_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
 from codetape.prompts import check_pack

@@ -10,6 +10,9 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex: of a text (a blob's name), or of an event."""
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 class Frozen(BaseModel):
     """A value: immutable, and closed to fields that it does not know."""
 
@@ -18,7 +21,7 @@ class Frozen(BaseModel):
 
 def canonical(value: Any) -> str:
     """Return the one JSON text for a plain value: keys sorted, no blanks, no NaN, characters unescaped."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _encode(value)
 
 
 def sha256(text: str) -> str:

@@ -1,24 +1,26 @@
-"""The facts of a session: the union of event payloads, their envelope, codec and hash chain.
+"""The facts of a session: the union of event payloads.
 
 Payloads are plain JSON: integers, no floats. Every text that came from a user, a model or a sandbox is
 a blob, referred to by its hash, whatever its length. An event never changes its meaning: a new version
 comes with an upcaster. `docs/reference/events.md` lists the kinds and says what a replay does with each.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from codetape.canonical import Frozen, Hash, canonical, sha256
-from codetape.errors import CorruptTape
-
-GENESIS = "0" * 64
-"""``prev_hash`` of a session's first event."""
+from codetape.canonical import Frozen, Hash, sha256
 
 Effect = Literal["ask", "build", "execute"]
+WORLDLY = ("person", "budget", "outage")
+"""Causes of a `Suspended` that come from outside: a replay is fed them, and derives the others."""
+
+_IS_REF = "names a text"
+Ref = Annotated[Hash, _IS_REF]
+"""The name of a text: its SHA-256. Fingerprints are hashes too, but name no text."""
 
 
 class Payload(Frozen):
@@ -78,9 +80,9 @@ class SessionStarted(Transition):
     task_id: str
     tags: tuple[str, ...] = ()
     model: str
-    task: Hash
-    config: Hash
-    pack: dict[str, Hash]
+    task: Ref
+    config: Ref
+    pack: dict[str, Ref]
     versions: Versions
 
 
@@ -88,7 +90,7 @@ class AnchorsExtracted(Payload):
     """Examples found in the prompt by rule, as a test file that no ask may change."""
 
     count: int
-    anchors: Hash
+    anchors: Ref
 
 
 class Requested(Payload):
@@ -98,8 +100,8 @@ class Requested(Payload):
     effect: Effect
     purpose: str
     fingerprint: Hash
-    messages: tuple[tuple[str, Hash], ...] = ()
-    detail: Hash
+    messages: tuple[tuple[str, Ref], ...] = ()
+    detail: Ref
     input_estimate: int = 0
     max_output_tokens: int = 0
 
@@ -114,13 +116,13 @@ class Closing(Payload):
 class Answered(Closing):
     """A model's reply exactly as it came (after redaction)."""
 
-    text: Hash | None = None
-    refusal: Hash | None = None
+    text: Ref | None = None
+    refusal: Ref | None = None
     finish_reason: str = "stop"
     model: str = ""
     fingerprint: str = ""
     usage: Usage
-    usage_raw: Hash | None = None
+    usage_raw: Ref | None = None
     matched_by: Literal["", "fingerprint", "order"] = ""
     tries: tuple[str, ...] = ()
     duration_ms: int = 0
@@ -131,14 +133,14 @@ class CallRefused(Closing):
 
     what: Literal["schema", "parameter", "context"]
     parameter: str = ""
-    message: Hash
+    message: Ref
 
 
 class BuildFinished(Closing):
     """An environment is ready; ``lock`` holds names, versions and hashes, never a registry's address."""
 
     image: str
-    lock: Hash
+    lock: Ref
     cached: bool
     duration_ms: int = 0
 
@@ -148,7 +150,7 @@ class BuildRefused(Closing):
 
     reason: Literal["not_found", "no_wheel", "conflict", "needs_system_packages", "needs_commands", "unknown"]
     packages: tuple[str, ...] = ()
-    message: Hash
+    message: Ref
     duration_ms: int = 0
 
 
@@ -164,7 +166,7 @@ class TestsFinished(Closing):
     failed: int
     errors: int
     skipped: int
-    report: Hash
+    report: Ref
     duration_ms: int = 0
 
 
@@ -177,7 +179,7 @@ class CallLost(Closing):
 class GaveUp(Closing):
     """The provider or daemon is down; the session is suspended next. It costs no iteration."""
 
-    message: Hash
+    message: Ref
     tries: tuple[str, ...] = ()
 
 
@@ -191,14 +193,14 @@ class Decided(Transition):
     usable: bool = True
     reason: str = ""
     ledger: dict[str, Any]
-    changes: dict[str, Hash | None]
+    changes: dict[str, Ref | None]
 
 
 class Suspended(Decided):
     """The session waits; always resumable. ``question`` names what a person must answer."""
 
     cause: Literal["person", "budget", "outage", "question", "need"]
-    message: Hash | None = None
+    message: Ref | None = None
 
 
 class Succeeded(Decided):
@@ -210,7 +212,7 @@ class Succeeded(Decided):
 class Failed(Decided):
     """The other end: unusable, iterations, stalled, no_tests, user_tests, oracle."""
 
-    message: Hash
+    message: Ref
 
 
 class FailureReclassified(Payload):
@@ -220,7 +222,7 @@ class FailureReclassified(Payload):
     before: str
     after: str
     times: int
-    root_cause: Hash
+    root_cause: Ref
 
 
 class TestQuarantined(Payload):
@@ -230,21 +232,21 @@ class TestQuarantined(Payload):
 
     test: str
     reason: str
-    words: Hash
+    words: Ref
 
 
 class CodeReverted(Payload):
     """A change broke what had passed and cured nothing: the code before it stands again."""
 
     broken: tuple[str, ...]
-    attempt: Hash
+    attempt: Ref
 
 
 class ConfigChanged(Payload):
     """A person changed the configuration of a suspended session; ``changes`` is a JSON object of its fields."""
 
     role = "input"
-    changes: Hash
+    changes: Ref
 
 
 class PersonAnswered(Payload):
@@ -288,10 +290,6 @@ KINDS: dict[str, type[Payload]] = {
     )
 }
 
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-UPCASTERS: dict[tuple[str, int], Upcaster] = {}
-"""(kind, version) -> the payload of version + 1. Append only, once 0.1.0 is out."""
-
 
 @dataclass(frozen=True)
 class Draft:
@@ -311,77 +309,22 @@ class Texts(dict[str, str]):
         return key
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A fact at (session, seq). ``hash`` covers the stored canonical JSON of everything else.
-
-    ``stored_version`` and ``stored_payload`` are what the log holds; ``payload`` is that, upcast.
-    """
-
-    session: str
-    seq: int
-    kind: str
-    stored_version: int
-    at: str
-    stored_payload: str
-    prev_hash: str
-    hash: str
-    payload: Payload
+def refs(payload: Payload) -> Iterator[str]:
+    """Yield the names of the texts that an event refers to, in the order of its fields."""
+    for name in _ref_fields(type(payload)):
+        value = getattr(payload, name)
+        found = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        for one in found:
+            ref = one[1] if isinstance(one, tuple) else one
+            if ref is not None:
+                yield ref
 
 
-def envelope(session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str) -> str:
-    """Return the canonical JSON that an event's hash covers; ``payload`` is canonical JSON already."""
-    return (
-        f'{{"at":{canonical(at)},"kind":{canonical(kind)},"payload":{payload},"prev_hash":"{prev_hash}",'
-        f'"seq":{seq},"session":{canonical(session)},"version":{version}}}'
-    )
+@cache
+def _ref_fields(kind: type[Payload]) -> tuple[str, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(name for name in kind.model_fields if _mentions_ref(hints[name]))
 
 
-def seal(session: str, seq: int, at: str, payload: Payload, prev_hash: str) -> Event:
-    """Make the event that follows ``prev_hash`` in a session's chain."""
-    kind, text = type(payload).__name__, canonical(payload.model_dump(mode="json"))
-    digest = sha256(envelope(session, seq, kind, payload.version, at, text, prev_hash))
-    return Event(session, seq, kind, payload.version, at, text, prev_hash, digest, payload)
-
-
-def unseal(
-    session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str, digest: str
-) -> Event:
-    """Read one stored event; its hash is checked over the stored bytes, before upcasting.
-
-    Raises CorruptTape with the event's seq.
-    """
-    if sha256(envelope(session, seq, kind, version, at, payload, prev_hash)) != digest:
-        raise CorruptTape(f"{session}:{seq} was edited: its hash does not cover what it says.", seq=seq)
-    return Event(session, seq, kind, version, at, payload, prev_hash, digest, decode(kind, version, payload, seq))
-
-
-def decode(kind: str, version: int, payload: str, seq: int) -> Payload:
-    """Read a stored payload as the present version of its kind."""
-    shape = KINDS.get(kind)
-    if shape is None or version > shape.version:
-        raise CorruptTape(
-            f"event {seq} is a {kind} of version {version}, which this codetape does not know.",
-            remedy="A newer codetape wrote it: upgrade.",
-            seq=seq,
-        )
-    try:
-        if version == shape.version:
-            return shape.model_validate_json(payload)
-        value = json.loads(payload)
-        while version < shape.version:
-            value, version = UPCASTERS[kind, version](value), version + 1
-        return shape.model_validate(value)
-    except ValueError as error:
-        raise CorruptTape(f"event {seq} is no {kind}: {error}", seq=seq) from error
-
-
-def check_chain(events: Iterable[Event]) -> None:
-    """Raise CorruptTape at the first gap, or the first event that does not follow its predecessor."""
-    expected, previous = 0, GENESIS
-    for event in events:
-        if event.seq != expected:
-            raise CorruptTape(f"{event.session}:{expected} is missing: {event.seq} follows.", seq=expected)
-        if event.prev_hash != previous:
-            raise CorruptTape(f"{event.session}:{event.seq} does not follow its predecessor.", seq=event.seq)
-        expected, previous = expected + 1, event.hash
+def _mentions_ref(hint: Any) -> bool:
+    return _IS_REF in getattr(hint, "__metadata__", ()) or any(map(_mentions_ref, get_args(hint)))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from codetape.artefacts import OutputFile, Report, SandboxFacts
+from codetape.chain import Event
 from codetape.commands import BuildSpec, Job, Request
-from codetape.events import Event, Usage
+from codetape.events import Usage
 
 __all__ = [
     "BuildRejected",
@@ -124,6 +125,10 @@ class Stream:
 
     events: tuple[Event, ...]
     texts: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Say how much there is: `asyncio.run` makes the repr of every result, and this one's may have megabytes."""
+        return f"Stream({len(self.events)} events, {len(self.texts)} texts)"
 
 
 class EventStore(Protocol):

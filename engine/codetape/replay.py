@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 from codetape import verdict
 from codetape.canonical import canonical
+from codetape.chain import Event
 from codetape.commands import Ask, Build, BuildSpec, Command, Execute, Job, Record, Request
 from codetape.decide import decide
 from codetape.errors import Divergence
-from codetape.events import Event, Payload, Requested, Resumed, Suspended
+from codetape.events import WORLDLY, Payload, Requested, Resumed, Suspended
+from codetape.fold import apply
 from codetape.ports import Stream
-from codetape.run import Run, apply
+from codetape.run import Run
 
-_BY_THE_WORLD = ("person", "budget", "outage")
 _CUT = 4000  # characters of a difference that are shown
 
 
@@ -44,7 +45,7 @@ def replay(stream: Stream) -> Replayed:
 
 def _is_derived(payload: Payload) -> bool:
     if isinstance(payload, Suspended):
-        return payload.cause not in _BY_THE_WORLD
+        return payload.cause not in WORLDLY
     return payload.role == "derived" and not isinstance(payload, Resumed)
 
 

@@ -24,8 +24,9 @@ from codetape.commands import BuildSpec, Job
 from codetape.decide.builds import spec_of
 from codetape.errors import ScriptFailed, SessionNotSucceeded, UsageError
 from codetape.events import Answered, Requested, Usage
+from codetape.fold import fold
 from codetape.ports import EventStore, Sandbox, Stream
-from codetape.run import Run, fold
+from codetape.run import Run
 from codetape.typed import collect, with_value
 
 T = TypeVar("T")
@@ -91,6 +92,12 @@ class GenerateResult(Frozen):
 
     _sandbox: Sandbox | None = PrivateAttr(default=None)
     _secrets: Callable[[], dict[str, str]] = PrivateAttr(default=dict)
+
+    def __repr__(self) -> str:
+        """Say which session and how it ended; `model_dump_json` gives everything."""
+        return f"GenerateResult({self.session!r}, {self.status}, {self.confidence or self.reason!r})"
+
+    __str__ = __repr__
 
     @property
     def succeeded(self) -> bool:

@@ -18,6 +18,7 @@ from transitions import Machine, MachineError
 from codetape import __version__, machine, verdict
 from codetape.artefacts import Config, Report, Task
 from codetape.canonical import canonical, well_formed
+from codetape.chain import Event, seal
 from codetape.commands import Ask, Build, Command, Execute, Record
 from codetape.decide import decide
 from codetape.errors import (
@@ -36,7 +37,6 @@ from codetape.events import (
     CallRefused,
     ConfigChanged,
     Draft,
-    Event,
     GaveUp,
     Payload,
     PersonAnswered,
@@ -48,11 +48,11 @@ from codetape.events import (
     Texts,
     Transition,
     Versions,
-    seal,
 )
+from codetape.fold import apply, fold
 from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox
 from codetape.redaction import Redactor
-from codetape.run import Run, apply, fold
+from codetape.run import Run
 
 HEARTBEAT_SECONDS = 15
 MAX_REPLY = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
@@ -148,6 +148,8 @@ class CodeGenSession:
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
             await self._append(Draft(lost))
+        if self.state in machine.ACTIVE:  # its process died: from here on, other versions and facts may hold
+            await self._append(self._suspension("outage", "The process that drove it ended."))
         if self.state in ("suspended", "failed"):
             await self._change(dict(changes))
         target = _resumes_to(self.folded)

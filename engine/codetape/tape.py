@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from codetape.canonical import canonical, sha256
+from codetape.chain import Event, check_chain, unseal
 from codetape.errors import CorruptTape, UsageError
-from codetape.events import Answered, BuildFinished, BuildRefused, Event, Requested, TestsFinished, check_chain, unseal
+from codetape.events import Answered, BuildFinished, BuildRefused, Requested, TestsFinished
+from codetape.fold import fold
 from codetape.ports import Stream
-from codetape.run import Run, fold
+from codetape.run import Run
 
 FORMAT = 1
 MAX_LINE = 16 << 20  # bytes

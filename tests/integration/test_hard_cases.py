@@ -9,10 +9,11 @@ import pytest
 from codetape import anchors, suites, tape
 from codetape.artefacts import Report, SandboxFacts, TestFunctionPatch, TestResult
 from codetape.canonical import canonical
+from codetape.chain import seal
 from codetape.errors import CodetapeError, CorruptTape, ModelUnavailable, TemplateError, UsageError
-from codetape.events import BuildFinished, ConfigChanged, Requested, SessionStarted, Texts, Usage, seal
+from codetape.events import BuildFinished, ConfigChanged, Requested, SessionStarted, Texts, Usage
+from codetape.fold import fold
 from codetape.ports import BuildRejected, Reply
-from codetape.run import fold
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel, passing_report
 from codetape_adapters.sandboxes.outcome import Raw, read
 from codetape_adapters.stores.sqlite import SqliteStore

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from codetape import tape
 from codetape.artefacts import Frame, Report, TestResult
 from codetape.errors import ModelUnavailable
+from codetape.fold import fold
 from codetape.ports import Reply
 from codetape.redaction import Redactor, find_keys
-from codetape.run import fold
 from codetape.testing import FakeSandbox, passing_report
 from codetape_adapters.stores.sqlite import SqliteStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan

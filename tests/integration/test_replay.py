@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 
 from codetape import tape
+from codetape.chain import seal
 from codetape.errors import Divergence
-from codetape.events import Decided, Texts, seal
+from codetape.events import Decided, Texts
 from codetape.ports import Stream
 from codetape.replay import replay
 from tests.property.test_machine import live, worlds

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from codetape.chain import seal
 from codetape.errors import CorruptTape, LeaseHeld, StoreError
-from codetape.events import AnchorsExtracted, Texts, seal
+from codetape.events import AnchorsExtracted, Texts
 from codetape_adapters.stores.sqlite import SqliteStore
 from tests.support import ADD, ADD_TESTS, generate, plan
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent, machine
 from codetape.canonical import canonical
-from codetape.events import Answered, Requested, Transition, check_chain, decode
-from codetape.run import Run, apply, fold
+from codetape.chain import check_chain, decode
+from codetape.events import Answered, Requested, Transition
+from codetape.fold import apply, fold
+from codetape.run import Run
 from codetape.session import CodeGenSession
 from codetape.testing import FakeClock, MemoryStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan, verification

@@ -309,7 +309,7 @@ class BubblewrapSandbox:
         report: bool,
         outputs: bool,
     ) -> Started:
-        """Start bwrap, held at a pipe until it is in its control group; return it with the ends that we read."""
+        """Start bwrap, its first process held at a pipe until it is in its control group; return it with the ends that we read."""
         program, rules, hidden = str(self._bwrap), self._filter, b""
         for name, value in env.items():
             if "\0" in name + value or "=" in name or not (name + value).isprintable():
@@ -324,6 +324,7 @@ class BubblewrapSandbox:
             **rlimits(limits, bounded=group is not None),
             "outcome_fd": give["outcome"],
             "report_fd": give.get("report", -1),
+            "gate_fd": gate_read,
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
             "max_files": 200,
             "cpus": whole_cpus(limits),
@@ -342,8 +343,6 @@ class BubblewrapSandbox:
             str(variables_fd),
             "--info-fd",
             str(give["info"]),
-            "--block-fd",
-            str(gate_read),
             "--seccomp",
             str(filter_fd),
         ]

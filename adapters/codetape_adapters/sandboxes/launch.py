@@ -86,7 +86,7 @@ def isolation(limits: Resources, binds: list[str]) -> list[str]:
     return [
         "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
         "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox",
-        "--new-session", "--die-with-parent", "--clearenv",
+        "--new-session", "--die-with-parent", "--as-pid-1", "--clearenv",
         "--size", str(64 << 20), "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108 - the sandbox's own
         "--ro-bind", "/usr", "/usr", *merged,
         "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",

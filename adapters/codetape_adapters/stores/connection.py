@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from sqlite_utils import Database
@@ -26,24 +27,62 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        text = str(error)
-        if "not a database" in text or "malformed" in text:
-            raise StoreError(
-                f"{path} is no database, or is damaged: {text}.", remedy="Give another with --db."
-            ) from error
-        if "readonly" in text or "unable to open" in text:
-            raise StoreError(
-                f"{path} cannot be written: {text}.", remedy="Check its permissions, or give another with --db."
-            ) from error
-        if "full" in text or "I/O" in text:
-            raise StoreError(
-                f"{path} could not be written to disk: {text}.", remedy="Free some space; the session resumes."
-            ) from error
-        if "locked" in text or "busy" in text:
-            raise StoreError(
-                f"{path} was locked by another process for {BUSY_SECONDS} s.", remedy="Try again."
-            ) from error
-        raise StoreError(f"{path}: {text}.") from error
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """Return what an error of SQLite's means to a person."""
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return StoreError(f"{path} is no database, or is damaged: {text}.", remedy="Give another with --db.")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(
+            f"{path} cannot be written: {text}.", remedy="Check its permissions, or give another with --db."
+        )
+    if "full" in text or "I/O" in text:
+        return StoreError(
+            f"{path} could not be written to disk: {text}.", remedy="Free some space; the session resumes."
+        )
+    if "locked" in text or "busy" in text:
+        return StoreError(f"{path} was locked by another process for {BUSY_SECONDS} s.", remedy="Try again.")
+    return StoreError(f"{path}: {text}.")
+
+
+class Transaction:
+    """One transaction that holds the write lock from its start; errors come out as ours. A context manager.
+
+    A class and not a generator: it is entered for every event, and a generator's entry costs as much as an insert.
+    """
+
+    __slots__ = ("db", "path")
+
+    def __init__(self, db: Database, path: Path) -> None:
+        self.db, self.path = db, path
+
+    def __enter__(self) -> Database:
+        try:
+            self.db.conn.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+        return self.db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self.db.conn.execute("COMMIT")
+            except sqlite3.Error as refused:
+                self._roll_back()
+                raise store_error(self.path, refused) from refused
+            return
+        self._roll_back()
+        if isinstance(error, sqlite3.Error):
+            raise store_error(self.path, error) from error
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            self.db.conn.execute("ROLLBACK")
 
 
 def open_database(path: Path, *, read_only: bool) -> Database:

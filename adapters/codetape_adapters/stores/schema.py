@@ -18,7 +18,7 @@ def _first(db: Database) -> None:
     for statement in (
         "CREATE TABLE events (session TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,"
         " at TEXT NOT NULL, payload TEXT NOT NULL, prev_hash TEXT NOT NULL, hash TEXT NOT NULL, UNIQUE (session, seq))",
-        "CREATE TABLE blobs (hash TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, data BLOB NOT NULL)",
+        "CREATE TABLE blobs (hash BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, data BLOB NOT NULL)",
         "CREATE TABLE sessions (session TEXT NOT NULL UNIQUE, task TEXT NOT NULL, model TEXT NOT NULL, tags TEXT NOT NULL,"
         " state TEXT NOT NULL, reason TEXT NOT NULL, iteration INTEGER NOT NULL, events INTEGER NOT NULL,"
         " input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, started_at TEXT NOT NULL,"

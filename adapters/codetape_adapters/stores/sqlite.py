@@ -4,31 +4,36 @@ Timestamps are made by the caller. Nothing is changed or deleted in place, but f
 `sessions` projection, which can be rebuilt from the events.
 """
 
-import re
-import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, NoReturn
 
 import zstandard
 from sqlite_utils import Database
 
 from codetape.canonical import sha256
+from codetape.chain import GENESIS, Event, check_chain, check_texts, unseal
 from codetape.errors import CorruptTape, LeaseHeld, StaleLease, StoreError
-from codetape.events import GENESIS, Answered, Event, SessionStarted, Transition, check_chain, unseal
+from codetape.events import Answered, SessionStarted, Transition, refs
 from codetape.ports import Stream
-from codetape_adapters.stores.connection import one, open_database, translated
+from codetape_adapters.stores.connection import Transaction, one, open_database, translated
 from codetape_adapters.stores.holders import alive, identity
 
 _STANDING = (
-    "SELECT l.token, l.held, e.seq, e.hash FROM leases l LEFT JOIN"
-    " (SELECT seq, hash FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
+    "SELECT l.token, l.held, e.seq FROM leases l LEFT JOIN"
+    " (SELECT seq FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
+)
+_NEXT_EVENT = (
+    "INSERT INTO events SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
+    " WHERE EXISTS (SELECT 1 FROM leases WHERE session = ?1 AND token = ?9 AND held)"
+    " AND CASE ?2 WHEN 0 THEN ?7 = ?10"
+    " ELSE EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2 - 1 AND hash = ?7) END"
+    " AND NOT EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2)"
 )
 _NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
-_HASH = re.compile(r'"([0-9a-f]{64})"')
 MAX_TEXT = 64 << 20  # bytes of one text, unpacked
 
 
@@ -87,24 +92,14 @@ class SqliteStore:
     async def append(self, event: Event, texts: Mapping[str, str], lease: Any) -> None:
         """Append one event, its texts and its projection in one transaction that checks lease and order."""
         packed = [(key, text.encode()) for key, text in texts.items()]
-        if any(len(data) > MAX_TEXT for _, data in packed):
-            raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
+        for _, data in packed:
+            if len(data) > MAX_TEXT:
+                raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
         with self._transaction() as db:
-            self._check(db, event, lease)
+            put = db.conn.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS))
+            if not put.rowcount:
+                self._refuse(db, event, lease)
             self._put_blobs(db, packed)
-            db.conn.execute(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    event.session,
-                    event.seq,
-                    event.kind,
-                    event.stored_version,
-                    event.at,
-                    event.stored_payload,
-                    event.prev_hash,
-                    event.hash,
-                ),
-            )
             _project(db, event)
 
     async def read(self, session: str) -> Stream:
@@ -120,7 +115,9 @@ class SqliteStore:
             raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
         events = tuple(unseal(*row) for row in rows)
         check_chain(events)
-        return Stream(events, self._texts(db, {ref for event in events for ref in refs_of(event)}))
+        texts = self._texts(db, {ref for event in events for ref in refs(event.payload)})
+        check_texts(events, texts)
+        return Stream(events, texts)
 
     # ---- for the command line
 
@@ -167,33 +164,24 @@ class SqliteStore:
             db.conn.close()
             self._local.db = None
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Database]:
-        db = self._db()
-        with translated(self.path):
-            db.conn.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.conn.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    db.conn.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> Transaction:
+        return Transaction(self._db(), self.path)
 
-    def _check(self, db: Database, event: Event, lease: Any) -> None:
+    def _refuse(self, db: Database, event: Event, lease: Any) -> NoReturn:
+        """Say why an event was not taken."""
         row = one(db, _STANDING, event.session, event.session)
         if row is None or row[0] != lease.token or not row[1]:
             raise StaleLease(
                 f"Session {event.session} was taken over by another process: event {event.seq} was not written."
             )
-        due, previous = (row[2] + 1, row[3]) if row[2] is not None else (0, GENESIS)
-        if event.seq != due or event.prev_hash != previous:
-            raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
+        due = row[2] + 1 if row[2] is not None else 0
+        raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
 
     def _put_blobs(self, db: Database, packed: list[tuple[str, bytes]]) -> None:
         compressor = self._compressor()
         for key, data in packed:
-            db.conn.execute(_NEW_BLOB, (key, len(data), compressor.compress(data), key))
+            name = bytes.fromhex(key)
+            db.conn.execute(_NEW_BLOB, (name, len(data), compressor.compress(data), name))
 
     def _compressor(self) -> zstandard.ZstdCompressor:
         found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
@@ -203,34 +191,35 @@ class SqliteStore:
 
     def _texts(self, db: Database, wanted: set[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
-        keys = sorted(wanted)
+        keys, unpacker = sorted(map(bytes.fromhex, wanted)), zstandard.ZstdDecompressor()
         with translated(self.path):
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT hash, size, data FROM blobs WHERE hash IN ({marks})"  # noqa: S608 - only marks
-                for key, size, data in db.execute(query, part):
-                    texts[key] = unpack(key, size, data)
+                for name, size, data in db.execute(query, part):
+                    key = name.hex()
+                    texts[key] = unpack(key, size, data, unpacker)
         return texts
 
 
-def unpack(key: str, size: int, data: bytes) -> str:
+def stored(event: Event) -> tuple[Any, ...]:
+    """Return an event as a row of the table `events`."""
+    e = event
+    return e.session, e.seq, e.kind, e.stored_version, e.at, e.stored_payload, e.prev_hash, e.hash
+
+
+def unpack(key: str, size: int, data: bytes, unpacker: zstandard.ZstdDecompressor) -> str:
     """Return a blob's text; its hash is checked, and its size is bounded before it is unpacked."""
     try:
         if size > MAX_TEXT or zstandard.frame_content_size(data) != size:
             raise CorruptTape(f"blob {key} does not have the size it says.")
-        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1)).decode()
+        text = unpacker.decompress(data, max_output_size=max(size, 1)).decode()
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
         raise CorruptTape(f"blob {key} cannot be unpacked.") from error
     if sha256(text) != key:
         raise CorruptTape(f"blob {key} was edited: its hash does not cover what it says.")
     return text
-
-
-def refs_of(event: Event) -> Iterator[str]:
-    """Yield the hashes that an event holds: of its texts, and of requests, which name no text."""
-    for match in _HASH.finditer(event.stored_payload):
-        yield match.group(1)
 
 
 def _project(db: Database, event: Event) -> None:
@@ -250,20 +239,18 @@ def _project(db: Database, event: Event) -> None:
             ),
         )
         return
-    sets: dict[str, Any] = {"events": event.seq + 1, "updated_at": event.at, "head": event.hash}
+    sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
     if isinstance(payload, Transition):
-        sets["state"] = payload.target
-        sets["reason"] = getattr(payload, "reason", "")
+        sets += ["state = ?", "reason = ?"]
+        values += [payload.target, getattr(payload, "reason", "")]
         iteration = getattr(payload, "ledger", {}).get("iteration")
         if isinstance(iteration, int):
-            sets["iteration"] = iteration
-    added = ""
-    values = list(sets.values())
-    if isinstance(payload, Answered):
-        added = ", input_tokens = input_tokens + ?, output_tokens = output_tokens + ?"
+            sets.append("iteration = ?")
+            values.append(iteration)
+    elif isinstance(payload, Answered):
+        sets += ["input_tokens = input_tokens + ?", "output_tokens = output_tokens + ?"]
         values += [payload.usage.total_input, payload.usage.total_output]
-    columns = ", ".join(f"{name} = ?" for name in sets)
-    db.conn.execute(f"UPDATE sessions SET {columns}{added} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
+    db.conn.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
 
 
 def create(path: str = ".codetape/tape.db") -> SqliteStore:

@@ -10,11 +10,11 @@ from typing import Literal
 import click
 
 from codetape.agent import AutoCoderAgent
+from codetape.chain import Event
 from codetape.cli import outcome
 from codetape.cli.options import DEFAULT_DB
 from codetape.cli.progress import Progress
 from codetape.cli.text import safe, say, say_json
-from codetape.events import Event
 from codetape.result import GenerateResult
 from codetape.run import Run
 

@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from codetape.chain import Event
 from codetape.cli.text import first_line, safe
 from codetape.events import (
     Answered,
@@ -12,7 +13,6 @@ from codetape.events import (
     BuildRefused,
     CodeReverted,
     Decided,
-    Event,
     FailureReclassified,
     GaveUp,
     Requested,

@@ -82,7 +82,7 @@ def _recorded_pack(db: str, session: str) -> dict[str, str]:
 
 
 def _run(store: Any, session: str) -> Any:
-    from codetape.run import fold
+    from codetape.fold import fold
 
     stream = asyncio.run(store.read(store.find(session)))
     return fold(stream.events, stream.texts)
@@ -120,8 +120,9 @@ def _rendered(pack: dict[str, str]) -> list[str]:
     from dataclasses import replace
 
     from codetape import tape
+    from codetape.fold import apply
     from codetape.prompts import PURPOSES, context, render
-    from codetape.run import Run, apply
+    from codetape.run import Run
 
     recorded = tape.load("demo").stream
     run, found = Run(), dict[str, None]()

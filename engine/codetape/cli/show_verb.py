@@ -14,9 +14,10 @@ from codetape.cli.options import as_json, database, open_store
 from codetape.cli.progress import describe
 from codetape.cli.text import say, say_json
 from codetape.events import Answered, Decided, Requested
+from codetape.fold import apply, fold
 from codetape.ports import Stream
 from codetape.result import GenerateResult
-from codetape.run import Run, apply, fold
+from codetape.run import Run
 
 
 @click.command("show")

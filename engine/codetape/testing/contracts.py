@@ -15,9 +15,10 @@ import pytest
 
 from codetape.artefacts import Input, Output, Resources
 from codetape.canonical import sha256
+from codetape.chain import Event, seal
 from codetape.commands import BuildSpec, Job, Request
 from codetape.errors import LeaseHeld, StaleLease, StoreError
-from codetape.events import AnchorsExtracted, Event, Texts, seal
+from codetape.events import AnchorsExtracted, Texts
 from codetape.ports import Built, EventStore, Model, Reply, Sandbox
 from codetape.prompts import Message
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from codetape.artefacts import Report, SandboxFacts, TestResult
+from codetape.chain import GENESIS, Event, check_chain
 from codetape.commands import BuildSpec, Job, Request
 from codetape.errors import LeaseHeld, ModelUnavailable, StaleLease, StoreError
-from codetape.events import GENESIS, Event, Usage, check_chain
+from codetape.events import Usage
 from codetape.ports import BuildRejected, Built, Execution, Reply, RequestRefused, Stream
 from codetape.verdict import expected_names
 

@@ -1,15 +1,16 @@
 """First process of an execution: starts the program under its limits, then ships what it left in /var/outputs.
 
-Called as: runner.py NAME=NUMBER,... COMMAND... with the descriptors of the two pipes, limits on outputs, and RLIMIT_*.
+Called as: runner.py NAME=NUMBER,... COMMAND... with the descriptors of its pipes, limits on outputs, and RLIMIT_*.
+It is process 1: when it ends, the kernel kills whatever is left. It starts while the host still puts it into its control
+group, and waits at the gate before it starts anything itself.
 What it needs only for outputs is imported only for them: this process starts before every program.
 The outcome pipe gets one JSON line, then for each output a JSON line with path and size followed by its bytes,
 then a last JSON line with what was rejected.
 """
 
-import ctypes
+import _signal  # signal itself loads enum, which takes longer than the rest of this process
 import os
 import resource
-import signal
 import stat
 import sys
 
@@ -19,18 +20,18 @@ OUTPUTS = "/var/outputs"
 def main():
     words = (word.partition("=") for word in sys.argv[1].split(","))
     settings, command = {name: int(value) for name, _, value in words}, sys.argv[2:]
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: the program cannot look into this process
+    shut()
+    if os.read(settings["gate_fd"], 1) != b"x":  # until this process is in its control group
+        return
+    os.close(settings["gate_fd"])
     os.write(settings["outcome_fd"], b'{"begun": true}\n')
     try:
         status = run(settings, command)
     except OSError as error:
-        import json
-
-        os.write(settings["outcome_fd"], json.dumps({"error": str(error)}).encode() + b"\n")
+        os.write(settings["outcome_fd"], b'{"error": %s}\n' % quoted(str(error)))
         return
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        os.kill(-1, signal.SIGKILL)  # everything else in this PID namespace
+        os.kill(-1, _signal.SIGKILL)  # everything else in this PID namespace
     except ProcessLookupError:
         pass
     with os.fdopen(settings["outcome_fd"], "wb") as pipe:
@@ -38,6 +39,18 @@ def main():
         pipe.flush()
         if settings["max_bytes"]:
             ship(pipe, settings)
+
+
+def shut():
+    """Let the program look into this process neither by ptrace nor by /proc: prctl(PR_SET_DUMPABLE, 0)."""
+    try:
+        import _ctypes
+
+        _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl"), (4, 0, 0, 0, 0))
+    except (ImportError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
 def run(settings, command):
@@ -80,14 +93,12 @@ def become(settings, command, tell):
     os.dup2(null, 0)
     os.set_inheritable(settings["outcome_fd"], False)
     os.set_inheritable(tell, False)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     os.execv(command[0], command)
 
 
 def ship(pipe, settings):
     """Send regular files only; nothing is followed, and limits are kept while walking."""
-    import json
-
     rejected, left, files = [], settings["max_bytes"], 0
 
     def reject(path, why):
@@ -132,13 +143,22 @@ def ship(pipe, settings):
                     continue
                 left -= len(data)
                 files += 1
-                pipe.write(json.dumps({"path": path, "size": len(data)}).encode() + b"\n" + data)
+                pipe.write(b'{"path": %s, "size": %d}\n' % (quoted(path), len(data)) + data)
 
     root = opened(OUTPUTS, None, os.O_DIRECTORY)
     if root is not None:
         walk(root, "", 0)
         os.close(root)
-    pipe.write(json.dumps({"rejected": rejected}).encode() + b"\n")
+    pipe.write(b'{"rejected": [%s]}\n' % b", ".join(map(quoted, rejected)))
+
+
+def quoted(text):
+    """Return a text as JSON. The module json loads re, which takes longer than most programs' outputs to ship."""
+    try:
+        from _json import encode_basestring_ascii
+    except ImportError:
+        from json.encoder import py_encode_basestring_ascii as encode_basestring_ascii
+    return encode_basestring_ascii(text).encode()
 
 
 def opened(name, folder, flags):
@@ -181,3 +201,4 @@ def read(name, folder, size):
 
 
 main()
+os._exit(0)  # everything is written; an interpreter's end takes its time

@@ -1,0 +1,105 @@
+"""Events as the log holds them: envelope, codec and hash chain.
+
+A hash covers the stored bytes and is checked before they are read as the present version of their kind.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codetape.canonical import canonical, sha256
+from codetape.errors import CorruptTape
+from codetape.events import KINDS, Payload, refs
+
+GENESIS = "0" * 64
+"""``prev_hash`` of a session's first event."""
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""(kind, version) -> the payload of version + 1. Append only, once 0.1.0 is out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact at (session, seq). ``hash`` covers the stored canonical JSON of everything else.
+
+    ``stored_version`` and ``stored_payload`` are what the log holds; ``payload`` is that, upcast.
+    """
+
+    session: str
+    seq: int
+    kind: str
+    stored_version: int
+    at: str
+    stored_payload: str
+    prev_hash: str
+    hash: str
+    payload: Payload
+
+
+def envelope(session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str) -> str:
+    """Return the canonical JSON that an event's hash covers; ``payload`` is canonical JSON already."""
+    return (
+        f'{{"at":{canonical(at)},"kind":{canonical(kind)},"payload":{payload},"prev_hash":"{prev_hash}",'
+        f'"seq":{seq},"session":{canonical(session)},"version":{version}}}'
+    )
+
+
+def seal(session: str, seq: int, at: str, payload: Payload, prev_hash: str) -> Event:
+    """Make the event that follows ``prev_hash`` in a session's chain."""
+    kind, text = type(payload).__name__, canonical(payload.model_dump(mode="json"))
+    digest = sha256(envelope(session, seq, kind, payload.version, at, text, prev_hash))
+    return Event(session, seq, kind, payload.version, at, text, prev_hash, digest, payload)
+
+
+def unseal(
+    session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str, digest: str
+) -> Event:
+    """Read one stored event; its hash is checked over the stored bytes, before upcasting.
+
+    Raises CorruptTape with the event's seq.
+    """
+    if sha256(envelope(session, seq, kind, version, at, payload, prev_hash)) != digest:
+        raise CorruptTape(f"{session}:{seq} was edited: its hash does not cover what it says.", seq=seq)
+    return Event(session, seq, kind, version, at, payload, prev_hash, digest, decode(kind, version, payload, seq))
+
+
+def decode(kind: str, version: int, payload: str, seq: int) -> Payload:
+    """Read a stored payload as the present version of its kind."""
+    shape = KINDS.get(kind)
+    if shape is None or version > shape.version:
+        raise CorruptTape(
+            f"event {seq} is a {kind} of version {version}, which this codetape does not know.",
+            remedy="A newer codetape wrote it: upgrade.",
+            seq=seq,
+        )
+    try:
+        if version == shape.version:
+            return shape.model_validate_json(payload)
+        value = json.loads(payload)
+        while version < shape.version:
+            value, version = UPCASTERS[kind, version](value), version + 1
+        return shape.model_validate(value)
+    except ValueError as error:
+        raise CorruptTape(f"event {seq} is no {kind}: {error}", seq=seq) from error
+
+
+def check_chain(events: Iterable[Event]) -> None:
+    """Raise CorruptTape at the first gap, or the first event that does not follow its predecessor."""
+    expected, previous = 0, GENESIS
+    for event in events:
+        if event.seq != expected:
+            raise CorruptTape(f"{event.session}:{expected} is missing: {event.seq} follows.", seq=expected)
+        if event.prev_hash != previous:
+            raise CorruptTape(f"{event.session}:{event.seq} does not follow its predecessor.", seq=event.seq)
+        expected, previous = expected + 1, event.hash
+
+
+def check_texts(events: Iterable[Event], texts: Mapping[str, str]) -> None:
+    """Raise CorruptTape at the first event that refers to a text which is not there."""
+    for event in events:
+        for ref in refs(event.payload):
+            if ref not in texts:
+                what = f"{event.session}:{event.seq} {event.kind} refers to the text {ref}, which is missing."
+                raise CorruptTape(what, seq=event.seq)

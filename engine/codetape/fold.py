@@ -1,0 +1,273 @@
+"""The fold of events that gives a `Run`. State is never anything else.
+
+`fold` is pure and total over legal streams; an illegal event raises CorruptTape with its seq.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import singledispatch
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from codetape import machine
+from codetape.artefacts import Config, Report, Task
+from codetape.chain import Event
+from codetape.errors import CorruptTape
+from codetape.events import (
+    MAX_TOKENS,
+    WORLDLY,
+    AnchorsExtracted,
+    Answered,
+    BuildFinished,
+    BuildRefused,
+    CallLost,
+    CallRefused,
+    Closing,
+    CodeReverted,
+    ConfigChanged,
+    Decided,
+    FailureReclassified,
+    GaveUp,
+    Payload,
+    PersonAnswered,
+    Requested,
+    Resumed,
+    SessionStarted,
+    Suspended,
+    TestQuarantined,
+    TestsFinished,
+    Usage,
+)
+from codetape.run import Ledger, OpenCall, Outcome, Run, Work, adapter
+
+Texts = Mapping[str, str]
+"""The blobs that events refer to, by hash."""
+
+
+def _is_text(name: str) -> bool:
+    return Work.model_fields[name].annotation is str
+
+
+def _changed(work: Work, changes: Mapping[str, str | None], texts: Texts) -> Work:
+    new: dict[str, Any] = {}
+    for name, ref in changes.items():
+        if name not in Work.model_fields:
+            raise ValueError(f"a run has no {name}")
+        if ref is None:
+            new[name] = Work.model_fields[name].get_default()
+        elif _is_text(name):
+            new[name] = texts[ref]
+        else:
+            new[name] = adapter(Work, name).validate_json(texts[ref])
+    return work.model_copy(update=new)
+
+
+def _booked(ledger: Ledger, changes: Mapping[str, Any]) -> Ledger:
+    for name in changes:
+        if name not in Ledger.model_fields:
+            raise ValueError(f"a ledger has no {name}")
+    return ledger.model_copy(update={k: adapter(Ledger, k).validate_python(v) for k, v in changes.items()})
+
+
+def fold(events: Iterable[Event], texts: Texts, run: Run | None = None) -> Run:
+    """Return the state after the events. Deterministic; nothing outside its arguments is read."""
+    state = run or Run()
+    for event in events:
+        state = apply(state, event, texts)
+    return state
+
+
+def apply(run: Run, event: Event, texts: Texts) -> Run:
+    """Return the state after one more event. Raises CorruptTape, with the seq, where it cannot follow."""
+    try:
+        if event.seq != run.seq:
+            raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
+        moved = _move(run, event.payload)
+        after = _apply(event.payload, moved, texts)
+    except CorruptTape as error:
+        raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
+    except KeyError as error:
+        raise CorruptTape(
+            f"{event.session}:{event.seq} refers to blob {error}, which is missing.", seq=event.seq
+        ) from error
+    except (ValueError, TypeError, ValidationError) as error:
+        raise CorruptTape(f"{event.session}:{event.seq} cannot be applied: {error}", seq=event.seq) from error
+    started = run.started_at or event.at
+    return replace(
+        after, session=event.session, seq=run.seq + 1, head=event.hash, started_at=started, ended_at=event.at
+    )
+
+
+_EFFECT: dict[type[Payload], str] = {
+    Answered: "ask",
+    CallRefused: "ask",
+    BuildFinished: "build",
+    BuildRefused: "build",
+    TestsFinished: "execute",
+}
+"""Which calls an outcome can close; lost calls and those given up on can be any."""
+
+
+def _move(run: Run, payload: Payload) -> Run:
+    """Check the payload against the machine and the open call, and move."""
+    if run.call is not None and not isinstance(payload, Closing):
+        raise CorruptTape(f"call {run.call.call} is still open.")
+    if isinstance(payload, Closing):
+        if run.call is None or run.call.call != payload.call:
+            raise CorruptTape(f"{payload.call} is not the open call.")
+        if run.call.effect != _EFFECT.get(type(payload), run.call.effect):
+            raise CorruptTape(f"a {type(payload).__name__} cannot close the {run.call.effect} {payload.call}.")
+    trigger: str = getattr(payload, "trigger", "")
+    source: str = getattr(payload, "source", run.state)
+    target: str = getattr(payload, "target", run.state)
+    if source != run.state:
+        raise CorruptTape(f"it leaves {source}, but the state is {run.state}.")
+    if (trigger or source != target) and machine.trigger(source, target) != trigger:
+        raise CorruptTape(f"{trigger!r} does not lead from {source} to {target}.")
+    return replace(run, state=target)
+
+
+@singledispatch
+def _apply(payload: Payload, run: Run, texts: Texts) -> Run:
+    raise CorruptTape(f"nothing is known of {type(payload).__name__}.")
+
+
+@_apply.register
+def _(payload: SessionStarted, run: Run, texts: Texts) -> Run:
+    task = Task.model_validate_json(texts[payload.task])
+    config = Config.model_validate_json(texts[payload.config])
+    owed = first_owed(task, config)
+    ledger = Ledger(
+        owed=owed, packages=config.packages, system_packages=config.system_packages, commands=config.commands
+    )
+    pack = {name: texts[ref] for name, ref in payload.pack.items()}
+    return replace(run, task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
+
+
+def first_owed(task: Task, config: Config) -> tuple[str, ...]:
+    """Return what a new run owes. Without tests the script runs once, where every input has a sample."""
+    runnable = bool(task.inputs) and all(i.value is not None or i.sample for i in task.inputs)
+    executing = ("executing",) if runnable or not config.skip_tests else ()
+    writing = () if config.skip_tests else ("writing_tests",)
+    return ("coding", *writing, "resolving", *executing, *(("proving",) if task.oracle else ()))
+
+
+@_apply.register
+def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
+    return replace(run, anchors=texts[payload.anchors], anchor_count=payload.count)
+
+
+@_apply.register
+def _(payload: Requested, run: Run, texts: Texts) -> Run:
+    if run.state not in machine.ACTIVE or run.outcome is not None:
+        raise CorruptTape(f"nothing can be asked in {run.state}.")
+    call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
+    return replace(run, call=call, calls=run.calls + (payload.effect == "ask"))
+
+
+@_apply.register
+def _(payload: Closing, run: Run, texts: Texts) -> Run:
+    if run.call is None:
+        raise CorruptTape("no call is open.")
+    message: str | None = getattr(payload, "message", None)
+    report: str | None = getattr(payload, "report", None)
+    lock: str | None = getattr(payload, "lock", None)
+    outcome = Outcome(
+        purpose=run.call.purpose,
+        event=payload,
+        message=texts[message or lock or ""] if message or lock else "",
+        report=Report.model_validate_json(texts[report]) if report else None,
+    )
+    return replace(run, call=None, outcome=outcome, noted=0)
+
+
+@_apply.register
+def _(payload: Answered, run: Run, texts: Texts) -> Run:
+    if run.call is None:
+        raise CorruptTape("no call is open.")
+    text = texts[payload.text] if payload.text is not None else None
+    refusal = texts[payload.refusal] if payload.refusal is not None else ""
+    return replace(
+        run,
+        call=None,
+        noted=0,
+        outcome=Outcome(purpose=run.call.purpose, event=payload, text=text, message=refusal),
+        usage=_sum(run.usage, payload.usage),
+        usage_estimated=run.usage_estimated or payload.usage.source == "estimated",
+    )
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    buckets = ("input", "cache_read", "cache_write", "output", "reasoning")
+    source: Literal["provider", "estimated"] = "estimated" if "estimated" in (one.source, other.source) else "provider"
+    return Usage(
+        source=source, **{name: min(MAX_TOKENS, getattr(one, name) + getattr(other, name)) for name in buckets}
+    )
+
+
+@_apply.register
+def _(payload: CallLost, run: Run, texts: Texts) -> Run:
+    return replace(run, call=None, outcome=None)
+
+
+@_apply.register
+def _(payload: GaveUp, run: Run, texts: Texts) -> Run:
+    return replace(run, call=None, outcome=None, reason=texts[payload.message])
+
+
+@_apply.register
+def _(payload: Decided, run: Run, texts: Texts) -> Run:
+    """Covers Suspended, Succeeded and Failed too: they are decisions that end or halt the run.
+
+    A halt from outside settles nothing: an answer that no decision was taken on yet still waits for it.
+    """
+    source = payload.source
+    halted = isinstance(payload, Suspended) and payload.cause in WORLDLY
+    message: str | None = getattr(payload, "message", None)
+    reason = payload.reason if message is None else texts[message]
+    ending = payload.target in (*machine.FINAL, "suspended")
+    return replace(
+        run,
+        outcome=run.outcome if halted else None,
+        noted=run.noted if halted else 0,
+        ledger=_booked(run.ledger, payload.ledger),
+        work=_changed(run.work, payload.changes, texts),
+        resumes_to=source if payload.target == "suspended" else run.resumes_to,
+        cause=(getattr(payload, "cause", "") or payload.reason) if ending else "",
+        reason=reason if ending else "",
+        confidence=getattr(payload, "confidence", ""),
+    )
+
+
+def _note(payload: Payload, run: Run, texts: Texts) -> Run:
+    """A fact that a decision rests on: the decision that follows makes the change."""
+    return replace(run, noted=run.noted + 1)
+
+
+for _kind in (FailureReclassified, TestQuarantined, CodeReverted):
+    _apply.register(_kind, _note)
+
+
+@_apply.register
+def _(payload: ConfigChanged, run: Run, texts: Texts) -> Run:
+    if run.state not in ("suspended", "failed"):
+        raise CorruptTape(f"the configuration cannot change in {run.state}.")
+    changes = json.loads(texts[payload.changes])
+    if not isinstance(changes, dict):
+        raise CorruptTape("a change of the configuration is no object.")
+    config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
+    return replace(run, config=config)
+
+
+@_apply.register
+def _(payload: PersonAnswered, run: Run, texts: Texts) -> Run:
+    if run.state != "suspended":
+        raise CorruptTape(f"nobody was asked anything in {run.state}.")
+    return replace(run, answers=(*run.answers, (payload.subject, payload.answer)))
+
+
+@_apply.register
+def _(payload: Resumed, run: Run, texts: Texts) -> Run:
+    return replace(run, versions=payload.versions, reason="", cause="", resumes_to="")
