@@ -21,8 +21,12 @@ _WHERE = {
     "CodetapeError": "errors",
     "ErrorDiagnosis": "artefacts",
     "GenerateResult": "result",
+    "RecordedSession": "recorded",
     "Resources": "artefacts",
     "TestFailure": "artefacts",
+    "open_tape": "recorded",
+    "replay": "recorded",
+    "resume": "recorded",
 }
 
 __all__ = [
@@ -33,15 +37,20 @@ __all__ = [
     "CodetapeError",
     "ErrorDiagnosis",
     "GenerateResult",
+    "RecordedSession",
     "Resources",
     "TestFailure",
     "__version__",
+    "open_tape",
+    "replay",
+    "resume",
 ]
 
 if TYPE_CHECKING:
     from codetape.agent import AutoCoderAgent
     from codetape.artefacts import CodePlan, CodeSolution, ErrorDiagnosis, Resources, TestFailure
     from codetape.errors import CodetapeError
+    from codetape.recorded import RecordedSession, open_tape, replay, resume
     from codetape.result import GenerateResult
     from codetape.session import CodeGenSession
 

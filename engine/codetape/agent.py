@@ -15,7 +15,7 @@ from typing import Any, Literal
 from codetape import registry
 from codetape.artefacts import Config, Resources, Task
 from codetape.canonical import canonical, sha256, well_formed
-from codetape.chain import Event
+from codetape.chain import SESSION_ID, Event
 from codetape.errors import UsageError
 from codetape.packages import package_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
@@ -126,6 +126,8 @@ class AutoCoderAgent:
 
         Raises UsageError for what cannot be asked, StoreError where the log fails, and nothing for a failed run.
         """
+        if session is not None and not SESSION_ID.fullmatch(session):
+            raise UsageError(f"{session[:80]!r} cannot be a session's id.", remedy="Use up to 64 letters, digits, ., _ and -.")  # fmt: skip
         redactor = self._redactor()
         asked = self._task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
         sandbox = self._sandbox()
@@ -175,7 +177,10 @@ class AutoCoderAgent:
 
         ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
         of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
+        Raises UsageError for another model than the recorded one, or a pack: that would be a fork.
         """
+        if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
+            raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
         sandbox = self._sandbox()
         driver = CodeGenSession(
             session,
@@ -186,7 +191,7 @@ class AutoCoderAgent:
             redactor=self._redactor(),
             on_event=on_event,
         )
-        await driver.run(answers=answers, changes=changes)
+        await driver.run(answers=answers, changes=changes, model=self._model_name())
         return await self._result(driver, sandbox)
 
     # ---- making the parts
@@ -200,6 +205,9 @@ class AutoCoderAgent:
             return self.model
         options = {"base_url": self.base_url, "api_key_env": self.api_key_env, **self.model_options}
         return registry.model(self.model, options)
+
+    def _model_name(self) -> str:
+        return self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
 
     def _sandbox(self) -> Sandbox:
         return registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
@@ -223,11 +231,10 @@ class AutoCoderAgent:
             raise UsageError(
                 f"{self.python_version!r} is no Python that can be had.", remedy="Give a minor version, such as 3.12."
             )
-        name = self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
         try:
             config = Config.model_validate(
                 {
-                    "model": name,
+                    "model": self._model_name(),
                     "name": self.name,
                     "system_prompt": self.system_prompt,
                     "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),

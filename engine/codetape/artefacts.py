@@ -3,9 +3,9 @@
 Plain frozen values. The field names that `docs/reference/names.md` lists as the seed's stay as they are.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from codetape.canonical import Frozen, Hash
 
@@ -27,6 +27,10 @@ Purpose = Literal[
     "replace_package",
 ]
 JobPurpose = Literal["vet", "run", "oracle", "script"]
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+"""The name of an input or output: it becomes a flag, and a file's name. Checked again here, for a tape may come from anywhere."""
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 
 SOLUTION_FILE = "solution.py"
 TEST_FILE = "test_solution.py"
@@ -51,7 +55,7 @@ class Sample(Frozen):
 class Input(Frozen):
     """A declared input: a command-line flag of the script. A scalar may have a sample value."""
 
-    name: str
+    name: Name
     type: InputType
     value: str | None = None
     sample: Sample | None = None
@@ -60,7 +64,7 @@ class Input(Frozen):
 class Output(Frozen):
     """A declared output: one file of that name under /var/outputs."""
 
-    name: str
+    name: Name
     type: OutputType
 
 
@@ -81,7 +85,7 @@ class Task(Frozen):
 class Resources(Frozen):
     """Limits of one execution. They bind the whole process tree where cgroups can be had."""
 
-    cpus: str = "1"
+    cpus: str = Field(default="1", pattern=r"^\d{1,4}(\.\d{1,4})?$")
     memory_mb: int = Field(default=1024, ge=64)
     wall_seconds: int = Field(default=120, ge=1)
     processes: int = Field(default=128, ge=8)
@@ -111,7 +115,7 @@ class Config(Frozen):
     system_packages: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     resources: Resources = Resources()
-    python_version: str = "3.11"
+    python_version: PythonVersion = "3.11"
     max_iterations: int = Field(default=10, ge=1)
     max_logic_attempts: int = Field(default=1, ge=0)
     max_test_attempts: int = Field(default=1, ge=0)

@@ -3,10 +3,13 @@
 A hash covers the stored bytes and is checked before they are read as the present version of their kind.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from codetape.canonical import canonical, sha256
 from codetape.errors import CorruptTape
@@ -38,6 +41,46 @@ class Event:
     payload: Payload
 
 
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a session's id looks like: it becomes part of commands and of file names."""
+
+
+class Row(NamedTuple):
+    """An event as it is stored; nothing of it is checked yet."""
+
+    session: str
+    seq: int
+    kind: str
+    version: int
+    at: str
+    payload: str
+    prev_hash: str
+    hash: str
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Row:
+        """Read the fields of a row from elsewhere: their types are checked, and nothing more. Raises CorruptTape."""
+        row = cls(*values)
+        seq = row.seq if type(row.seq) is int else None
+        kinds = (str, int, str, int, str, str, str, str)
+        if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
+            raise CorruptTape(f"event {seq if seq is not None else '?'} has a field of the wrong type.", seq=seq)
+        if not SESSION_ID.fullmatch(row.session):
+            raise CorruptTape(f"event {row.seq}: {row.session[:80]!r} is no session's id.", seq=seq)
+        return row
+
+    @property
+    def covered(self) -> bool:
+        """Whether the hash covers the rest."""
+        return sha256(envelope(*self[:7])) == self.hash
+
+
+def row_of(event: Event) -> Row:
+    """Return an event as it is stored."""
+    e = event
+    return Row(e.session, e.seq, e.kind, e.stored_version, e.at, e.stored_payload, e.prev_hash, e.hash)
+
+
 def envelope(session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str) -> str:
     """Return the canonical JSON that an event's hash covers; ``payload`` is canonical JSON already."""
     return (
@@ -53,16 +96,15 @@ def seal(session: str, seq: int, at: str, payload: Payload, prev_hash: str) -> E
     return Event(session, seq, kind, payload.version, at, text, prev_hash, digest, payload)
 
 
-def unseal(
-    session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str, digest: str
-) -> Event:
+def unseal(row: Row) -> Event:
     """Read one stored event; its hash is checked over the stored bytes, before upcasting.
 
     Raises CorruptTape with the event's seq.
     """
-    if sha256(envelope(session, seq, kind, version, at, payload, prev_hash)) != digest:
-        raise CorruptTape(f"{session}:{seq} was edited: its hash does not cover what it says.", seq=seq)
-    return Event(session, seq, kind, version, at, payload, prev_hash, digest, decode(kind, version, payload, seq))
+    if not row.covered:
+        where = f"{row.session}:{row.seq}"
+        raise CorruptTape(f"{where} was edited: its hash does not cover what it says.", seq=row.seq)
+    return Event(*row, decode(row.kind, row.version, row.payload, row.seq))
 
 
 def decode(kind: str, version: int, payload: str, seq: int) -> Payload:

@@ -5,7 +5,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import singledispatch
 from typing import Any, Literal
 
@@ -95,9 +94,7 @@ def apply(run: Run, event: Event, texts: Texts) -> Run:
     except (ValueError, TypeError, ValidationError) as error:
         raise CorruptTape(f"{event.session}:{event.seq} cannot be applied: {error}", seq=event.seq) from error
     started = run.started_at or event.at
-    return replace(
-        after, session=event.session, seq=run.seq + 1, head=event.hash, started_at=started, ended_at=event.at
-    )
+    return after.but(session=event.session, seq=run.seq + 1, head=event.hash, started_at=started, ended_at=event.at)
 
 
 _EFFECT: dict[type[Payload], str] = {
@@ -126,7 +123,7 @@ def _move(run: Run, payload: Payload) -> Run:
         raise CorruptTape(f"it leaves {source}, but the state is {run.state}.")
     if (trigger or source != target) and machine.trigger(source, target) != trigger:
         raise CorruptTape(f"{trigger!r} does not lead from {source} to {target}.")
-    return replace(run, state=target)
+    return run.but(state=target)
 
 
 @singledispatch
@@ -143,7 +140,7 @@ def _(payload: SessionStarted, run: Run, texts: Texts) -> Run:
         owed=owed, packages=config.packages, system_packages=config.system_packages, commands=config.commands
     )
     pack = {name: texts[ref] for name, ref in payload.pack.items()}
-    return replace(run, task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
+    return run.but(task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
 
 
 def first_owed(task: Task, config: Config) -> tuple[str, ...]:
@@ -156,7 +153,7 @@ def first_owed(task: Task, config: Config) -> tuple[str, ...]:
 
 @_apply.register
 def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
-    return replace(run, anchors=texts[payload.anchors], anchor_count=payload.count)
+    return run.but(anchors=texts[payload.anchors], anchor_count=payload.count)
 
 
 @_apply.register
@@ -164,7 +161,7 @@ def _(payload: Requested, run: Run, texts: Texts) -> Run:
     if run.state not in machine.ACTIVE or run.outcome is not None:
         raise CorruptTape(f"nothing can be asked in {run.state}.")
     call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
-    return replace(run, call=call, calls=run.calls + (payload.effect == "ask"))
+    return run.but(call=call, calls=run.calls + (payload.effect == "ask"))
 
 
 @_apply.register
@@ -180,7 +177,7 @@ def _(payload: Closing, run: Run, texts: Texts) -> Run:
         message=texts[message or lock or ""] if message or lock else "",
         report=Report.model_validate_json(texts[report]) if report else None,
     )
-    return replace(run, call=None, outcome=outcome, noted=0)
+    return run.but(call=None, outcome=outcome, noted=0)
 
 
 @_apply.register
@@ -189,8 +186,7 @@ def _(payload: Answered, run: Run, texts: Texts) -> Run:
         raise CorruptTape("no call is open.")
     text = texts[payload.text] if payload.text is not None else None
     refusal = texts[payload.refusal] if payload.refusal is not None else ""
-    return replace(
-        run,
+    return run.but(
         call=None,
         noted=0,
         outcome=Outcome(purpose=run.call.purpose, event=payload, text=text, message=refusal),
@@ -209,12 +205,12 @@ def _sum(one: Usage, other: Usage) -> Usage:
 
 @_apply.register
 def _(payload: CallLost, run: Run, texts: Texts) -> Run:
-    return replace(run, call=None, outcome=None)
+    return run.but(call=None, outcome=None)
 
 
 @_apply.register
 def _(payload: GaveUp, run: Run, texts: Texts) -> Run:
-    return replace(run, call=None, outcome=None, reason=texts[payload.message])
+    return run.but(call=None, outcome=None, reason=texts[payload.message])
 
 
 @_apply.register
@@ -228,8 +224,7 @@ def _(payload: Decided, run: Run, texts: Texts) -> Run:
     message: str | None = getattr(payload, "message", None)
     reason = payload.reason if message is None else texts[message]
     ending = payload.target in (*machine.FINAL, "suspended")
-    return replace(
-        run,
+    return run.but(
         outcome=run.outcome if halted else None,
         noted=run.noted if halted else 0,
         ledger=_booked(run.ledger, payload.ledger),
@@ -243,7 +238,7 @@ def _(payload: Decided, run: Run, texts: Texts) -> Run:
 
 def _note(payload: Payload, run: Run, texts: Texts) -> Run:
     """A fact that a decision rests on: the decision that follows makes the change."""
-    return replace(run, noted=run.noted + 1)
+    return run.but(noted=run.noted + 1)
 
 
 for _kind in (FailureReclassified, TestQuarantined, CodeReverted):
@@ -258,16 +253,16 @@ def _(payload: ConfigChanged, run: Run, texts: Texts) -> Run:
     if not isinstance(changes, dict):
         raise CorruptTape("a change of the configuration is no object.")
     config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
-    return replace(run, config=config)
+    return run.but(config=config)
 
 
 @_apply.register
 def _(payload: PersonAnswered, run: Run, texts: Texts) -> Run:
     if run.state != "suspended":
         raise CorruptTape(f"nobody was asked anything in {run.state}.")
-    return replace(run, answers=(*run.answers, (payload.subject, payload.answer)))
+    return run.but(answers=(*run.answers, (payload.subject, payload.answer)))
 
 
 @_apply.register
 def _(payload: Resumed, run: Run, texts: Texts) -> Run:
-    return replace(run, versions=payload.versions, reason="", cause="", resumes_to="")
+    return run.but(versions=payload.versions, reason="", cause="", resumes_to="")

@@ -6,12 +6,13 @@ its templates reach no Python, and are bounded in steps and output.
 
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
 import minijinja
 
-from codetape import anchors, outputs
+from codetape import anchors, outputs, template_grammar
 from codetape.artefacts import (
     ANCHOR_FILE,
     ORACLE_FILE,
@@ -44,8 +45,8 @@ PURPOSES = (
     "replace_package",
 )
 TEMPLATES = ("system.md", "repair.md", *(f"{p}.md" for p in PURPOSES))
-FUEL = 150_000  # template steps; the largest prompt of the default pack takes some thousands
-MAX_TEMPLATE = 32 << 10  # characters of one template
+FUEL = 40_000  # template steps; the largest prompt of the default pack takes some thousands
+MAX_TEMPLATE = 16 << 10  # characters of one template
 MAX_PROMPT = 600_000  # characters of one message
 CAPS = {
     "prompt": 40_000,
@@ -86,6 +87,7 @@ def check_pack(pack: Mapping[str, str]) -> None:
 def _parse(name: str, text: str) -> None:
     if len(text) > MAX_TEMPLATE:
         raise TemplateError(f"The template {name} has more than {MAX_TEMPLATE} characters.")
+    template_grammar.check(name, text)
     try:
         minijinja.Environment(debug=False).add_template(name, text)
     except minijinja.TemplateError as error:
@@ -126,11 +128,14 @@ def _templates(pack: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _environment(templates: tuple[tuple[str, str], ...]) -> minijinja.Environment:
-    if any(len(text) > MAX_TEMPLATE for _, text in templates):
-        raise TemplateError(f"A template has more than {MAX_TEMPLATE} characters.")
+    for name, text in templates:
+        if len(text) > MAX_TEMPLATE:
+            raise TemplateError(f"The template {name} has more than {MAX_TEMPLATE} characters.")
+        template_grammar.check(name, text)
     return minijinja.Environment(
         templates=dict(templates),
         filters={"indent": _indent},
+        finalizer=_counted,
         fuel=FUEL,
         undefined_behavior="strict",
         trim_blocks=True,
@@ -138,6 +143,23 @@ def _environment(templates: tuple[tuple[str, str], ...]) -> minijinja.Environmen
         auto_escape_callback=lambda _name: False,
         debug=True,  # so that an error names the variable that is unknown
     )
+
+
+class _TooLong(Exception):
+    """A rendering has written more than a message may have."""
+
+
+_written: ContextVar[list[int]] = ContextVar("written")
+"""How many characters of values the rendering under way has written."""
+
+
+def _counted(value: Any) -> Any:
+    """Count what a value writes, so that a loop that writes long values is stopped while it runs."""
+    so_far = _written.get()
+    so_far[0] += len(value) if isinstance(value, str) else 8
+    if so_far[0] > MAX_PROMPT:
+        raise _TooLong
+    return value
 
 
 def _indent(text: str, width: int = 4, first: bool = False) -> str:
@@ -149,10 +171,13 @@ def _indent(text: str, width: int = 4, first: bool = False) -> str:
 
 def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
     """Render one template of a pack. Raises TemplateError, naming the template."""
+    _written.set([0])
     try:
         text = _environment(tuple(sorted(_templates(pack).items()))).render_template(name, **known)
     except minijinja.TemplateError as error:
         raise TemplateError(f"The template {name} does not render: {_cause(error)}") from error
+    except _TooLong:
+        text = "x" * (MAX_PROMPT + 1)
     if len(text) > MAX_PROMPT:
         raise TemplateError(f"The template {name} renders more than {MAX_PROMPT} characters.")
     return text.strip() + "\n"

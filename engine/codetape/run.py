@@ -133,6 +133,14 @@ class Run:
     usage_estimated: bool = False
     calls: int = 0
 
+    def but(self, **changes: Any) -> "Run":
+        """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an event."""
+        if not changes.keys() <= Run.__dataclass_fields__.keys():
+            raise TypeError(f"a run has no {', '.join(changes.keys() - Run.__dataclass_fields__.keys())}")
+        new = object.__new__(Run)
+        new.__dict__.update(self.__dict__, **changes)
+        return new
+
     def __repr__(self) -> str:
         """Say which run and where: `asyncio.run` makes the repr of every result, and a run holds all its texts."""
         return f"Run({self.session!r}, seq {self.seq}, {self.state})"

@@ -6,16 +6,14 @@ the append is durable before the state changes.
 
 import asyncio
 import json
-import platform
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
-import minijinja
 from pydantic import ValidationError
 from transitions import Machine, MachineError
 
-from codetape import __version__, machine, verdict
+from codetape import machine
 from codetape.artefacts import Config, Report, Task
 from codetape.canonical import canonical, well_formed
 from codetape.chain import Event, seal
@@ -47,28 +45,17 @@ from codetape.events import (
     TestsFinished,
     Texts,
     Transition,
-    Versions,
 )
 from codetape.fold import apply, fold
 from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox
 from codetape.redaction import Redactor
 from codetape.run import Run
+from codetape.versions import versions
 
 HEARTBEAT_SECONDS = 15
 MAX_REPLY = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
 
 T = TypeVar("T")
-
-
-def versions() -> Versions:
-    """Return what derives decisions in this process."""
-    return Versions(
-        engine=__version__,
-        rules=verdict.VERSION,
-        machine=machine.VERSION,
-        host_python=".".join(platform.python_version_tuple()[:2]),
-        templates=f"minijinja {getattr(minijinja, '__version__', '')}".strip(),
-    )
 
 
 def started(task: Task, config: Config, pack: dict[str, str]) -> Draft:
@@ -118,17 +105,19 @@ class CodeGenSession:
         *,
         answers: Mapping[str, Literal["allow", "deny"]] | None = None,
         changes: Mapping[str, Any] | None = None,
+        model: str = "",
     ) -> Run:
         """Drive the session to its end, or until it is suspended; return its state.
 
         ``begin`` is the first event of a new session; without it the session goes on from its log, with a
-        person's ``answers`` to its questions and ``changes`` of its configuration.
+        person's ``answers`` to its questions and ``changes`` of its configuration; ``model``, where it is named, must
+        be the recorded one.
         Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
         """
         self._lease = await self._store.acquire(self.session)
         heart = asyncio.create_task(self._beat(self._lease))
         try:
-            await (self._append(begin) if begin else self._load(answers or {}, changes or {}))
+            await (self._append(begin) if begin else self._load(answers or {}, changes or {}, model))
             while (command := decide(self.folded)) is not None:
                 await self._perform(command)
         except asyncio.CancelledError:
@@ -141,9 +130,16 @@ class CodeGenSession:
             self._lease.release()
         return self.folded
 
-    async def _load(self, answers: Mapping[str, Literal["allow", "deny"]], changes: Mapping[str, Any]) -> None:
+    async def _load(
+        self, answers: Mapping[str, Literal["allow", "deny"]], changes: Mapping[str, Any], model: str
+    ) -> None:
         stream = await self._store.read(self.session)
         self.folded = fold(stream.events, stream.texts)
+        recorded = self.folded.the_config.model
+        if model and model != recorded:
+            raise UsageError(
+                f"Session {self.session} was made with {recorded}: with {model} it is a fork, a session of its own."
+            )
         self.state = self.folded.state
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
@@ -380,4 +376,4 @@ def _machine(model: CodeGenSession) -> Machine:
     return Machine(model, states=list(machine.STATES), transitions=rows, initial="new", auto_transitions=False)
 
 
-__all__ = ["CodeGenSession", "started", "versions"]
+__all__ = ["CodeGenSession", "started"]

@@ -1,27 +1,31 @@
 """A session's events and texts as one portable file, and back: canonical JSON lines, checked as they are read.
 
-The first line is a header, then each event in order, then each text once, by its hash. The same session
-gives the same bytes. A tape is untrusted: its size, hashes, chain and every reference are checked.
+The first line is a header, then each event in order, then each text once, in the order of their hashes. The same session
+gives the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from codetape.canonical import canonical, sha256
-from codetape.chain import Event, check_chain, unseal
+from codetape.chain import Row, check_chain, check_texts, row_of, unseal
 from codetape.errors import CorruptTape, UsageError
-from codetape.events import Answered, BuildFinished, BuildRefused, Requested, TestsFinished
+from codetape.events import Answered, BuildFinished, BuildRefused, Requested, TestsFinished, refs
 from codetape.fold import fold
 from codetape.ports import Stream
 from codetape.run import Run
 
 FORMAT = 1
-MAX_LINE = 16 << 20  # bytes
+MAX_LINE = 16 << 20  # characters
 MAX_TAPE = 256 << 20  # bytes
+_HASH = re.compile(r'"([0-9a-f]{64})"')
+_HEADER = {"codetape": int, "session": str, "events": int, "texts": int}
 
 
 @dataclass(frozen=True)
@@ -32,26 +36,44 @@ class Tape:
     stream: Stream
     run: Run
 
+    def __repr__(self) -> str:
+        """Say which session and how much; what a stream and a run hold may be megabytes."""
+        return f"Tape({self.session!r}, {self.stream!r})"
+
+
+@dataclass
+class Lines:
+    """A tape as it is written: rows and texts, each with the number of its line. Its form is checked, what it says is not."""
+
+    session: str
+    rows: list[tuple[int, Row]] = field(default_factory=list)
+    texts: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def by_hash(self) -> dict[str, str]:
+        """The texts by their hashes."""
+        return {key: text for key, (_, text) in self.texts.items()}
+
 
 def write(session: str, stream: Stream) -> Iterator[str]:
     """Yield a tape's lines, each with its line break."""
-    texts = dict(sorted(stream.texts.items()))
-    head = {"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}
-    yield canonical(head) + "\n"
+    kept = {ref for event in stream.events for ref in refs(event.payload)}
+    texts = {key: stream.texts[key] for key in sorted(kept)}
+    yield canonical({"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}) + "\n"
     for event in stream.events:
+        row = row_of(event)
         yield (
-            f'{{"event":{{"at":{canonical(event.at)},"hash":"{event.hash}","kind":{canonical(event.kind)},'
-            f'"payload":{event.stored_payload},"prev_hash":"{event.prev_hash}","seq":{event.seq},'
-            f'"session":{canonical(event.session)},"version":{event.stored_version}}}}}\n'
+            f'{{"event":{{"at":{canonical(row.at)},"hash":"{row.hash}","kind":{canonical(row.kind)},'
+            f'"payload":{row.payload},"prev_hash":"{row.prev_hash}","seq":{row.seq},'
+            f'"session":{canonical(row.session)},"version":{row.version}}}}}\n'
         )
     for text in texts.values():
         yield canonical({"text": text}) + "\n"
 
 
-def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
-    """Read a tape whole, or raise CorruptTape with the line and the reason; nothing is taken from a bad one."""
-    events: list[Event] = []
-    texts: dict[str, str] = {}
+def parse(lines: Iterable[str], *, name: str = "the tape") -> Lines:
+    """Read a tape's lines. Raises CorruptTape, with the line and the reason, for what codetape would not have written."""
+    found = Lines("")
     head: dict[str, Any] = {}
     size = number = 0
     for number, line in enumerate(lines, 1):
@@ -61,19 +83,40 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
         value = _value(line, name, number)
         if number == 1:
             head = _head(value, name)
-        elif "event" in value and not texts:
-            events.append(_event(value["event"], name, number))
-        elif isinstance(value.get("text"), str):
-            texts[sha256(value["text"])] = value["text"]
+            found.session = head["session"]
+        elif set(value) == {"event"} and not found.texts:
+            found.rows.append((number, _row(value["event"], name, number)))
+        elif set(value) == {"text"} and isinstance(value["text"], str):
+            _add_text(found, value["text"], name, number)
         else:
             raise CorruptTape(f"{name}, line {number}: neither an event nor a text, or out of order.")
-    if not number or len(events) != head["events"] or len(texts) != head["texts"]:
-        raise CorruptTape(f"{name} is cut off after line {number}: it should hold more.")
+    for what, there in (("events", len(found.rows)), ("texts", len(found.texts))):
+        if not number or there < head[what]:
+            raise CorruptTape(f"{name} is cut off after line {number}: it should hold {head.get(what, 'some')} {what}.")
+        if there > head[what]:
+            raise CorruptTape(f"{name}: it should hold {head[what]} {what}, and holds {there}.")
+    return found
+
+
+def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
+    """Read a tape whole, or raise CorruptTape with the line and the reason; nothing is taken from a bad one."""
+    found = parse(lines, name=name)
+    texts, places = found.by_hash, {row.seq: number for number, row in found.rows}
     try:
+        for due, (number, row) in enumerate(found.rows):
+            if row.seq != due:
+                raise CorruptTape(f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing.")  # fmt: skip
+        events = tuple(unseal(row) for _, row in found.rows)
         check_chain(events)
-        return Tape(head["session"], Stream(tuple(events), texts), fold(events, texts))
+        check_texts(events, texts)
+        if wrong := misplaced(found):
+            raise CorruptTape(f"{name}, {wrong[0]}")
+        return Tape(found.session, Stream(events, texts), fold(events, texts))
     except CorruptTape as error:
-        raise CorruptTape(f"{name}: {error}", seq=error.seq) from error
+        if error.seq is None:
+            raise
+        where = f", line {places[error.seq]}" if error.seq in places else ""
+        raise CorruptTape(f"{name}{where}: {error.message}", remedy=error.remedy, seq=error.seq) from error
 
 
 def shipped(name: str) -> Path:
@@ -82,14 +125,40 @@ def shipped(name: str) -> Path:
     return installed if installed.is_file() else Path(__file__).parents[2] / "replays" / name
 
 
+def misplaced(found: Lines) -> list[str]:
+    """Return what a tape holds that does not belong there: texts that no event refers to, events of another session."""
+    wanted = {ref for _, row in found.rows for ref in _HASH.findall(row.payload)}
+    wrong = [
+        f"line {number}: a text that no event refers to; it was edited or added."
+        for key, (number, _) in found.texts.items()
+        if key not in wanted
+    ]
+    if not found.rows or found.rows[-1][1].session != found.session:
+        wrong.append(f"line 1: the events are not those of session {found.session[:80]}.")
+    return wrong
+
+
+def lines_of(file: TextIO) -> Iterator[str]:
+    """Yield a file's lines; one that is longer than a line may be comes in pieces, and is never held whole."""
+    while line := file.readline(MAX_LINE + 1):
+        yield line
+
+
 def load(place: str) -> Tape:
     """Read a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
+    with opened(place) as file:
+        return read(lines_of(file), name=place)
+
+
+@contextmanager
+def opened(place: str) -> Iterator[TextIO]:
+    """Open a tape file, or the one that ships under the name ``demo``; what goes wrong comes out as ours."""
     path: Any = shipped("demo.tape.jsonl") if place == "demo" else Path(place)
     try:
         if path.stat().st_size > MAX_TAPE:
             raise CorruptTape(f"{place} is larger than a tape may be ({MAX_TAPE >> 20} MB).")
-        with path.open(encoding="utf-8") as lines:
-            return read(lines, name=place)
+        with path.open(encoding="utf-8", newline="\n") as file:
+            yield file
     except OSError as error:
         raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -101,39 +170,42 @@ def _value(line: str, name: str, number: int) -> dict[str, Any]:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise CorruptTape(f"{name}, line {number}: no JSON; the tape is cut off or edited.") from error
-    if not isinstance(value, dict) or canonical(value) != line.rstrip("\n"):
-        raise CorruptTape(f"{name}, line {number}: not as codetape writes it; the tape was edited.")
-    return value
+    try:
+        same = isinstance(value, dict) and canonical(value) + "\n" == line
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        raise CorruptTape(f"{name}, line {number}: not as codetape writes it; the tape is cut off or edited.")
+    return dict(value)
 
 
 def _head(value: dict[str, Any], name: str) -> dict[str, Any]:
-    if not isinstance(value.get("codetape"), int):
+    version = value.get("codetape")
+    if type(version) is not int:
         raise CorruptTape(f"{name} is no tape: its first line is no header.")
-    if value["codetape"] > FORMAT:
-        raise CorruptTape(
-            f"{name} is a tape of format {value['codetape']}.", remedy="A newer codetape wrote it: upgrade."
-        )
-    if not all(isinstance(value.get(k), t) for k, t in (("session", str), ("events", int), ("texts", int))):
-        raise CorruptTape(f"{name}, line 1: the header is incomplete.")
+    if version > FORMAT:
+        raise CorruptTape(f"{name} is a tape of format {version}.", remedy="A newer codetape wrote it: upgrade.")
+    if set(value) != set(_HEADER) or any(type(value[key]) is not kind for key, kind in _HEADER.items()):
+        raise CorruptTape(f"{name}, line 1: the header is not as codetape writes it.")
     return value
 
 
-def _event(value: Any, name: str, number: int) -> Event:
+def _row(value: Any, name: str, number: int) -> Row:
+    if not isinstance(value, dict) or set(value) != set(Row._fields) or not isinstance(value["payload"], dict):
+        raise CorruptTape(f"{name}, line {number}: the event is incomplete, or has more than an event has.")
     try:
-        return unseal(
-            value["session"],
-            value["seq"],
-            value["kind"],
-            value["version"],
-            value["at"],
-            canonical(value["payload"]),
-            value["prev_hash"],
-            value["hash"],
-        )
+        return Row.of([canonical(value[key]) if key == "payload" else value[key] for key in Row._fields])
     except CorruptTape as error:
-        raise CorruptTape(f"{name}, line {number}: {error}", seq=error.seq) from error
-    except (KeyError, TypeError) as error:
-        raise CorruptTape(f"{name}, line {number}: the event is incomplete.") from error
+        raise CorruptTape(f"{name}, line {number}: {error.message}", seq=error.seq) from error
+
+
+def _add_text(found: Lines, text: str, name: str, number: int) -> None:
+    key = sha256(text)
+    if key in found.texts:
+        raise CorruptTape(f"{name}, line {number}: a text that is there already.")
+    if found.texts and key < next(reversed(found.texts)):
+        raise CorruptTape(f"{name}, line {number}: a text out of order; the tape was edited.")
+    found.texts[key] = (number, text)
 
 
 @dataclass(frozen=True)

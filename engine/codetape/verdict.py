@@ -248,6 +248,7 @@ def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
     return {**call, "error_type": None, "rule": "in_doubt"}
 
 
+MAX_COUNTED = 64  # failures whose attempts are remembered
 UNSETTLED = ("silent", "neither")
 """Rules whose tests are quarantined: the specification does not settle them."""
 
@@ -255,7 +256,10 @@ UNSETTLED = ("silent", "neither")
 def counted(
     attempts: tuple[Attempts, ...], before: tuple[Finding, ...], *, code: bool, tests: bool
 ) -> tuple[Attempts, ...]:
-    """Return the counts after a run: each earlier failure has met the changes of its kind that were made."""
+    """Return the counts after a run: each earlier failure has met the changes of its kind that were made.
+
+    Of many failures the oldest that the last run did not have are forgotten, so that a long session stays linear.
+    """
     counts = {a.signature: a for a in attempts}
     for finding in before:
         old = counts.get(finding.signature, Attempts(signature=finding.signature))
@@ -266,6 +270,10 @@ def counted(
                 "error_type": finding.error_type,
             }
         )
+    present = {finding.signature for finding in before}
+    absent = [signature for signature in counts if signature not in present]
+    for signature in absent[: max(0, len(counts) - MAX_COUNTED)]:
+        del counts[signature]
     return tuple(counts.values())
 
 

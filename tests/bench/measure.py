@@ -186,7 +186,7 @@ def _appends(what, bodies):
 
 def replays():
     from codetape import tape
-    from codetape.replay import replay
+    from codetape.strict import replay
 
     stream = tape.load("demo").stream
     replay(stream)
@@ -200,6 +200,61 @@ def replays():
         (f"strict replay of {len(stream.events)} events, CPU", "at most 60 ms for 40", f"{spent:.0f} ms"),
         (f"`codetape replay` of all {len(tapes)} tapes, as one process", "under 2 s", f"{whole:.1f} s"),
     ]
+
+
+def long_stream(iterations):
+    """Return a session whose code fails anew in every run, some ten events each."""
+    from codetape import AutoCoderAgent
+    from codetape.artefacts import Frame, Report, TestResult
+    from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel, passing_report
+    from tests.support import ADD_TESTS, block, diagnosis, failure, plan
+
+    count = [0]
+
+    def execute(job):
+        if job.purpose != "run":
+            return passing_report(job)
+        count[0] += 1
+        letters = "".join(chr(65 + count[0] // 26**n % 26) for n in range(3))
+        names = ("test_solution.py::test_sum", "test_solution.py::test_zero")
+        wrong = TestResult(
+            id=names[0], outcome="failed", exception=f"Error{letters}", frames=(Frame(file="solution.py", line=2),)
+        )
+        tests = (wrong, TestResult(id=names[1], outcome="passed"))
+        return Report(exit="tests_failed", whole=True, exit_code=1, collected=names, tests=tests)
+
+    def answer(request):
+        return {
+            "plan": plan(),
+            "code": block(f"def add(a, b):\n    return a + b + {count[0]}"),
+            "tests": ADD_TESTS,
+            "diagnose": diagnosis(failure("test_sum", fixes=[("return", "return  ")])),
+            "verify_code": '{"applied_fixes": ["F1"], "missing_fixes": [], "explanation": ""}',
+        }[request.purpose]
+
+    store = MemoryStore()
+    agent = AutoCoderAgent(
+        model=ScriptedModel(answer),
+        sandbox=FakeSandbox(execute),
+        store=store,
+        clock=FakeClock(),
+        max_iterations=iterations,
+    )
+    asyncio.run(agent.agenerate("Add.", session="s"))
+    return asyncio.run(store.read("s"))
+
+
+def growth():
+    from codetape.strict import replay
+
+    short, long = long_stream(10), long_stream(1000)
+    each, far = [], []
+    for _ in range(5):
+        each.append(cpu(lambda: [replay(short) for _ in range(30)]) / 30 / len(short.events))
+        far.append(cpu(lambda: replay(long)) / len(long.events))
+    ratio = statistics.median(far) / statistics.median(each)
+    what = f"strict replay, CPU per event of {len(long.events):,} over that of {len(short.events)}"
+    return what, "at most 1.3", f"{ratio:.2f} times ({statistics.median(far) * 1000:.2f} ms)"
 
 
 def sandbox():
@@ -236,7 +291,7 @@ def sandbox():
 
 
 def main():
-    rows = [help_ratio(), engine_per_event(), at_once(), *appends(), *replays(), *sandbox()]
+    rows = [help_ratio(), engine_per_event(), at_once(), *appends(), *replays(), growth(), *sandbox()]
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}\n")
     print("| what | aim | measured |\n|---|---|---|")
     for row in rows:

@@ -14,7 +14,7 @@ from codetape.chain import seal
 from codetape.errors import Divergence
 from codetape.events import Decided, Texts
 from codetape.ports import Stream
-from codetape.replay import replay
+from codetape.strict import replay
 from tests.property.test_machine import live, worlds
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +128,177 @@ def test_a_shorter_log_is_found():
     with pytest.raises(Divergence) as caught:
         replay(replace(stream, events=stream.events[:cut]))
     assert caught.value.layer == "length"
+
+
+def test_a_changed_order_is_found_and_said():
+    """The requests for tests and for code exchanged: the first of them is found, and where its request is on the tape."""
+    stream = tape.load("demo").stream
+    asked = {e.payload.purpose: e for e in reversed(stream.events) if e.kind == "Requested"}
+    code, tests = asked["code"], asked["tests"]
+
+    def exchange(event):
+        other = {code.seq: tests, tests.seq: code}.get(event.seq)
+        return event.payload if other is None else other.payload.model_copy(update={"call": event.payload.call})
+
+    with pytest.raises(Divergence) as caught:
+        replay(rehashed(stream, exchange))
+    assert (caught.value.seq, caught.value.layer) == (min(code.seq, tests.seq), "purpose")
+
+
+def test_a_request_that_is_made_elsewhere_says_where():
+    stream = tape.load("demo").stream
+    codes = [e for e in stream.events if e.kind == "Requested" and e.payload.purpose == "code"]
+
+    def exchange(event):
+        other = {codes[0].seq: codes[1], codes[1].seq: codes[0]}.get(event.seq)
+        return event.payload if other is None else other.payload.model_copy(update={"call": event.payload.call})
+
+    with pytest.raises(Divergence) as caught:
+        replay(rehashed(stream, exchange))
+    assert (caught.value.seq, caught.value.layer) == (codes[0].seq, "fingerprint")
+    assert f"at seq {codes[1].seq}: the order differs" in str(caught.value)
+
+
+def of_other_versions(stream, **changes):
+    def change(event):
+        if event.seq:
+            return event.payload
+        versions = event.payload.versions.model_copy(update=changes)
+        return event.payload.model_copy(update={"versions": versions})
+
+    return rehashed(stream, change)
+
+
+def forged_iteration(stream):
+    target = next(e for e in stream.events if isinstance(e.payload, Decided) and e.payload.about == "run")
+
+    def forge(event):
+        if event.seq != target.seq:
+            return event.payload
+        return event.payload.model_copy(update={"ledger": {**event.payload.ledger, "from_plan": True}})
+
+    return rehashed(stream, forge), target.seq
+
+
+@pytest.mark.parametrize(
+    "version", [{"rules": 0}, {"machine": 0}, {"host_python": "3.8"}, {"templates": "minijinja 0"}]
+)
+def test_what_other_versions_decide_is_drift_and_the_replay_follows_the_tape(version):
+    changed, seq = forged_iteration(tape.load("demo").stream)
+    done = replay(of_other_versions(changed, **version))
+    assert done.drift[0].seq == seq
+    assert done.drift[0].layer == "decision"
+    with pytest.raises(Divergence, match="Why: .* there, .* here") as caught:
+        replay(of_other_versions(changed, **version), rules="current")
+    assert caught.value.seq == seq
+
+
+def test_another_engine_of_the_same_rules_does_not_drift():
+    changed, seq = forged_iteration(tape.load("demo").stream)
+    with pytest.raises(Divergence, match="engine 9 there") as caught:
+        replay(of_other_versions(changed, engine="9"))
+    assert caught.value.seq == seq
+
+
+def test_a_changed_rule_of_the_same_version_is_a_divergence(monkeypatch):
+    from codetape import verdict
+
+    monkeypatch.setattr(verdict, "_MASKS", ())  # literals are part of a failure's signature from now on
+    with pytest.raises(Divergence) as caught:
+        replay(tape.load("demo").stream)
+    assert caught.value.layer == "decision"
+
+
+def test_other_prompts_are_a_question_that_one_asks(tmp_path):
+    import codetape
+    from codetape.agent import load_pack
+
+    assert codetape.replay("demo", prompts="current").derived > 30
+    pack = load_pack()
+    for name, text in pack.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "diagnose.md").write_text(pack["diagnose.md"] + "\nBe brief.\n")
+    with pytest.raises(Divergence, match=r"Why: another prompt pack \(diagnose.md\)") as caught:
+        codetape.replay("demo", prompts=tmp_path)
+    stream = codetape.open_tape("demo").stream
+    assert caught.value.seq == next(
+        e.seq for e in stream.events if e.kind == "Requested" and e.payload.purpose == "diagnose"
+    )
+
+
+# ---- executed again
+
+
+def reruns(change=None, build=None, pin=False):
+    """Run the demo's builds and executions again in a sandbox that says what was recorded, but for a change."""
+    from codetape.artefacts import Report
+    from codetape.ports import Built
+    from codetape.rerun import rerun
+    from codetape.testing import FakeSandbox
+
+    found = tape.load("demo")
+    calls = tape.recorded_calls(found.stream)
+    reports = {
+        c.request.fingerprint: found.stream.texts[c.outcome.report] for c in calls if c.request.effect == "execute"
+    }
+    lock = next(found.stream.texts[c.outcome.lock] for c in calls if c.request.effect == "build")
+    count = [0]
+
+    def execute(job):
+        count[0] += 1
+        report = Report.model_validate_json(next(iter(reports.values())) if pin else reports[job.fingerprint])
+        return change(report, count[0]) if change and job.purpose == "run" else report
+
+    sandbox = FakeSandbox(execute, build or (lambda spec: Built(spec.name, lock, cached=True)))
+
+    async def collected():
+        return [one async for one in rerun(found.stream, sandbox, pin=pin)]
+
+    return asyncio.run(collected()), sandbox
+
+
+def test_what_comes_out_the_same_again_differs_in_nothing():
+    done, sandbox = reruns()
+    assert [one.label for one in done] == [""] * len(done)
+    assert [one.purpose for one in done] == ["build", "vet", "run", "run", "run", "run"]
+
+
+def flipped(report, nth):
+    first = report.tests[0]
+    other = first.model_copy(update={"outcome": "failed" if first.outcome == "passed" else "passed"})
+    return report.model_copy(update={"tests": (other, *report.tests[1:])})
+
+
+def test_another_outcome_that_stays_is_drift():
+    done, _ = reruns(flipped)
+    changed = [one for one in done if one.purpose == "run"]
+    assert {one.label for one in changed} == {"drift"}
+    assert "recorded" in changed[0].differences[0]
+
+
+def test_an_outcome_that_changes_from_run_to_run_is_nondeterministic():
+    done, _ = reruns(lambda report, nth: flipped(report, nth) if nth % 2 == 0 else report)
+    assert {one.label for one in done if one.differences} == {"nondeterministic"}
+
+
+def test_wording_alone_is_no_difference_of_structure():
+    done, _ = reruns(lambda report, nth: report.model_copy(update={"stdout": "another word"}))
+    runs = [one for one in done if one.purpose == "run"]
+    assert all(not one.differences and one.texts == ("stdout",) for one in runs)
+    done, _ = reruns(lambda report, nth: report.model_copy(update={"stdout": report.stdout + " in 0.12s"}))
+    assert all("stdout" in one.texts for one in done if one.purpose == "run")
+
+
+def test_packages_that_differ_from_the_lock_are_named_and_pin_installs_the_recorded():
+    from codetape.ports import Built
+
+    def newer(spec):
+        return Built(spec.name, "pytest==99.0 --hash=sha256:0", cached=False)
+
+    done, _ = reruns(build=newer)
+    assert done[0].label == "drift"
+    assert any(d.startswith("pytest: ") and "99.0 now" in d for d in done[0].differences)
+    _, sandbox = reruns(pin=True)
+    assert all("==" in name for name in sandbox.specs[0].packages)
+    assert sandbox.jobs[0].spec == sandbox.specs[0]

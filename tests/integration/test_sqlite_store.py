@@ -125,20 +125,101 @@ def test_a_silent_holder_elsewhere_loses_its_lease_after_a_minute():
     assert asyncio.run(store.acquire("s")).token == 2
 
 
-def _append(number):
-    asyncio.run(fill(SqliteStore("shared.db"), f"session {number}", 40))
+OWN, SHARED = 200, 10  # events of each process: in a session of its own, and in the one that all fight over
 
 
-def test_processes_append_to_different_sessions_at_once_on_no_database_yet():
+def _append(number, together):
+    together.wait()
+    asyncio.run(fill(SqliteStore("shared.db"), f"session-{number}", OWN))
+    together.wait()
+    asyncio.run(_fight(SqliteStore("shared.db")))
+
+
+async def _fight(store):
+    """Append to one session, an event for each time that its lease was to be had."""
+    done = 0
+    while done < SHARED:
+        try:
+            lease = await store.acquire("fought-over")
+        except LeaseHeld:
+            await asyncio.sleep(0.001)
+            continue
+        try:
+            known = store.salvage("fought-over").rows
+            made, texts = event("fought-over", len(known), known[-1].hash if known else "0" * 64, f"by {os.getpid()}")
+            await store.append(made, texts, lease)
+            done += 1
+        finally:
+            lease.release()
+
+
+def test_four_processes_append_at_once_on_no_database_yet_and_fight_over_one_session():
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append, args=(n,)) for n in range(4)]
+    together = context.Barrier(4)
+    workers = [context.Process(target=_append, args=(n, together)) for n in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
-    assert [w.exitcode for w in workers] == [0] * 4
+        worker.join(120)
+    assert [w.exitcode for w in workers] == [0] * 4  # no "database is locked", or anything else, reached them
+    store = SqliteStore("shared.db")
     for number in range(4):
-        assert len(asyncio.run(SqliteStore("shared.db").read(f"session {number}")).events) == 40
+        assert len(asyncio.run(store.read(f"session-{number}")).events) == OWN
+    fought = asyncio.run(store.read("fought-over"))
+    assert [e.seq for e in fought.events] == list(range(4 * SHARED))
+    assert len(fought.texts) == 4
+    store.close()
+
+
+# A failing disk: fsync and fdatasync refused by the kernel, in a process of its own, by a seccomp filter.
+_BROKEN_FSYNC = """
+import asyncio, ctypes, struct, sys
+from codetape.errors import StoreError
+from codetape_adapters.stores.sqlite import SqliteStore
+from tests.integration.test_sqlite_store import event, fill
+store = SqliteStore("tape.db")
+asyncio.run(fill(store, "s", 3))
+head = asyncio.run(store.read("s")).events[-1].hash
+lease = asyncio.run(store.acquire("s"))
+program = b"".join(struct.pack("<HBBI", *step) for step in (
+    (0x20, 0, 0, 0), (0x15, 1, 0, 74), (0x15, 0, 1, 75), (0x06, 0, 0, 0x00050000 | 5), (0x06, 0, 0, 0x7FFF0000),
+))
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(program)
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+given = Program(len(program) // 8, ctypes.addressof(buffer))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(given)) == 0
+made, texts = event("s", 3, head)
+try:
+    asyncio.run(store.append(made, texts, lease))
+except StoreError as error:
+    print(error)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64", reason="the filter's numbers are x86-64's"
+)
+def test_a_failing_fsync_is_said_and_what_was_acknowledged_stays():
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", _BROKEN_FSYNC], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert done.returncode == 3, done.stderr
+    assert "could not be written to disk" in done.stdout
+    store = SqliteStore("tape.db")
+    events = asyncio.run(store.read("s")).events
+    assert [e.seq for e in events] in (
+        [0, 1, 2],
+        [0, 1, 2, 3],
+    )  # written but not acknowledged: there whole, or not at all
+    lease = asyncio.run(store.acquire("s"))  # its holder is gone
+    made, texts = event("s", len(events), events[-1].hash)
+    asyncio.run(store.append(made, texts, lease))
+    store.close()
 
 
 def test_what_is_no_database_of_ours_is_refused_in_one_line(tmp_path):
@@ -187,7 +268,7 @@ def test_sessions_are_listed_and_found_by_prefix_and_last():
     first, _ = generate({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}, store=store)
     time.sleep(0.01)
     second, _ = generate({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}, store=store)
-    rows = store.sessions()
+    rows, _ = store.sessions()
     assert [row["session"] for row in rows] == [second.session, first.session]
     assert {row["state"] for row in rows} == {"succeeded"}
     assert rows[0]["input_tokens"] == second.total_input_tokens

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from codetape.commands import BuildSpec
 from codetape.errors import SandboxUnavailable
-from codetape.packages import bare
+from codetape.packages import bare, package_name
 from codetape.ports import BuildRejected, Built
 from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, is_root, uv
 
@@ -91,7 +91,8 @@ class Environments:
 
     def _install(self, spec: BuildSpec, python: Interpreter, fresh: Path) -> str | BuildRejected:
         self._uv(["venv", "--quiet", "--no-project", "--python", str(python.executable), str(fresh)], spec)
-        wanted = "\n".join(spec.all_packages) + "\n"
+        # names of a tape from elsewhere: a line of this file could also be an option, or a place to fetch from
+        wanted = "\n".join(package_name(name) for name in spec.all_packages) + "\n"
         target = ["--python", str(fresh / "bin" / "python")]
         options = ["--no-build", "--generate-hashes", "--no-header", "--no-annotate", "--quiet", *target]
         lock = self._uv(["pip", "compile", "-", *options], spec, wanted)

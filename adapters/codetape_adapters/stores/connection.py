@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
 
@@ -107,9 +108,11 @@ def open_database(path: Path, *, read_only: bool) -> Database:
 
 
 def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
+    tables = one(db, "SELECT count(*) FROM sqlite_master")[
+        0
+    ]  # first: whoever makes them says in the same breath whose they are
     version = one(db, "PRAGMA user_version")[0]
-    identity = one(db, "PRAGMA application_id")[0]
-    if identity != APPLICATION_ID and one(db, "SELECT count(*) FROM sqlite_master")[0]:
+    if tables and one(db, "PRAGMA application_id")[0] != APPLICATION_ID:
         raise StoreError(f"{path} is a database, but not one of codetape's.", remedy="Give another with --db.")
     if version > len(MIGRATIONS):
         raise StoreError(f"{path} was written by a newer codetape (schema {version}).", remedy="Upgrade codetape.")
@@ -118,10 +121,24 @@ def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
         db.execute("PRAGMA query_only = ON")
         return
     if not version:
-        db.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(db)
     db.execute("PRAGMA synchronous = FULL")
     if version < len(MIGRATIONS):
         _migrate(db)
+
+
+def _write_ahead(db: Database) -> None:
+    """Switch the journal. SQLite does not wait for others here, whatever its timeout; so this does."""
+    deadline = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > deadline:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _migrate(db: Database) -> None:

@@ -7,6 +7,7 @@ Timestamps are made by the caller. Nothing is changed or deleted in place, but f
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from time import time
 from typing import Any, NoReturn
@@ -14,18 +15,20 @@ from typing import Any, NoReturn
 import zstandard
 from sqlite_utils import Database
 
-from codetape.canonical import sha256
-from codetape.chain import GENESIS, Event, check_chain, check_texts, unseal
-from codetape.errors import CorruptTape, LeaseHeld, StaleLease, StoreError
+from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, unseal
+from codetape.errors import LeaseHeld, StaleLease, StoreError
 from codetape.events import Answered, SessionStarted, Transition, refs
 from codetape.ports import Stream
+from codetape_adapters.stores import salvage
 from codetape_adapters.stores.connection import Transaction, one, open_database, translated
 from codetape_adapters.stores.holders import alive, identity
+from codetape_adapters.stores.salvage import MAX_TEXT, ROW, unpack
 
 _STANDING = (
     "SELECT l.token, l.held, e.seq FROM leases l LEFT JOIN"
     " (SELECT seq FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
 )
+_LEASE = "SELECT token, held, host, boot, pid, process_start, since, heartbeat FROM leases WHERE session = ?"
 _NEXT_EVENT = (
     "INSERT INTO events SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
     " WHERE EXISTS (SELECT 1 FROM leases WHERE session = ?1 AND token = ?9 AND held)"
@@ -34,7 +37,6 @@ _NEXT_EVENT = (
     " AND NOT EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2)"
 )
 _NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
-MAX_TEXT = 64 << 20  # bytes of one text, unpacked
 
 
 class SqliteLease:
@@ -69,18 +71,7 @@ class SqliteStore:
         """Take the session's lease: free, ours to take over because its process is gone, or silent for 60 s."""
         now, me = self._clock(), identity()
         with self._transaction() as db:
-            row = one(
-                db,
-                "SELECT token, held, host, boot, pid, process_start, since, heartbeat FROM leases WHERE session = ?",
-                session,
-            )
-            if row and row[1] and alive(row, now):
-                since = int(now - row[6])
-                raise LeaseHeld(
-                    f"Session {session} is driven by process {row[4]} on {row[2]} since {since} s.",
-                    remedy="Wait until it ends, or stop it.",
-                )
-            token = (row[0] if row else 0) + 1
+            token = self._check_free(db, session) + 1
             db.execute(
                 "INSERT INTO leases VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT (session) DO UPDATE SET"
                 " token = excluded.token, held = 1, host = excluded.host, boot = excluded.boot, pid = excluded.pid,"
@@ -96,7 +87,7 @@ class SqliteStore:
             if len(data) > MAX_TEXT:
                 raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
         with self._transaction() as db:
-            put = db.conn.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS))
+            put = db.conn.execute(_NEXT_EVENT, (*row_of(event), lease.token, GENESIS))
             if not put.rowcount:
                 self._refuse(db, event, lease)
             self._put_blobs(db, packed)
@@ -107,25 +98,42 @@ class SqliteStore:
         db = self._db()
         with translated(self.path):
             rows = db.execute(
-                "SELECT session, seq, kind, version, at, payload, prev_hash, hash FROM events WHERE session = ?"
-                " ORDER BY seq",
+                f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq",  # noqa: S608 - fixed names
                 (session,),
             ).fetchall()
         if not rows:
             raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
-        events = tuple(unseal(*row) for row in rows)
+        events = tuple(unseal(Row.of(row)) for row in rows)
         check_chain(events)
         texts = self._texts(db, {ref for event in events for ref in refs(event.payload)})
         check_texts(events, texts)
         return Stream(events, texts)
 
+    def put(self, stream: Stream) -> int:
+        """Add a stream that was read from a tape, all of it or nothing; return how many of its events were new.
+
+        Of two chains under one id the longer stands, where one begins with the other. Raises StoreError where they
+        part, LeaseHeld where a process is adding to one of them.
+        """
+        added = 0
+        with self._transaction() as db:
+            for session, chain in groupby(stream.events, key=lambda event: event.session):
+                have = dict(db.conn.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
+                new = [event for event in chain if _is_new(event, have)]
+                if new:
+                    self._check_free(db, session)
+                for event in new:
+                    db.conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row_of(event))
+                    self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
+                    _project(db, event)
+                added += len(new)
+        return added
+
     # ---- for the command line
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """Return the projection of all sessions, newest first."""
-        with translated(self.path):
-            rows = self._db().query("SELECT * FROM sessions ORDER BY started_at DESC, rowid DESC")
-            return list(rows)
+    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the projection of all sessions, newest first, as far as it can be read; and what could not be, in words."""
+        return salvage.sessions(self._db(), self.path)
 
     def find(self, name: str) -> str:
         """Return the id that a unique prefix, or ``last``, names. Raises StoreError."""
@@ -140,6 +148,18 @@ class SqliteStore:
             return str(found[0])
         what = "names more than one session" if found else "names no session"
         raise StoreError(f"{name!r} {what} in {self.path}.", remedy="`codetape list` shows them.")
+
+    def stored_sessions(self) -> list[str]:
+        """Return the ids of all sessions that the log or its projection names, as far as they can be read."""
+        return salvage.session_ids(self._db(), self.path)
+
+    def salvage(self, session: str) -> salvage.Salvaged:
+        """Read a session's rows and texts as far as they can be read; nothing of them is checked but the texts' hashes."""
+        return salvage.session(self._db(), self.path, session)
+
+    def unsound(self) -> list[str]:
+        """Return what SQLite itself finds wrong with the file, and sessions whose projection is not that of their events."""
+        return salvage.unsound(self._db(), self.path)
 
     def beat(self, session: str, token: int, *, held: bool) -> None:
         """Renew or release a lease, if it is still the token's."""
@@ -166,6 +186,16 @@ class SqliteStore:
 
     def _transaction(self) -> Transaction:
         return Transaction(self._db(), self.path)
+
+    def _check_free(self, db: Database, session: str) -> int:
+        """Return the session's last token, 0 for none. Raises LeaseHeld where a living process holds it."""
+        row = one(db, _LEASE, session)
+        if row and row[1] and alive(row, now := self._clock()):
+            raise LeaseHeld(
+                f"Session {session} is driven by process {row[4]} on {row[2]} since {int(now - row[6])} s.",
+                remedy="Wait until it ends, or stop it.",
+            )
+        return row[0] if row else 0
 
     def _refuse(self, db: Database, event: Event, lease: Any) -> NoReturn:
         """Say why an event was not taken."""
@@ -203,23 +233,14 @@ class SqliteStore:
         return texts
 
 
-def stored(event: Event) -> tuple[Any, ...]:
-    """Return an event as a row of the table `events`."""
-    e = event
-    return e.session, e.seq, e.kind, e.stored_version, e.at, e.stored_payload, e.prev_hash, e.hash
-
-
-def unpack(key: str, size: int, data: bytes, unpacker: zstandard.ZstdDecompressor) -> str:
-    """Return a blob's text; its hash is checked, and its size is bounded before it is unpacked."""
-    try:
-        if size > MAX_TEXT or zstandard.frame_content_size(data) != size:
-            raise CorruptTape(f"blob {key} does not have the size it says.")
-        text = unpacker.decompress(data, max_output_size=max(size, 1)).decode()
-    except (zstandard.ZstdError, UnicodeDecodeError) as error:
-        raise CorruptTape(f"blob {key} cannot be unpacked.") from error
-    if sha256(text) != key:
-        raise CorruptTape(f"blob {key} was edited: its hash does not cover what it says.")
-    return text
+def _is_new(event: Event, have: Mapping[int, str]) -> bool:
+    there = have.get(event.seq)
+    if there is not None and there != event.hash:
+        raise StoreError(
+            f"Session {event.session} is in the database already, with another event {event.seq} than the tape has.",
+            remedy="Nothing was imported; use another database with --db to look at both.",
+        )
+    return there is None
 
 
 def _project(db: Database, event: Event) -> None:

@@ -112,7 +112,7 @@ def _database(path: Path) -> Finding:
         return Finding("database", "well", f"{path} is not there yet; the first run makes it")
     try:
         store: Any = registry.store(str(path))
-        count = len(store.sessions())
+        count = len(store.sessions()[0])
     except CodetapeError as error:
         return Finding("database", "bad", error.message, error.remedy, needed=True)
     if not os.access(path, os.W_OK):

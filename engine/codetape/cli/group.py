@@ -10,7 +10,7 @@ import click
 from codetape import __version__
 from codetape.cli import VERBS, help_text
 
-_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "replay", "doctor")
+_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "import", "replay", "verify", "doctor")
 
 
 class Lazy(click.Group):

@@ -1,5 +1,7 @@
 """codetape list."""
 
+import sys
+
 import click
 
 from codetape.cli.options import as_json, database, open_store
@@ -12,9 +14,12 @@ from codetape.cli.text import safe, say, say_json
 @as_json
 def command(limit: int, db: str, as_json: bool) -> int:
     """List the sessions of a database, newest first."""
-    rows = open_store(db).sessions()[:limit]
+    rows, problems = open_store(db).sessions()
+    rows = rows[:limit]
+    for problem in problems:
+        say(f"codetape: {problem} What can be read is shown.", err=True)
     if as_json:
-        say_json({"sessions": rows})
+        say_json({"sessions": rows, "problems": problems})
         return 0
     if not rows:
         say("No sessions yet: `codetape run` or `codetape demo` makes one.")
@@ -46,5 +51,6 @@ def command(limit: int, db: str, as_json: bool) -> int:
             row["model"],
         )
         table.add_row(*(Text(safe(str(cell))) for cell in cells))
-    Console(highlight=False).print(table)
+    wide = {} if sys.stdout.isatty() else {"width": 200}  # a file or a pipe has no edge to fold at
+    Console(highlight=False, **wide).print(table)  # type: ignore[arg-type]  # keyword arguments by case
     return 0

@@ -2,48 +2,113 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import click
 
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
-from codetape.errors import Divergence
+from codetape.errors import Divergence, UsageError
 
 
 @click.command("replay")
 @click.argument("sessions", nargs=-1, required=True, metavar="SESSION|FILE...")
+@click.option(
+    "--sandbox",
+    default="recorded",
+    show_default=True,
+    type=click.Choice(["recorded", "live"]),
+    help="live: build and execute everything again as well, and compare.",
+)
+@click.option("--pin", is_flag=True, help="With --sandbox live: install exactly the recorded versions.")
+@click.option(
+    "--prompts",
+    default="recorded",
+    show_default=True,
+    metavar="recorded|current|DIR",
+    help="The prompt pack to render with.",
+)
+@click.option(
+    "--rules",
+    default="recorded",
+    show_default=True,
+    type=click.Choice(["recorded", "current"]),
+    help="current: what only these versions decide otherwise is a divergence, and not drift.",
+)
 @database
 @as_json
-def command(sessions: tuple[str, ...], db: str, as_json: bool) -> int:
+def command(**given: Any) -> int:
     """Run sessions or tape files again from what is recorded: no key, no sandbox, no network.
 
     Every request and decision is derived anew and compared. Identical: exit 0, and the head hash is printed.
-    The first that differs: exit 102, with its seq, the layer and both values.
+    The first that differs: exit 102, with its seq, the layer, both values, and why.
     """
-    found = [_one(name, db) for name in sessions]
-    if as_json:
+    if given["pin"] and given["sandbox"] != "live":
+        raise UsageError("--pin goes with --sandbox live.")
+    found = [_one(name, given) for name in given["sessions"]]
+    if given["as_json"]:
         say_json({"replays": found})
     else:
         for one in found:
-            if one["identical"]:
-                say(f"{one['name']}: identical, {one['events']} events, {one['derived']} derived, head {one['head']}")
-            else:
-                say(f"{one['name']}: diverges at seq {one['seq']}, layer {one['layer']}\n{one['message']}", err=True)
+            _say(one)
     return 0 if all(one["identical"] for one in found) else 102
 
 
-def _one(name: str, db: str) -> dict[str, object]:
-    from codetape import tape
-    from codetape.replay import replay
+def _one(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    from codetape.recorded import open_tape, replay
 
-    if Path(name).is_file() or name == "demo":
-        stream = tape.load(name).stream
-    else:
-        store = open_store(db)
-        stream = asyncio.run(store.read(store.find(name)))
+    tape = open_tape(name, store=_Later(given["db"]))
     try:
-        done = replay(stream)
+        done = replay(tape, prompts=given["prompts"], rules=given["rules"])
     except Divergence as error:
         return {"name": name, "identical": False, "seq": error.seq, "layer": error.layer, "message": error.message}
-    head = stream.events[-1].hash
-    return {"name": name, "identical": True, "events": len(stream.events), "derived": done.derived, "head": head}
+    found = {"name": name, "identical": True, "events": len(tape.events), "derived": done.derived, "head": tape.head}
+    found["drift"] = [vars(drift) for drift in done.drift]
+    if given["sandbox"] == "live":
+        found["executed"] = executed = asyncio.run(_again(name, tape.stream, given["pin"]))
+        found["identical"] = not any(one["differences"] for one in executed)
+    return found
+
+
+class _Later:
+    """A database that is opened when it is asked: a tape file needs none."""
+
+    def __init__(self, db: str) -> None:
+        self._db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(open_store(self._db), name)
+
+
+async def _again(name: str, stream: Any, pin: bool) -> list[dict[str, Any]]:
+    from codetape import registry
+    from codetape.rerun import rerun
+
+    folder = Path(name).parent if Path(name).is_file() else None
+    return [vars(one) async for one in rerun(stream, registry.sandbox("auto"), pin=pin, folder=folder)]
+
+
+def _say(one: dict[str, Any]) -> None:
+    if "layer" in one:
+        say(f"{one['name']}: diverges at seq {one['seq']}, layer {one['layer']}\n{one['message']}", err=True)
+        return
+    how = "identical" if one["identical"] else "identical as recorded, but not when executed again"
+    say(
+        f"{one['name']}: {how}, {one['events']} events, {one['derived']} derived, head {one['head']}",
+        err=not one["identical"],
+    )
+    for drift in one["drift"]:
+        say(f"  drift at seq {drift['seq']}, layer {drift['layer']}: {drift['message']}")
+    for done in one.get("executed", []):
+        _say_executed(done)
+
+
+def _say_executed(done: dict[str, Any]) -> None:
+    what = f"  {done['purpose']} at seq {done['seq']}"
+    if not done["label"]:
+        say(f"{what}: the same when executed again")
+        return
+    for difference in done["differences"]:
+        say(f"{what}: {done['label']}: {difference}", err=True)
+    if done["texts"]:
+        say(f"{what}: {done['label']}, in wording alone: {', '.join(done['texts'])}")

@@ -1,9 +1,9 @@
 """codetape resume."""
 
-import asyncio
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from codetape.cli.options import as_json, database, open_store, server, server_settings
 from codetape.errors import UsageError
@@ -17,56 +17,56 @@ from codetape.errors import UsageError
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@click.option("--model", hidden=True)
+@click.option("--prompts", hidden=True)
 @server
 @database
 @as_json
 def command(**given: Any) -> int:
-    """Go on with a session from exactly where it stopped. Recorded answers are never asked for again."""
+    """Go on with a session from exactly where it stopped. Recorded answers are never asked for again.
+
+    The session keeps its model and its prompts: with others it would be another session, a fork.
+    """
     from codetape.agent import AutoCoderAgent
     from codetape.cli.drive import again, drive
-    from codetape.result import GenerateResult
+    from codetape.recorded import check_resumable, open_tape
 
+    _refuse_others()
     store = open_store(given["db"])
-    session = store.find(given["session"])
-    known = asyncio.run(GenerateResult.load(store, session))
-    if known.status == "succeeded":
-        raise UsageError(f"Session {session} has succeeded: there is nothing to resume.")
+    known = open_tape(store.find(given["session"]), store=store)
+    answers = _answers(given["allow"], given["deny"])
+    check_resumable(known.run, answers, given["max_iterations"])
     agent = AutoCoderAgent(
-        model=known.config.model,
+        model=known.run.the_config.model,
         base_url=given["base_url"],
         **server_settings(given),
         sandbox=given["sandbox"],
         store=given["db"],
     )
-    _check(known, given)
-    answers: dict[str, Literal["allow", "deny"]] = dict.fromkeys(given["allow"], "allow")
-    answers |= dict.fromkeys(given["deny"], "deny")
     changes = {"max_iterations": given["max_iterations"]} if given["max_iterations"] else {}
     return drive(
         agent,
-        session,
-        lambda hook: agent.aresume(session, answers=answers, changes=changes, on_event=hook),
+        known.session,
+        lambda hook: agent.aresume(known.session, answers=answers, changes=changes, on_event=hook),
         folder=given["folder"],
         as_json=given["as_json"],
         again=again(given["db"], given["base_url"]),
     )
 
 
-def _check(known: Any, given: dict[str, Any]) -> None:
-    """Refuse what would do nothing: an answer to another question, or a session that has ended."""
-    named = {*given["allow"], *given["deny"]}
-    if set(given["allow"]) & set(given["deny"]):
-        raise UsageError(f"{', '.join(sorted(named))} cannot be both allowed and denied.")
-    if named and named != {known.question}:
-        asked = f"It asks about {known.question}." if known.question else "It asks about no package."
-        raise UsageError(
-            f"Session {known.session} does not ask about {', '.join(sorted(named - {known.question}))}.", remedy=asked
-        )
-    limit = given["max_iterations"] or known.config.max_iterations
-    if known.status == "failed" and ("iterations ran" not in known.reason or limit <= known.iterations):
-        more = (
-            f"It goes on with --max-iterations above {known.iterations}."
-            if "iterations ran" in known.reason
-            else "Its end is final."
-        )
-        raise UsageError(f"Session {known.session} has failed: {known.reason}", remedy=more)
+def _refuse_others() -> None:
+    """Say what another model or other prompts are; a variable or a file that names one is for new sessions."""
+    context = click.get_current_context()
+    for name in ("model", "prompts"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"A session keeps its {name}: with another it is a fork, which is a session of its own.",
+                remedy=f"Resume without --{name}.",
+            )
+
+
+def _answers(allow: tuple[str, ...], deny: tuple[str, ...]) -> dict[str, Literal["allow", "deny"]]:
+    if both := sorted({*allow} & {*deny}):
+        raise UsageError(f"{', '.join(both)} cannot be both allowed and denied.")
+    found: dict[str, Literal["allow", "deny"]] = dict.fromkeys(allow, "allow")
+    return found | dict.fromkeys(deny, "deny")

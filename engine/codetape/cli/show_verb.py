@@ -13,11 +13,13 @@ from codetape.cli import outcome
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.progress import describe
 from codetape.cli.text import say, say_json
+from codetape.errors import CorruptTape, StoreError
 from codetape.events import Answered, Decided, Requested
 from codetape.fold import apply, fold
 from codetape.ports import Stream
 from codetape.result import GenerateResult
 from codetape.run import Run
+from codetape.verify import readable
 
 
 @click.command("show")
@@ -34,10 +36,26 @@ from codetape.run import Run
 def command(session: str, what: str | None, iteration: int | None, db: str, as_json: bool) -> int:
     """Show a session: its verdict, or its events, prompts, script or changes."""
     store = open_store(db)
-    stream: Stream = asyncio.run(store.read(store.find(session)))
+    stream, problem = _read(store, store.find(session))
+    if problem:
+        say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
     shown = {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}.get(what or "", _verdict)
     shown(stream, iteration, as_json)
     return 0
+
+
+def _read(store: Any, session: str) -> tuple[Stream, str]:
+    """Return a session's stream, of a damaged one as far as it can be read; and what is wrong with it."""
+    try:
+        stream: Stream = asyncio.run(store.read(session))
+        fold(stream.events, stream.texts)
+    except (CorruptTape, StoreError) as error:
+        saved = store.salvage(session)
+        stream, problem = readable(saved.rows, saved.texts)
+        if not stream.events:
+            raise
+        return stream, problem or str(error)
+    return stream, ""
 
 
 @dataclass(frozen=True)

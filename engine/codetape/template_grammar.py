@@ -1,0 +1,102 @@
+"""The part of the template language that a prompt pack may use: conditions, loops over what is known, and includes.
+
+A pack may come from anywhere, and steps alone do not bound what one step makes: a text doubled forty times fills every
+memory. So nothing is in here that makes a long text of short ones: no assignments, macros, arithmetic or concatenation,
+and of the filters those whose arguments are short literals.
+"""
+
+import re
+from collections.abc import Iterator
+
+from codetape.errors import TemplateError
+
+TAGS = ("if", "elif", "else", "endif", "for", "endfor", "include")
+FILTERS = ("indent", "join", "length", "upper", "lower", "trim", "first", "last")
+MAX_LITERAL = 200  # characters of a text between quotes
+_WORDS = ("and", "or", "not", "in", "is", "if", "else")
+_SIGNS = (".", ",", "(", ")", "[", "]", "|", "==", "!=", "<", ">", "<=", ">=")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>"[^"\\]*"|'[^'\\]*')|(?P<number>\d+)|(?P<name>[A-Za-z_]\w*)|(?P<sign>==|!=|<=|>=|[.,()\[\]|<>]))"""
+)
+_CLOSING = {"{{": "}}", "{%": "%}"}
+
+
+def check(name: str, text: str) -> None:
+    """Raise TemplateError, naming the template and the line, for anything that a pack may not use."""
+    at = 0
+    while found := re.compile(r"\{\{|\{%|\{#").search(text, at):
+        opening, line = found[0], text.count("\n", 0, found.start()) + 1
+        if opening == "{#":
+            end = text.find("#}", found.end())
+            at = end + 2 if end >= 0 else len(text)
+            continue
+        start = found.end() + (text[found.end() : found.end() + 1] in ("-", "+"))
+        try:
+            tokens, at = _tokens(text, start, _CLOSING[opening])
+            _check(opening, tokens)
+        except ValueError as error:
+            raise TemplateError(f"The template {name}, line {line}, uses {error}.", remedy=_REMEDY) from None
+
+
+_REMEDY = f"A pack has {', '.join(TAGS)}; comparisons; and the filters {', '.join(FILTERS)}."
+
+
+def _tokens(text: str, at: int, closing: str) -> tuple[list[tuple[str, str]], int]:
+    """Return the tokens up to the closing mark, and the place behind it. Raises ValueError for any other."""
+    found: list[tuple[str, str]] = []
+    while True:
+        at += len(text[at:]) - len(text[at:].lstrip())
+        for end in (closing, f"-{closing}", f"+{closing}"):
+            if text.startswith(end, at):
+                return found, at + len(end)
+        match = _TOKEN.match(text, at)
+        if match is None or not match.lastgroup:
+            raise ValueError(f"{text[at : at + 10]!r}, which no pack may" if at < len(text) else "a tag without an end")
+        if len(match[match.lastgroup]) > MAX_LITERAL:
+            raise ValueError("a literal of more than 200 characters")
+        found.append((match.lastgroup, match[match.lastgroup]))
+        at = match.end()
+
+
+def _check(opening: str, tokens: list[tuple[str, str]]) -> None:
+    rest = tokens
+    if opening == "{%":
+        tag = tokens[0][1] if tokens else ""
+        if tag not in TAGS:
+            raise ValueError(f"the tag {tag!r}, which no pack may")
+        rest = tokens[1:]
+        if tag == "include" and [kind for kind, _ in rest] != ["text"]:
+            raise ValueError("an include of something else than one literal name")
+    for number, (kind, word) in enumerate(rest):
+        if (kind, word) == ("sign", "|"):
+            _check_filter(rest[number + 1 :])
+        elif (kind, word) == ("sign", "(") and _is_call(rest[:number]):
+            raise ValueError(f"a call of {rest[number - 1][1]!r}, which no pack may")
+        elif kind == "name" and word.startswith("_"):
+            raise ValueError(f"the name {word!r}, which no pack may")
+
+
+def _is_call(before: list[tuple[str, str]]) -> bool:
+    """Whether what stands before an opening bracket is called by it, and is no word and no filter."""
+    if not before:
+        return False
+    kind, word = before[-1]
+    if kind == "name" and word not in _WORDS:
+        return before[-2:-1] != [("sign", "|")]
+    return word in (")", "]") or kind in ("text", "number")
+
+
+def _check_filter(after: list[tuple[str, str]]) -> None:
+    if not after or after[0][1] not in FILTERS:
+        raise ValueError(f"the filter {after[0][1] if after else ''!r}, which no pack may")
+    if after[1:2] == [("sign", "(")]:
+        for kind, word in _until_closed(after[2:]):
+            if kind not in ("text", "number") and word not in (",", "true", "false"):
+                raise ValueError(f"{word!r} as an argument of the filter {after[0][1]!r}, where only literals may be")
+
+
+def _until_closed(tokens: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for token in tokens:
+        if token == ("sign", ")"):
+            return
+        yield token

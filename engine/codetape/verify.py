@@ -1,0 +1,155 @@
+"""Whether a log says what happened: every hash, the chain, the texts, the machine's legality, the decisions derived again.
+
+Everything that is wrong is found and named, and not only the first. What was forged in a chain that was hashed anew is
+found where decisions no longer follow from what was recorded; what was forged consistently, and a tail that was cut, by
+a head hash that was kept elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from codetape.canonical import sha256
+from codetape.chain import GENESIS, Event, Row, check_texts, envelope, unseal
+from codetape.errors import CodetapeError, CorruptTape, Divergence
+from codetape.events import refs
+from codetape.fold import apply, fold
+from codetape.ports import Stream
+from codetape.run import Run
+from codetape.strict import Drift, Replayed, replay
+
+What = Literal["form", "edited", "moved", "missing", "inserted", "unreadable", "text", "illegal", "decision", "head"]
+CORRUPT = ("form", "edited", "moved", "missing", "inserted", "unreadable", "text", "illegal", "head")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: at which event, what kind of thing, and in words."""
+
+    seq: int | None
+    what: What
+    message: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of verifying one session. ``derived`` counts the requests and decisions that were derived again."""
+
+    session: str
+    events: int
+    head: str
+    findings: tuple[Finding, ...]
+    derived: int = 0
+    drift: tuple[Drift, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> Verified:
+    """Examine a session's stored rows, in the order of their seq, and the texts that could be read.
+
+    ``head`` is the hash that the last event is to have, or its first digits, as kept elsewhere.
+    """
+    findings, events = _links(rows), []
+    for row in rows:
+        try:
+            events.append(unseal(row))
+        except CorruptTape as error:
+            if row.covered:
+                findings.append(Finding(row.seq, "unreadable", str(error)))
+    findings += _missing_texts(events, texts)
+    session, last = (rows[-1].session, rows[-1].hash) if rows else ("", "")
+    if head and not last.startswith(head):
+        findings.append(_other_head(rows, head))
+    if any(finding.what in CORRUPT and finding.what != "head" for finding in findings) or not rows:
+        return Verified(session, len(rows), last, _in_order(findings))
+    done: Replayed | None = None
+    try:
+        stream = Stream(tuple(events), texts)
+        fold(stream.events, stream.texts)
+        done = replay(stream)
+    except Divergence as error:
+        if error.layer != "length":  # it may go on: a session that was interrupted is no forgery
+            findings.append(Finding(error.seq, "decision", error.message))
+    except CodetapeError as error:
+        findings.append(Finding(getattr(error, "seq", None), "illegal", str(error)))
+    derived, drift = (done.derived, done.drift) if done else (0, ())
+    return Verified(session, len(rows), last, _in_order(findings), derived, drift)
+
+
+def readable(rows: Sequence[Row], texts: Mapping[str, str]) -> tuple[Stream, str]:
+    """Return the events from the first on that can be read and followed, and what ended them; empty where all could."""
+    events: list[Event] = []
+    run, previous = Run(), GENESIS
+    for row in rows:
+        try:
+            event = unseal(row)
+            if (row.seq, row.prev_hash) != (len(events), previous):
+                raise CorruptTape(f"{row.session}:{row.seq} does not follow event {len(events) - 1}.", seq=row.seq)
+            check_texts([event], texts)
+            run = apply(run, event, texts)
+        except CorruptTape as error:
+            return Stream(tuple(events), texts), str(error)
+        events.append(event)
+        previous = event.hash
+    return Stream(tuple(events), texts), ""
+
+
+def _links(rows: Sequence[Row]) -> list[Finding]:
+    """Return what is wrong with hashes, order and gaps."""
+    found: list[Finding] = []
+    expected, previous = 0, GENESIS
+    place = {row.hash: row.seq for row in rows}
+    for row in rows:
+        where = f"{row.session}:{row.seq}"
+        if row.seq > expected:
+            gone = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
+            found.append(Finding(expected, "missing", f"{row.session}: event {gone} is missing."))
+        elif row.seq < expected:
+            found.append(Finding(row.seq, "inserted", f"{where} is there twice, or out of order."))
+        broken = row.prev_hash != previous and row.seq == expected
+        if not row.covered:
+            found.append(_edited(row, place))
+        elif broken and row.prev_hash in place:
+            here = f"{where} follows event {place[row.prev_hash]}, and not the one before it"
+            found.append(
+                Finding(row.seq, "inserted", f"{here}: what lies between was inserted, or the order was changed.")
+            )
+        elif broken:
+            found.append(Finding(row.seq, "inserted", f"{where} does not follow its predecessor: it was put there, or the one before it was replaced."))  # fmt: skip
+        expected, previous = row.seq + 1, row.hash
+    return found
+
+
+def _edited(row: Row, place: Mapping[str, int]) -> Finding:
+    """Tell an event that was given another number from one whose content was changed."""
+    where = f"{row.session}:{row.seq}"
+    own = place.get(row.prev_hash, -1) + 1
+    for seq in {own, row.seq - 1, row.seq + 1}:
+        if seq >= 0 and sha256(envelope(row.session, seq, *row[2:7])) == row.hash:
+            return Finding(row.seq, "moved", f"{where} was event {seq} when it was written: an event was deleted or inserted, or the order was changed.")  # fmt: skip
+    return Finding(row.seq, "edited", f"{where} ({row.kind}) was edited: its hash does not cover what it says.")
+
+
+def _missing_texts(events: Sequence[Event], texts: Mapping[str, str]) -> list[Finding]:
+    found = []
+    for event in events:
+        if gone := [ref for ref in refs(event.payload) if ref not in texts]:
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            what = f"{event.session}:{event.seq} {event.kind}: its text {gone[0][:12]}{more} is missing, or was edited."
+            found.append(Finding(event.seq, "text", what))
+    return found
+
+
+def _other_head(rows: Sequence[Row], head: str) -> Finding:
+    at = next((row.seq for row in rows if row.hash.startswith(head)), None)
+    if at is not None:
+        return Finding(at, "head", f"The given head is that of event {at}: {len(rows) - at - 1} events came after it.")
+    return Finding(None, "head", "No event has the given head: the tail was cut off, or the chain is another one.")
+
+
+def _in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: -1 if finding.seq is None else finding.seq))

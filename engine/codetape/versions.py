@@ -1,0 +1,36 @@
+"""What derives decisions in this process: compared with what a tape says derived its own."""
+
+import platform
+
+import minijinja
+
+from codetape import __version__, machine, verdict
+from codetape.events import Versions
+
+_DERIVING = ("rules", "machine", "host_python", "templates")
+
+
+def versions() -> Versions:
+    """Return the versions of this process."""
+    return Versions(
+        engine=__version__,
+        rules=verdict.VERSION,
+        machine=machine.VERSION,
+        host_python=".".join(platform.python_version_tuple()[:2]),
+        templates=f"minijinja {getattr(minijinja, '__version__', '')}".strip(),
+    )
+
+
+def differences(theirs: Versions | None, ours: Versions) -> tuple[str, ...]:
+    """Return what may derive otherwise here than on a tape, each as "rules 1 there, 2 here"; the engine's is the last."""
+    if theirs is None:
+        return ()
+    names = [name for name in (*_DERIVING, "engine") if getattr(theirs, name) != getattr(ours, name)]
+    return tuple(
+        f"{name.replace('_', ' ')} {getattr(theirs, name)} there, {getattr(ours, name)} here" for name in names
+    )
+
+
+def may_drift(theirs: Versions | None, ours: Versions) -> bool:
+    """Whether a decision that differs is drift: rules, machine, Python or templates are others than the tape's."""
+    return theirs is not None and any(getattr(theirs, name) != getattr(ours, name) for name in _DERIVING)
