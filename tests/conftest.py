@@ -27,10 +27,26 @@ def bubblewrap():
     return sandbox
 
 
+@pytest.fixture(scope="session")
+def docker_sandbox():
+    """The real Docker sandbox; without an engine or a base image the test is skipped with the reason, or fails where required."""
+    from codetape_adapters.sandboxes.docker import DockerSandbox
+
+    sandbox = DockerSandbox()
+    try:
+        sandbox.facts()
+    except CodetapeError as error:
+        if os.environ.get("CODETAPE_REQUIRE_DOCKER") == "1":
+            raise
+        pytest.skip(f"no docker here: {error}")
+    yield sandbox
+    sandbox.close()
+
+
 @pytest.fixture(autouse=True)
 def _a_quiet_environment(monkeypatch, tmp_path):
     """No test reads this machine's settings or writes into its working folder."""
     for name in list(os.environ):
-        if name.startswith(("CODETAPE_DB", "CODETAPE_MODEL", "CODETAPE_BASE", "OPENAI_")):
+        if name.startswith(("CODETAPE_DB", "CODETAPE_MODEL", "CODETAPE_BASE_URL", "OPENAI_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

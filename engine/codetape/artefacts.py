@@ -102,6 +102,7 @@ class SandboxFacts(Frozen):
     commands: bool = False
     tree_memory_bounded: bool = False
     network: bool = False
+    base: str = ""
 
 
 class Config(Frozen):

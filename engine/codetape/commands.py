@@ -57,12 +57,18 @@ class BuildSpec(Frozen):
     packages: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    base: str = ""
 
     @property
     def name(self) -> str:
         """The image's name."""
         return compute_image_name(
-            self.python_version, self.packages, self.system_packages, self.commands, language=self.language
+            self.python_version,
+            self.packages,
+            self.system_packages,
+            self.commands,
+            language=self.language,
+            base=self.base,
         )
 
     @property
@@ -72,8 +78,8 @@ class BuildSpec(Frozen):
 
     @property
     def detail(self) -> dict[str, Any]:
-        """The spec as plain data."""
-        return self.model_dump(mode="json")
+        """The spec as plain data; without a base where there is none, as before there were any."""
+        return self.model_dump(mode="json", exclude=set() if self.base else {"base"})
 
     @property
     def fingerprint(self) -> str:
@@ -106,8 +112,10 @@ class Job(Frozen):
     @property
     def detail(self) -> dict[str, Any]:
         """The job as plain data, its files by their hashes and its samples without their place on the host."""
-        value = self.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path", "head"}}}})
-        return {**value, "files": {name: sha256(text) for name, text in self.files.items()}}
+        value = self.model_dump(
+            mode="json", exclude={"spec": True, "inputs": {"__all__": {"sample": {"path", "head"}}}}
+        )
+        return {**value, "spec": self.spec.detail, "files": {name: sha256(text) for name, text in self.files.items()}}
 
     @property
     def fingerprint(self) -> str:

@@ -181,6 +181,10 @@ def modules_of(package: str, run: Run) -> tuple[str, ...]:
     return tuple(sorted(found)) or (bare(package),)
 
 
+IMAGE_POLICY = 1
+"""Of how images are made from a base: part of their names."""
+
+
 def compute_image_name(
     python_version: str,
     packages: Iterable[str],
@@ -188,6 +192,7 @@ def compute_image_name(
     commands: Iterable[str] = (),
     *,
     language: str = "python",
+    base: str = "",
 ) -> str:
     """Return an image's name: its requested content, hashed. Order and repetition of packages do not matter."""
     spec = {
@@ -196,5 +201,7 @@ def compute_image_name(
         "packages": sorted(set(packages)),
         "system_packages": sorted(set(system_packages)),
         "commands": list(commands),
+        **({"base": base} if base else {}),
+        **({"policy": IMAGE_POLICY} if base else {}),
     }
     return f"codetape-{language}-{sha256(canonical(spec))[:12]}"

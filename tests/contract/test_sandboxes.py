@@ -11,3 +11,13 @@ class TestBubblewrap(SandboxContract):
 
     def make(self):
         return self.sandbox
+
+
+@pytest.mark.docker
+class TestDocker(SandboxContract):
+    @pytest.fixture(autouse=True)
+    def _real(self, docker_sandbox):
+        self.sandbox = docker_sandbox
+
+    def make(self):
+        return self.sandbox

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from codetape_adapters.sandboxes import outcome, seccomp
 from codetape_adapters.sandboxes.cgroups import Cgroup, whole_cpus
 from codetape_adapters.sandboxes.environments import Environments
 from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, bwrap, cache_root, interpreter, is_root
+from codetape_adapters.sandboxes.inside import ENV, FIXED_ENV, HARNESS, INSIDE, PYTEST
 from codetape_adapters.sandboxes.launch import (
     WORK,
     Running,
@@ -38,32 +38,8 @@ from codetape_adapters.sandboxes.launch import (
     rlimits,
     stage_binds,
 )
-from codetape_adapters.sandboxes.staging import lay_out
+from codetape_adapters.sandboxes.staging import staged
 
-INSIDE = Path(__file__).parent / "inside"
-ENV, HARNESS = "/opt/env", "/opt/codetape"
-PYTEST = (
-    "-m", "pytest", "-p", "codetape_report", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:randomly",
-    "-c", f"{HARNESS}/pytest.ini", "--rootdir", WORK, "--noconftest", "--import-mode", "prepend",
-    "--capture", "no", "--continue-on-collection-errors",
-)  # fmt: skip
-FIXED_ENV = {
-    "PATH": f"{ENV}/bin:/usr/bin:/bin",
-    "HOME": "/tmp",  # noqa: S108 - inside the sandbox, where /tmp is its own
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "COLUMNS": "80",
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUNBUFFERED": "1",
-    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    "SOURCE_DATE_EPOCH": "1704067200",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MPLBACKEND": "Agg",
-    "MPLCONFIGDIR": "/tmp",  # noqa: S108 - likewise
-}
 CANARY = """
 import os, socket
 status = open("/proc/self/status").read()
@@ -211,7 +187,7 @@ class BubblewrapSandbox:
             raise SandboxUnavailable(f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
         python = self._interpreter(job.spec.python_version)
         tests = job.purpose != "script"
-        with self._staged(job) as stage:
+        with staged(self.cache / "runs", job, owner=SANDBOX_UID if is_root() else None) as stage:
             command = [f"{ENV}/bin/python"]
             if tests:
                 command += [*PYTEST, *job.targets]
@@ -229,19 +205,6 @@ class BubblewrapSandbox:
                 running=running,
             )
         return outcome.read(outcome.relocated(raw, str(python.prefix)), tests=tests)
-
-    @contextmanager
-    def _staged(self, job: Job) -> Iterator[Path]:
-        stage = self.cache / "runs" / secrets.token_hex(8)
-        try:
-            lay_out(stage, job, owner=SANDBOX_UID if is_root() else None)
-            yield stage
-        except UsageError:
-            raise
-        except OSError as error:
-            raise SandboxUnavailable(f"The job's files could not be laid out: {error}.", remedy="Check the cache's disk.", step="stage") from error  # fmt: skip
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
 
     def _run(
         self,

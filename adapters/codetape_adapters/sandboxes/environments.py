@@ -90,35 +90,51 @@ class Environments:
         return Built(image=spec.name, lock=made, cached=False)
 
     def _install(self, spec: BuildSpec, python: Interpreter, fresh: Path) -> str | BuildRejected:
-        self._uv(["venv", "--quiet", "--no-project", "--python", str(python.executable), str(fresh)], spec)
-        # names of a tape from elsewhere: a line of this file could also be an option, or a place to fetch from
-        wanted = "\n".join(package_name(name) for name in spec.all_packages) + "\n"
+        run_uv(["venv", "--quiet", "--no-project", "--python", str(python.executable), str(fresh)], spec)
         target = ["--python", str(fresh / "bin" / "python")]
-        options = ["--no-build", "--generate-hashes", "--no-header", "--no-annotate", "--quiet", *target]
-        lock = self._uv(["pip", "compile", "-", *options], spec, wanted)
+        lock = locked(spec, target)
         if isinstance(lock, BuildRejected):
             return lock
-        file = fresh / "lock.txt"
-        file.write_text(lock)
-        install = ["pip", "install", "--quiet", "--no-build", "--no-deps", "--require-hashes", "--link-mode", "copy"]
-        done = self._uv([*install, *target, "-r", str(file)], spec)
-        return done if isinstance(done, BuildRejected) else _ADDRESS.sub("", lock)
+        return install(lock, fresh / "lock.txt", spec, target) or without_addresses(lock)
 
-    def _uv(self, arguments: list[str], spec: BuildSpec, text: str = "") -> str | BuildRejected:
-        try:
-            done = subprocess.run(  # noqa: S603 - our own uv, and names that were checked
-                [uv(), *arguments],
-                input=text,
-                capture_output=True,
-                text=True,
-                timeout=BUILD_SECONDS,
-                env=build_environment(os.environ),
-                cwd="/",
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SandboxUnavailable(f"The build of {spec.name} took more than {BUILD_SECONDS} s.", remedy="Check the package registry.", step="build") from error  # fmt: skip
-        return done.stdout if done.returncode == 0 else refusal(done.stderr, spec)
+
+def locked(spec: BuildSpec, options: list[str]) -> str | BuildRejected:
+    """Return names, versions and hashes of all that the environment needs, wheels only."""
+    # names of a tape from elsewhere: a line of this file could also be an option, or a place to fetch from
+    wanted = "\n".join(package_name(name) for name in spec.all_packages) + "\n"
+    fixed = ["--no-build", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+    return run_uv(["pip", "compile", "-", *fixed, *options], spec, wanted)
+
+
+def install(lock: str, file: Path, spec: BuildSpec, options: list[str]) -> BuildRejected | None:
+    """Install exactly what a lock says; the lock is written to ``file`` for it."""
+    file.write_text(lock)
+    fixed = ["pip", "install", "--quiet", "--no-build", "--no-deps", "--require-hashes", "--link-mode", "copy"]
+    done = run_uv([*fixed, *options, "-r", str(file)], spec)
+    return done if isinstance(done, BuildRejected) else None
+
+
+def without_addresses(lock: str) -> str:
+    """Return a lock that names no registry."""
+    return _ADDRESS.sub("", lock)
+
+
+def run_uv(arguments: list[str], spec: BuildSpec, text: str = "") -> str | BuildRejected:
+    """Run uv; return what it printed, or why it refused. Raises SandboxUnavailable where it could not do its work."""
+    try:
+        done = subprocess.run(  # noqa: S603 - our own uv, and names that were checked
+            [uv(), *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            env=build_environment(os.environ),
+            cwd="/",
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SandboxUnavailable(f"The build of {spec.name} took more than {BUILD_SECONDS} s.", remedy="Check the package registry.", step="build") from error  # fmt: skip
+    return done.stdout if done.returncode == 0 else refusal(done.stderr, spec)
 
 
 def refusal(stderr: str, spec: BuildSpec) -> BuildRejected:

@@ -1,13 +1,30 @@
 """A job's files on the host, before they are bound into a sandbox: readable by its user, and writable by nobody."""
 
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from codetape.artefacts import Input
 from codetape.commands import Job
-from codetape.errors import UsageError
+from codetape.errors import SandboxUnavailable, UsageError
 from codetape.typed import sample
+
+
+@contextmanager
+def staged(runs: Path, job: Job, *, owner: int | None) -> Iterator[Path]:
+    """Lay a job's files out in a fresh folder below ``runs``, which is gone afterwards. Raises SandboxUnavailable."""
+    stage = runs / secrets.token_hex(8)
+    try:
+        try:
+            lay_out(stage, job, owner=owner)
+        except OSError as error:
+            raise SandboxUnavailable(f"The job's files could not be laid out: {error}.", remedy="Check the cache's disk.", step="stage") from error  # fmt: skip
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def lay_out(stage: Path, job: Job, *, owner: int | None) -> None:

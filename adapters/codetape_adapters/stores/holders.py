@@ -33,7 +33,13 @@ def alive(row: Any, now: float) -> bool:
     ``row`` is (token, held, host, boot, pid, process_start, since, heartbeat).
     """
     _, _, host, boot, pid, process_start, _, heartbeat = row
-    here = host == socket.gethostname() and boot == _boot() and boot != ""
-    if here and _process_start(pid) != process_start:
+    if gone(host, boot, pid, process_start):
         return False
     return bool(now - heartbeat < LEASE_SECONDS)
+
+
+def gone(host: str, boot: str, pid: int, process_start: str) -> bool:
+    """Whether a process is known to have ended: it ran on this host, and since its last start, and runs no more."""
+    if host != socket.gethostname() or not boot or not _boot():
+        return False
+    return boot != _boot() or _process_start(pid) != process_start

@@ -21,6 +21,7 @@ def spec_of(run: Run) -> BuildSpec:
         packages=tuple(sorted(packages)),
         system_packages=tuple(sorted({*run.the_config.system_packages, *run.ledger.system_packages})),
         commands=tuple(dict.fromkeys([*run.the_config.commands, *run.ledger.commands])),
+        base=run.the_config.sandbox.base,
     )
 
 
