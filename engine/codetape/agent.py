@@ -17,7 +17,7 @@ from codetape.artefacts import Config, Resources, Task
 from codetape.canonical import canonical, sha256, well_formed
 from codetape.chain import SESSION_ID, Event
 from codetape.errors import UsageError
-from codetape.packages import package_name
+from codetape.packages import package_name, valid_system_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
 from codetape.prompts import check_pack
 from codetape.redaction import Redactor
@@ -84,6 +84,8 @@ class AutoCoderAgent:
     store: str | Path | EventStore = ".codetape/tape.db"
     base_packages: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+    command_policy: str = "deny"
     resources: Resources = Resources()
     python_version: str | None = None
     max_iterations: int = 10
@@ -210,7 +212,9 @@ class AutoCoderAgent:
         return self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
 
     def _sandbox(self) -> Sandbox:
-        return registry.sandbox(self.sandbox) if isinstance(self.sandbox, str) else self.sandbox
+        if not isinstance(self.sandbox, str):
+            return self.sandbox
+        return registry.sandbox(self.sandbox, system_packages=bool(self.system_packages))
 
     def _store(self) -> EventStore:
         return registry.store(str(self.store)) if isinstance(self.store, str | Path) else self.store
@@ -227,6 +231,8 @@ class AutoCoderAgent:
 
     def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:
         facts = sandbox.facts()
+        if wrong := [name for name in self.system_packages if not valid_system_name(name)]:
+            raise UsageError(f"{wrong[0]!r} is no system package's name.", remedy="Give Debian's, such as ffmpeg.")
         if self.python_version and not re.fullmatch(r"3\.([89]|[1-9]\d)", self.python_version):
             raise UsageError(
                 f"{self.python_version!r} is no Python that can be had.", remedy="Give a minor version, such as 3.12."
@@ -239,6 +245,8 @@ class AutoCoderAgent:
                     "system_prompt": self.system_prompt,
                     "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),
                     "packages": tuple(sorted({package_name(p) for p in self.packages})),
+                    "system_packages": tuple(sorted({*self.system_packages})),
+                    "command_policy": self.command_policy,
                     "resources": self.resources,
                     "python_version": self.python_version or facts.python,
                     "max_iterations": self.max_iterations,
@@ -249,7 +257,7 @@ class AutoCoderAgent:
                     "parameters": dict(self.parameters),
                     "max_output_tokens": self.max_output_tokens,
                     "package_policy": self.package_policy,
-                    "allowlist": tuple(package_name(p) for p in self.allowlist),
+                    "allowlist": tuple(p if p.startswith("apt:") else package_name(p) for p in self.allowlist),
                     "sandbox": facts,
                 }
             )

@@ -103,6 +103,7 @@ class SandboxFacts(Frozen):
     tree_memory_bounded: bool = False
     network: bool = False
     base: str = ""
+    why: str = ""
 
 
 class Config(Frozen):
@@ -126,6 +127,7 @@ class Config(Frozen):
     max_output_tokens: int = Field(default=16384, ge=256)
     package_policy: Literal["known", "allow", "allowlist"] = "known"
     allowlist: tuple[str, ...] = ()
+    command_policy: Literal["deny", "ask", "allow"] = "deny"
     sandbox: SandboxFacts
 
 
@@ -382,6 +384,6 @@ class Checkpoint(Frozen):
 class Question(Frozen):
     """What only a person can decide."""
 
-    kind: Literal["package"]
+    kind: Literal["package", "system_package", "command"]
     subject: str
     reason: str

@@ -20,6 +20,7 @@ __all__ = [
     "Clock",
     "EventStore",
     "Execution",
+    "ImageKeeper",
     "Job",
     "Lease",
     "Model",
@@ -27,6 +28,7 @@ __all__ = [
     "Request",
     "RequestRefused",
     "Sandbox",
+    "StoredImage",
     "Stream",
 ]
 
@@ -91,6 +93,29 @@ class Execution:
     def listed(self) -> tuple[OutputFile, ...]:
         """The outputs that the report lists."""
         return self.report.outputs
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An environment that a sandbox keeps. ``key`` names it to its sandbox; ``last_used`` is in seconds since 1970."""
+
+    name: str
+    key: str
+    sandbox: str
+    size: int
+    packages: tuple[str, ...]
+    last_used: float
+    base: str = ""
+
+
+class ImageKeeper(Protocol):
+    """What a sandbox that keeps images can say of them, and remove. For `codetape images`; no session needs it."""
+
+    def images(self) -> list[StoredImage]:
+        """Return the images that are kept."""
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one; False where something still uses it."""
 
 
 class Sandbox(Protocol):

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from codetape.errors import UsageError
+from codetape.artefacts import SandboxFacts
+from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import EventStore, Model, Sandbox
 
 _ONE = {"models": "model", "sandboxes": "sandbox", "stores": "store"}
@@ -39,11 +40,47 @@ def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
     return made
 
 
-def sandbox(name: str) -> Sandbox:
-    """Return the sandbox that ``NAME`` or ``NAME:PLACE`` names; ``auto`` takes the embedded one."""
-    adapter, _, place = ("bubblewrap" if name == "auto" else name).partition(":")
+def sandbox(name: str, *, system_packages: bool = False) -> Sandbox:
+    """Return the sandbox that ``NAME`` or ``NAME:PLACE`` names.
+
+    ``auto`` takes the embedded one; or docker, where system packages are needed or the embedded one cannot be had. Its
+    facts then say why.
+    """
+    if name == "auto":
+        return _chosen(system_packages=system_packages)
+    adapter, _, place = name.partition(":")
     made: Sandbox = _create("sandboxes", adapter, *([place] if place else []))
     return made
+
+
+def _chosen(*, system_packages: bool) -> Sandbox:
+    if system_packages:
+        return Chosen(_create("sandboxes", "docker"), "the task needs system packages")
+    embedded: Sandbox = _create("sandboxes", "bubblewrap")
+    try:
+        embedded.facts()
+    except SandboxUnavailable as error:
+        if "docker" not in available("sandboxes"):
+            raise
+        other: Sandbox = _create("sandboxes", "docker")
+        try:
+            other.facts()
+        except SandboxUnavailable as too:
+            raise SandboxUnavailable(f"{error.message} Nor docker: {too.message}", remedy=error.remedy, step=error.step) from error  # fmt: skip
+        return Chosen(other, f"bubblewrap cannot be had: {error.message}")
+    return embedded
+
+
+class Chosen:
+    """A sandbox that was chosen in place of another, with the reason among its facts."""
+
+    def __init__(self, sandbox: Sandbox, why: str) -> None:
+        self._sandbox, self._why = sandbox, why
+        self.build, self.execute = sandbox.build, sandbox.execute
+
+    def facts(self) -> SandboxFacts:
+        """Say what the sandbox is, and why it was chosen."""
+        return self._sandbox.facts().model_copy(update={"why": self._why})
 
 
 def store(name: str) -> EventStore:

@@ -159,7 +159,7 @@ class CodeGenSession:
     async def _change(self, changes: dict[str, Any]) -> None:
         """Record what a person changed, and a sandbox that is another one than before."""
         config, facts = self.folded.the_config, self._sandbox.facts()
-        if facts != config.sandbox:
+        if facts.model_copy(update={"why": config.sandbox.why}) != config.sandbox:
             changes["sandbox"] = facts.model_dump(mode="json")
         if not changes:
             return

@@ -220,7 +220,7 @@ def system_packages_stay_when_code_is_written_anew(tmp_path, monkeypatch):
         from codetape.testing import passing_report
 
         calls.append(job)
-        if job.purpose == "vet" or ("libfoo" in job.spec.system_packages and "again" in job.files["solution.py"]):
+        if job.purpose == "vet" or ("libgl1" in job.spec.system_packages and "again" in job.files["solution.py"]):
             return passing_report(job)
         kind = "ImportError" if not job.spec.system_packages else "ValueError"
         message = "libfoo.so.1: cannot open shared object file" if not job.spec.system_packages else "no"
@@ -239,11 +239,11 @@ def system_packages_stay_when_code_is_written_anew(tmp_path, monkeypatch):
         "plan": [plan()],
         "code": [ADD, block("def add(a, b):  # again\n    return a + b")],
         "tests": [ADD_TESTS],
-        "diagnose": [diagnosis(failure("test_sum", "environment"), system=["libfoo"]), diagnosis(failure("test_sum"))],
+        "diagnose": [diagnosis(failure("test_sum", "environment"), system=["libgl1"]), diagnosis(failure("test_sum"))],
     }
     result, _ = generate(answers, sandbox=FakeSandbox(execute, facts=able))
     assert result.succeeded
-    assert calls[-1].spec.system_packages == ("libfoo",)
+    assert calls[-1].spec.system_packages == ("libgl1",)
     assert "again" in calls[-1].files["solution.py"]
 
 

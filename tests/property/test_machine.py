@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent, machine
@@ -48,6 +48,17 @@ def test_every_session_ends_within_its_limits_and_counts_its_tokens(drawn):
     assert result.total_input_tokens == sum(a.usage.total_input for a in answers)
     assert result.total_output_tokens == sum(a.usage.total_output for a in answers)
     assert result.calls == world.asked
+
+
+@given(worlds)
+@example(
+    (374, 0.25)
+)  # its last run's one failure is quarantined, and what is left passed: the oracle is owed, and no run
+def test_a_session_out_of_runs_owes_one(drawn):
+    _, stream, *_ = live(*drawn, 2)
+    run = fold(stream.events, stream.texts)
+    if run.cause == "iterations":
+        assert "executing" in run.ledger.owed
 
 
 @given(worlds)

@@ -21,7 +21,7 @@ from pathlib import Path
 from codetape.artefacts import Resources, SandboxFacts
 from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import BuildRejected, Built, Execution
+from codetape.ports import BuildRejected, Built, Execution, StoredImage
 from codetape_adapters.sandboxes import outcome, seccomp
 from codetape_adapters.sandboxes.cgroups import Cgroup, whole_cpus
 from codetape_adapters.sandboxes.environments import Environments
@@ -94,6 +94,14 @@ class BubblewrapSandbox:
             with suppress(Exception):
                 await work
             raise
+
+    def images(self) -> list[StoredImage]:
+        """Return the environments in the cache."""
+        return self._environments.images()
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one."""
+        return self._environments.remove(key)
 
     # ---- parts, each found once
 

@@ -20,7 +20,7 @@ import docker
 from codetape.artefacts import SOLUTION_FILE, Resources, SandboxFacts
 from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import BuildRejected, Built, Execution
+from codetape.ports import BuildRejected, Built, Execution, StoredImage
 from codetape_adapters.sandboxes import outcome, seccomp
 from codetape_adapters.sandboxes.docker_engine import BUILD_SECONDS, connect, translated
 from codetape_adapters.sandboxes.docker_images import LABEL, Base, Images
@@ -91,6 +91,14 @@ class DockerSandbox:
             with suppress(Exception):
                 await work
             raise
+
+    def images(self) -> list[StoredImage]:
+        """Return the images of this engine that are ours."""
+        return self._images.stored()
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one."""
+        return self._images.remove(key)
 
     def close(self) -> None:
         """Let go of the engine."""

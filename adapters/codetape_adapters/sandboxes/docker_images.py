@@ -7,12 +7,14 @@ no package's code runs anywhere, and one more package never runs apt again. An i
 import fcntl
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -22,7 +24,7 @@ import docker
 from codetape.canonical import canonical, sha256
 from codetape.commands import BuildSpec
 from codetape.errors import SandboxUnavailable
-from codetape.ports import BuildRejected, Built
+from codetape.ports import BuildRejected, Built, StoredImage
 from codetape_adapters.sandboxes.docker_engine import translated
 from codetape_adapters.sandboxes.environments import install, locked, without_addresses
 
@@ -33,6 +35,7 @@ _PROBE = (
     "if 'CS_GNU_LIBC_VERSION' in os.confstr_names else ''}))"
 )
 _VERSIONED = re.compile(r"^python:3\.\d+(-[a-z0-9]+)?$")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NO_SUCH = re.compile(r"E: (?:Unable to locate package|Package '?)\s*([a-z0-9][a-z0-9+.-]*)|E: Package '([^']+)' has no installation candidate")  # fmt: skip
 
 
@@ -125,10 +128,48 @@ class Images:
                 image = self._client.images.get(f"{spec.name}:latest")
             except docker.errors.ImageNotFound:
                 return None
+        file = self._lock_of(spec.name, image.id)
         try:
-            return (self._folder / f"{spec.name}-{image.id.removeprefix('sha256:')[:16]}.lock").read_text()
+            lock = file.read_text()
+            os.utime(file)  # when it was last used
         except OSError:
             return None  # built by another cache: made again, which finds its layers
+        return lock
+
+    def _lock_of(self, name: str, image: str) -> Path:
+        return self._folder / f"{name}-{image.removeprefix('sha256:')[:16]}.lock"
+
+    def stored(self) -> list[StoredImage]:
+        """Return the images with our label, and the layers of system packages below them."""
+        found = []
+        with translated("images"):
+            for image in self._client.images.list(filters={"label": LABEL}):
+                labels = image.labels or {}
+                for tag in image.tags:
+                    name = tag.removesuffix(":latest")
+                    packages = tuple(labels.get(f"{LABEL}.packages", "").split())
+                    file = self._lock_of(name, image.id)
+                    try:
+                        used, lines = file.stat().st_mtime, file.read_text().splitlines()
+                        packages = tuple(sorted(word for line in lines if "==" in (word := line.split(" ")[0])))
+                    except OSError:
+                        used = _created(image)
+                    size = int(image.attrs.get("Size", 0))
+                    found.append(
+                        StoredImage(name, tag, "docker", size, packages, used, labels.get(f"{LABEL}.base", ""))
+                    )
+        return found
+
+    def remove(self, tag: str) -> bool:
+        """Remove an image by its tag; False where another image or a container stands on it."""
+        with translated("images"):
+            try:
+                self._client.images.remove(tag, force=False)
+            except docker.errors.APIError:
+                return False
+        for file in self._folder.glob(f"{tag.removesuffix(':latest')}-*.lock"):
+            file.unlink(missing_ok=True)
+        return True
 
     def build(self, spec: BuildSpec, base: Base) -> Built | BuildRejected:
         """Find the image, or build it. Raises SandboxUnavailable where registry, engine or disk fail."""
@@ -160,7 +201,7 @@ class Images:
                 return refused
             with translated("image"):
                 image = self._client.images.get(f"{spec.name}:latest")
-            (self._folder / f"{spec.name}-{image.id.removeprefix('sha256:')[:16]}.lock").write_text(record)
+            self._lock_of(spec.name, image.id).write_text(record)
             return Built(image=spec.name, lock=record, cached=False)
         except OSError as error:
             raise SandboxUnavailable(f"The image's files could not be written: {error.strerror}.", remedy="Check the cache's disk.", step="build") from error  # fmt: skip
@@ -227,6 +268,14 @@ class Images:
             yield
 
 
+def _created(image: Any) -> float:
+    """Return when an image was made, in seconds since 1970; 0 where the engine does not say."""
+    try:
+        return datetime.fromisoformat(str(image.attrs["Created"])[:19] + "+00:00").timestamp()
+    except (KeyError, ValueError):
+        return 0.0
+
+
 def _platform(machine: str, libc: str) -> str:
     """Return uv's name of a platform: the newest manylinux that the image's C library serves, or musl."""
     name, _, version = libc.partition(" ")
@@ -260,7 +309,8 @@ def _context(dockerfile: str, env: Path | None) -> io.BytesIO:
 
 def _log(error: docker.errors.BuildError) -> str:
     lines = [str(part.get("stream") or part.get("error") or "") for part in error.build_log if isinstance(part, dict)]
-    return " ".join("".join(lines).split())[-6000:] or str(error)
+    plain = _COLOUR.sub("", "".join(lines))  # the engine colours each piece of what a command writes to standard error
+    return " ".join(plain.split())[-6000:] or str(error)
 
 
 def _apt_refusal(error: docker.errors.BuildError, spec: BuildSpec) -> BuildRejected:

@@ -247,7 +247,7 @@ def _close(found: Any) -> None:
     """Close what the engine's client gave, and the socket below it, which it leaves open."""
     for one in (getattr(found, "_response", None), found, getattr(found, "_sock", None)):
         with suppress(OSError, AttributeError, ValueError):
-            one.close()
+            one.close()  # type: ignore[union-attr]  # what is not there is left alone
 
 
 class _Frames:

@@ -13,13 +13,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from codetape.commands import BuildSpec
 from codetape.errors import SandboxUnavailable
 from codetape.packages import bare, package_name
-from codetape.ports import BuildRejected, Built
+from codetape.ports import BuildRejected, Built, StoredImage
 from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, is_root, uv
 
 BUILD_SECONDS = 900
@@ -45,11 +45,38 @@ class Environments:
 
     def ready(self, spec: BuildSpec, python: Interpreter) -> str | None:
         """Return the lock of a finished environment; None where there is none."""
+        file = self.path(spec, python) / "ready.json"
         try:
-            record = json.loads((self.path(spec, python) / "ready.json").read_text())
+            record = json.loads(file.read_text())
+            os.utime(file)  # when it was last used
         except (OSError, ValueError):
             return None
         return str(record["lock"])
+
+    def images(self) -> list[StoredImage]:
+        """Return the environments that are there."""
+        found = []
+        for file in sorted(self._folder.glob("*/ready.json")):
+            with suppress(OSError, ValueError, KeyError):
+                record, place = json.loads(file.read_text()), file.parent
+                size = sum(p.lstat().st_size for p in place.rglob("*") if not p.is_dir())
+                names = tuple(
+                    sorted(word for line in record["lock"].splitlines() if "==" in (word := line.split(" ")[0]))
+                )
+                found.append(StoredImage(record["name"], place.name, "bubblewrap", size, names, file.stat().st_mtime))
+        return found
+
+    def remove(self, key: str) -> bool:
+        """Remove an environment; False where it is being built or looked at."""
+        place = self._folder / key
+        with self._locked(key):
+            if place.parent != self._folder or not (place / "ready.json").is_file():
+                return False
+            gone = self._folder / f".{key}.gone"
+            place.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+        (self._folder / f".{key}.lock").unlink(missing_ok=True)
+        return True
 
     def build(
         self, spec: BuildSpec, python: Interpreter, compile_inside: Callable[[Path], None]

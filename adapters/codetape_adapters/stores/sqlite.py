@@ -149,6 +149,19 @@ class SqliteStore:
         what = "names more than one session" if found else "names no session"
         raise StoreError(f"{name!r} {what} in {self.path}.", remedy="`codetape list` shows them.")
 
+    def images_needed(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the sessions, with their states, that last built each image."""
+        query = (
+            "SELECT json_extract(e.payload, '$.image'), e.session, s.state FROM events e JOIN sessions s USING (session)"
+            " WHERE e.kind = 'BuildFinished' AND e.seq = (SELECT max(seq) FROM events l WHERE l.session = e.session"
+            " AND l.kind = 'BuildFinished')"
+        )
+        found: dict[str, list[tuple[str, str]]] = {}
+        with translated(self.path):
+            for image, session, state in self._db().conn.execute(query):
+                found.setdefault(image, []).append((session, state))
+        return found
+
     def stored_sessions(self) -> list[str]:
         """Return the ids of all sessions that the log or its projection names, as far as they can be read."""
         return salvage.session_ids(self._db(), self.path)

@@ -16,6 +16,7 @@ VERBS = {
     "show": "Show a session: its verdict, events, prompts, code or changes.",
     "export": "Write a session to a portable tape file.",
     "import": "Add tape files to a database.",
+    "images": "List, show or remove the environments that sandboxes keep.",
     "prompts": "List, show, export or check the prompts.",
     "config": "Show each setting and where it comes from.",
     "doctor": "Say what works on this machine, and what to do about the rest.",

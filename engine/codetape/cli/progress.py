@@ -16,6 +16,7 @@ from codetape.events import (
     FailureReclassified,
     GaveUp,
     Requested,
+    SessionStarted,
     TestQuarantined,
     TestsFinished,
 )
@@ -95,6 +96,9 @@ class Progress:
 def describe(event: Event, run: Run) -> str:
     """Return one line on what an event means to a person; empty for those that mean nothing by themselves."""
     payload = event.payload
+    if isinstance(payload, SessionStarted):
+        facts = run.the_config.sandbox
+        return f"sandbox {facts.name}{f' on {facts.base}' if facts.base else ''}: {facts.why}" if facts.why else ""
     if isinstance(payload, BuildFinished):
         how = "found" if payload.cached else f"built in {payload.duration_ms / 1000:.1f} s"
         return f"environment {payload.image} {how}"

@@ -11,7 +11,13 @@ from codetape.errors import UsageError
 
 @click.command("resume")
 @click.argument("session")
-@click.option("--allow-package", "allow", multiple=True, metavar="NAME", help="Answer: it may be installed.")
+@click.option(
+    "--allow-package",
+    "allow",
+    multiple=True,
+    metavar="NAME",
+    help="Answer: it may be installed (apt:NAME for a system package, run:COMMAND for a command).",
+)
 @click.option("--deny-package", "deny", multiple=True, metavar="NAME", help="Answer: do without it.")
 @click.option("--max-iterations", type=click.IntRange(1, 1000), help="A new limit.")
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")

@@ -48,6 +48,20 @@ from codetape.errors import UsageError
     "--package-policy", default="known", show_default=True, metavar="P", help="known, allow, or allowlist:FILE."
 )
 @click.option(
+    "--system-package",
+    "system_packages",
+    multiple=True,
+    metavar="P",
+    help="A Debian package that the script needs; the docker sandbox installs it.",
+)
+@click.option(
+    "--command-policy",
+    default="deny",
+    show_default=True,
+    type=click.Choice(["deny", "ask", "allow"]),
+    help="Commands that a diagnosis wants in the image.",
+)
+@click.option(
     "--max-iterations", default=10, show_default=True, type=click.IntRange(1, 1000), help="Runs of the tests, at most."
 )
 @click.option(
@@ -85,6 +99,8 @@ def command(**given: Any) -> int:
         sandbox=given["sandbox"],
         store=given["db"],
         packages=given["packages"],
+        system_packages=given["system_packages"],
+        command_policy=given["command_policy"],
         package_policy=policy,
         allowlist=allowlist,
         max_iterations=given["max_iterations"],

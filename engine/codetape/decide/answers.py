@@ -130,7 +130,21 @@ def diagnose(run: Run, text: str) -> Read:
     )
     open_to_model = any(f.error_type in ("environment", None) for f in run.work.findings)
     packages, system = _needs(run, value) if open_to_model else ((), ())
-    return _diagnosed(run, findings, fixes, packages, system, value)
+    step = _diagnosed(run, findings, fixes, packages, system, value)
+    commands = _commands(run, value) if open_to_model else ()
+    if not commands:
+        return step
+    owes = tuple(dict.fromkeys((*step.owes, "resolving")))
+    return replace(step, owes=owes, ledger={**step.ledger, "commands": (*run.ledger.commands, *commands)})
+
+
+def _commands(run: Run, value: ErrorDiagnosis) -> tuple[str, ...]:
+    """Return the commands that a diagnosis wants in the image, where the policy lets it want any."""
+    if run.the_config.command_policy == "deny":
+        return ()
+    plain = [c.strip() for c in value.needs_additional_commands if c.strip() and c.isprintable() and len(c) <= 500]
+    known = {*run.ledger.commands, *(r.removeprefix("run:") for r in run.ledger.refused)}
+    return tuple(dict.fromkeys(c for c in plain if c not in known))[:5]
 
 
 def by_rules_alone(run: Run, reason: str) -> Step:
@@ -201,7 +215,7 @@ def _numbered(fixes: Iterable[Fix]) -> tuple[Fix, ...]:
 def _needs(run: Run, value: ErrorDiagnosis) -> tuple[tuple[str, ...], tuple[str, ...]]:
     present = {bare(p) for p in (*detected(run).packages, *run.ledger.refused)}
     named = {valid_name(p) for p in value.needs_language_packages} - {""}
-    system = {p for p in value.needs_system_packages if valid_system_name(p)}
+    system = {p for p in value.needs_system_packages if valid_system_name(p) and f"apt:{p}" not in run.ledger.refused}
     return tuple(sorted(named - present)), tuple(sorted(system - {*run.ledger.system_packages}))
 
 

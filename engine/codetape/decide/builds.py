@@ -2,6 +2,7 @@
 
 from codetape.artefacts import Environment, ErrorType, Finding, Question
 from codetape.commands import Build, BuildSpec
+from codetape.decide import system
 from codetape.decide.step import Halt, Step
 from codetape.events import BuildFinished, BuildRefused
 from codetape.packages import bare, detected, imports_of, modules_of
@@ -34,6 +35,8 @@ def resolved(run: Run) -> Step | None:
         return None
     if found.ask:
         return _question(found.ask[0], run)
+    if run.the_config.sandbox.system_packages and (step := system.settled(run)):
+        return step
     spec = spec_of(run)
     if missing := _capability(run, spec):
         return Step("packages", halt=Halt("suspended", "capability", missing, "need"))
@@ -138,6 +141,10 @@ def built(run: Run) -> Step:
         raise TypeError(f"{type(event).__name__} closes no build")
     if event.reason in ("needs_system_packages", "needs_commands"):
         return Step("build", usable=False, halt=Halt("suspended", event.reason, outcome.message, "need"))
+    if below := tuple(p for p in event.packages if p in run.ledger.system_packages):
+        if {*below} & {*run.the_config.system_packages}:
+            return Step("build", usable=False, halt=Halt("suspended", "base", outcome.message, "need"))
+        return system.dropped(run, tuple(system.PACKAGE + p for p in below), event.reason)
     demanded = {bare(p) for p in (*run.the_config.base_packages, *run.the_config.packages)}
     asked = {bare(p) for p in spec_of(run).packages}
     refused_names = {bare(p) for p in event.packages} & asked

@@ -16,7 +16,7 @@ from codetape.artefacts import (
 from codetape.canonical import canonical, sha256
 from codetape.commands import Job
 from codetape.decide.builds import spec_of
-from codetape.decide.step import Halt, Note, Step
+from codetape.decide.step import Halt, Note, Step, owed_after
 from codetape.events import CodeReverted, FailureReclassified, TestQuarantined
 from codetape.packages import bare
 from codetape.prompts import test_files
@@ -207,7 +207,8 @@ def _broken_user_tests(report: Report) -> Halt | None:
 
 def _bounded(run: Run, step: Step, iteration: int) -> Step:
     """The last allowed run failed: the session fails, and keeps what it owes for a resume with a higher limit."""
-    if step.halt or iteration < run.the_config.max_iterations:
+    passed = "executing" not in owed_after(run, step)  # what failed is quarantined, and what is left is solved
+    if step.halt or passed or iteration < run.the_config.max_iterations:
         return step
     message = f"All {iteration} allowed iterations ran, and tests still fail."
     return replace(step, halt=Halt("failed", "iterations", message))
