@@ -17,6 +17,7 @@ from codetape.artefacts import Config, Resources, Task
 from codetape.canonical import canonical, sha256, well_formed
 from codetape.chain import SESSION_ID, Event
 from codetape.errors import UsageError
+from codetape.forking import forked, inherited, point
 from codetape.packages import package_name, valid_system_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
 from codetape.prompts import check_pack
@@ -194,6 +195,53 @@ class AutoCoderAgent:
             on_event=on_event,
         )
         await driver.run(answers=answers, changes=changes, model=self._model_name())
+        return await self._result(driver, sandbox)
+
+    async def afork(
+        self,
+        session: str,
+        at: int | str,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        say: str = "",
+        reply: str | None = None,
+        fork: str | None = None,
+        on_event: EventHook | None = None,
+    ) -> GenerateResult:
+        """Go on from a point of a recorded session, live, as a session of its own; return its outcome.
+
+        What is before the point is shared by reference, and neither asked for nor paid for again. The fork keeps the
+        session's configuration but for the agent's model, its prompt pack if it names one, and ``changes``. ``say`` is
+        a remark that every later prompt shows beside the constraints; ``reply`` takes the place of the answer at the point.
+        Raises UsageError for a point that there is not, or from which nothing can go on.
+        """
+        stream = await self._store().read(session)
+        redactor, sandbox = self._redactor(), self._sandbox()
+        known = inherited(stream, point(stream, at), changes or {})
+        config = {**known.the_config.model_dump(mode="json"), **(changes or {}), "model": self._model_name()}
+        config["sandbox"] = sandbox.facts().model_dump(mode="json")
+        try:
+            new = redactor.model(Config.model_validate(config)).model_dump(mode="json")
+        except ValueError as error:
+            raise UsageError(f"The configuration has no such setting or value: {', '.join(changes or {})}.") from error
+        old = known.the_config.model_dump(mode="json")
+        begin = forked(
+            known,
+            {name: value for name, value in new.items() if value != old[name]},
+            pack=load_pack(self.prompts) if self.prompts is not None else None,
+            say=redactor.text(well_formed(say.strip())),
+            reply=redactor.text(well_formed(reply)) if reply is not None else None,
+        )
+        driver = CodeGenSession(
+            fork or new_session_id(),
+            model=self._model(),
+            sandbox=sandbox,
+            store=self._store(),
+            clock=self.clock,
+            redactor=redactor,
+            on_event=on_event,
+        )
+        await driver.run(begin, base=known)
         return await self._result(driver, sandbox)
 
     # ---- making the parts

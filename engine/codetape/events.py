@@ -86,6 +86,26 @@ class SessionStarted(Transition):
     versions: Versions
 
 
+class SessionForked(Payload):
+    """A session that goes on from another one's events, up to ``seq``, with changes.
+
+    ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt pack,
+    empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place that no
+    decision was taken on yet.
+    """
+
+    role = "input"
+    parent: str
+    seq: int
+    hash: Hash
+    model: str = ""
+    config: Ref
+    pack: dict[str, Ref] = {}
+    say: Ref | None = None
+    reply: Ref | None = None
+    versions: Versions
+
+
 class AnchorsExtracted(Payload):
     """Examples found in the prompt by rule, as a test file that no ask may change."""
 
@@ -268,6 +288,7 @@ KINDS: dict[str, type[Payload]] = {
     kind.__name__: kind
     for kind in (
         SessionStarted,
+        SessionForked,
         AnchorsExtracted,
         Requested,
         Answered,

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from codetape.events import (
     PersonAnswered,
     Requested,
     Resumed,
+    SessionForked,
     SessionStarted,
     Suspended,
     TestQuarantined,
@@ -83,6 +85,8 @@ def apply(run: Run, event: Event, texts: Texts) -> Run:
     try:
         if event.seq != run.seq:
             raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
+        if run.seq and event.session != run.session and not isinstance(event.payload, SessionForked):
+            raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
         moved = _move(run, event.payload)
         after = _apply(event.payload, moved, texts)
     except CorruptTape as error:
@@ -141,6 +145,35 @@ def _(payload: SessionStarted, run: Run, texts: Texts) -> Run:
     )
     pack = {name: texts[ref] for name, ref in payload.pack.items()}
     return run.but(task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
+
+
+@_apply.register
+def _(payload: SessionForked, run: Run, texts: Texts) -> Run:
+    if (payload.parent, payload.seq, payload.hash) != (run.session, run.seq - 1, run.head):
+        raise CorruptTape("it goes on from another event than the one before it.")
+    changes = json.loads(texts[payload.config])
+    if not isinstance(changes, dict):
+        raise CorruptTape("a change of the configuration is no object.")
+    config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
+    task, outcome = run.the_task, run.outcome
+    if payload.say is not None:
+        task = task.model_copy(update={"constraints": (*task.constraints, texts[payload.say])})
+    if payload.reply is not None:
+        if outcome is None or not isinstance(outcome.event, Answered):
+            raise CorruptTape("it replaces an answer where none waits for a decision.")
+        whole = outcome.event.model_copy(update={"finish_reason": "stop"})
+        outcome = replace(outcome, event=whole, text=texts[payload.reply], message="")
+    return run.but(
+        config=config,
+        task=task,
+        outcome=outcome,
+        pack={name: texts[ref] for name, ref in payload.pack.items()} or run.pack,
+        versions=payload.versions,
+        parent=payload.parent,
+        forked_at=payload.seq,
+        inherited=run.usage,
+        inherited_calls=run.calls,
+    )
 
 
 def first_owed(task: Task, config: Config) -> tuple[str, ...]:

@@ -84,6 +84,10 @@ class GenerateResult(Frozen):
     usage: Usage = Usage()
     usage_estimated: bool = False
     calls: int = 0
+    parent: str = ""
+    forked_at: int = 0
+    inherited: Usage = Usage()
+    inherited_calls: int = 0
     head: str = ""
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -151,6 +155,10 @@ class GenerateResult(Frozen):
             usage=run.usage,
             usage_estimated=run.usage_estimated,
             calls=run.calls,
+            parent=run.parent,
+            forked_at=run.forked_at,
+            inherited=run.inherited,
+            inherited_calls=run.inherited_calls,
             head=run.head,
             inputs=task.inputs,
             outputs=task.outputs,

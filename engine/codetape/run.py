@@ -132,6 +132,10 @@ class Run:
     usage: Usage = Usage()
     usage_estimated: bool = False
     calls: int = 0
+    parent: str = ""
+    forked_at: int = 0
+    inherited: Usage = Usage()
+    inherited_calls: int = 0
 
     def but(self, **changes: Any) -> "Run":
         """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an event."""

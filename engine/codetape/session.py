@@ -106,18 +106,23 @@ class CodeGenSession:
         answers: Mapping[str, Literal["allow", "deny"]] | None = None,
         changes: Mapping[str, Any] | None = None,
         model: str = "",
+        base: Run | None = None,
     ) -> Run:
         """Drive the session to its end, or until it is suspended; return its state.
 
         ``begin`` is the first event of a new session; without it the session goes on from its log, with a
         person's ``answers`` to its questions and ``changes`` of its configuration; ``model``, where it is named, must
-        be the recorded one.
+        be the recorded one. ``base`` is the state that a fork inherits; ``begin`` is then its first event.
         Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
         """
         self._lease = await self._store.acquire(self.session)
         heart = asyncio.create_task(self._beat(self._lease))
         try:
+            if base is not None:
+                self.folded, self.state = base, base.state
             await (self._append(begin) if begin else self._load(answers or {}, changes or {}, model))
+            if base is not None:
+                await self._leave_halt({})
             while (command := decide(self.folded)) is not None:
                 await self._perform(command)
         except asyncio.CancelledError:
@@ -148,6 +153,10 @@ class CodeGenSession:
             await self._append(self._suspension("outage", "The process that drove it ended."))
         if self.state in ("suspended", "failed"):
             await self._change(dict(changes))
+        await self._leave_halt(answers)
+
+    async def _leave_halt(self, answers: Mapping[str, Literal["allow", "deny"]]) -> None:
+        """Go on from where the session was halted, under the versions of this process."""
         target = _resumes_to(self.folded)
         if not target:
             return

@@ -7,7 +7,7 @@ these, it is drift: the replay follows what was recorded, and lists it.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from codetape.canonical import canonical
@@ -15,7 +15,7 @@ from codetape.chain import Event
 from codetape.commands import Ask, Build, BuildSpec, Command, Execute, Job, Record, Request
 from codetape.decide import decide
 from codetape.errors import CodetapeError, Divergence
-from codetape.events import WORLDLY, Payload, Requested, Suspended
+from codetape.events import WORLDLY, Payload, Requested, SessionForked, SessionStarted, Suspended
 from codetape.fold import apply
 from codetape.ports import Stream
 from codetape.run import Run
@@ -62,8 +62,8 @@ def replay(stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Foll
                     raise _explained(found, event, run, stream, pack) from error
                 drift.append(Drift(found.seq, found.layer, found.message))
         run = apply(run, event, stream.texts)
-        if event.seq == 0 and pack is not None:
-            own, run = run.pack, replace(run, pack=dict(pack))
+        if pack is not None and isinstance(event.payload, SessionStarted | SessionForked):
+            own, run = run.pack, run.but(pack=dict(pack))
             pack = _Swapped(pack, own)
     if run.call is None and run.state not in ("suspended", "succeeded", "failed") and decide(run) is not None:
         what = f"{run.session} stops at seq {run.seq - 1}, where it would go on."

@@ -1,7 +1,9 @@
 """Reading what can be read: of a database that is damaged, or that somebody changed."""
 
+import json
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ MAX_TEXT = 64 << 20  # bytes of one text, unpacked
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
     "session", "task", "model", "tags", "state", "reason", "iteration", "events", "input_tokens", "output_tokens",
-    "started_at", "updated_at", "head",
+    "started_at", "updated_at", "head", "parent", "forked_at",
 )  # fmt: skip
 _PROJECTED = (
     "SELECT s.session FROM sessions s LEFT JOIN (SELECT session, max(seq) AS last, hash FROM events GROUP BY session) e"
@@ -59,14 +61,20 @@ def session_ids(db: Database, path: Path) -> list[str]:
 
 def session(db: Database, path: Path, name: str) -> Salvaged:
     """Read one session's rows in the order of their seq, and their texts."""
-    found, problems = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", name)  # noqa: S608 - fixed names
-    rows: list[Row] = []
-    texts: dict[str, str] = {}
-    for values in found:
-        try:
-            rows.append(Row.of(values))
-        except CorruptTape as error:
-            problems.append(str(error))
+    problems: list[str] = []
+
+    def read(one: str) -> list[Row]:
+        found, broken = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", one)  # noqa: S608 - fixed names
+        problems.extend(broken)
+        rows: list[Row] = []
+        for values in found:
+            try:
+                rows.append(Row.of(values))
+            except CorruptTape as error:
+                problems.append(str(error))
+        return rows
+
+    rows, texts = chain_of(read, name), dict[str, str]()
     unpacker = zstandard.ZstdDecompressor()
     for ref in sorted({ref for row in rows for ref in _HASH.findall(row.payload)}):
         blobs, broken = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(ref))
@@ -75,6 +83,24 @@ def session(db: Database, path: Path, name: str) -> Salvaged:
             with suppress(CorruptTape):
                 texts[ref] = unpack(ref, size, data, unpacker)
     return Salvaged(rows, texts, list(dict.fromkeys(problems)))
+
+
+def chain_of(read: Callable[[str], list[Row]], session: str) -> list[Row]:
+    """Return a session's rows after those that it inherits, from its parent's parent on."""
+    rows = read(session)
+    seen = {session}
+    while rows and rows[0].kind == "SessionForked":
+        try:
+            value = json.loads(rows[0].payload)
+            parent, last = str(value["parent"]), int(value["seq"])
+        except (ValueError, KeyError, TypeError):
+            break
+        if parent in seen:
+            break
+        seen.add(parent)
+        inherited = [row for row in read(parent) if row.seq <= last]
+        rows = [*inherited, *rows]
+    return rows
 
 
 def unsound(db: Database, path: Path) -> list[str]:

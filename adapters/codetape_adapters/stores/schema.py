@@ -56,3 +56,9 @@ def _first(db: Database) -> None:
         " sum(reasoning) AS reasoning FROM llm_calls GROUP BY session, purpose",
     ):
         db.execute(statement)
+
+
+@_migration
+def _families(db: Database) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN parent TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE sessions ADD COLUMN forked_at INTEGER NOT NULL DEFAULT 0")

@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, unseal
 from codetape.errors import LeaseHeld, StaleLease, StoreError
-from codetape.events import Answered, SessionStarted, Transition, refs
+from codetape.events import Answered, SessionForked, SessionStarted, Transition, refs
 from codetape.ports import Stream
 from codetape_adapters.stores import salvage
 from codetape_adapters.stores.connection import Transaction, one, open_database, translated
@@ -33,7 +33,8 @@ _NEXT_EVENT = (
     "INSERT INTO events SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
     " WHERE EXISTS (SELECT 1 FROM leases WHERE session = ?1 AND token = ?9 AND held)"
     " AND CASE ?2 WHEN 0 THEN ?7 = ?10"
-    " ELSE EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2 - 1 AND hash = ?7) END"
+    " ELSE EXISTS (SELECT 1 FROM events WHERE session = ?11 AND seq = ?2 - 1 AND hash = ?7) END"
+    " AND (?1 = ?11 OR NOT EXISTS (SELECT 1 FROM events WHERE session = ?1))"
     " AND NOT EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2)"
 )
 _NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
@@ -87,7 +88,9 @@ class SqliteStore:
             if len(data) > MAX_TEXT:
                 raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
         with self._transaction() as db:
-            put = db.conn.execute(_NEXT_EVENT, (*row_of(event), lease.token, GENESIS))
+            payload = event.payload
+            before = payload.parent if type(payload) is SessionForked else event.session
+            put = db.conn.execute(_NEXT_EVENT, (*row_of(event), lease.token, GENESIS, before))
             if not put.rowcount:
                 self._refuse(db, event, lease)
             self._put_blobs(db, packed)
@@ -97,13 +100,10 @@ class SqliteStore:
         """Return a session's events and texts; hashes and chain are checked. Raises StoreError for an unknown one."""
         db = self._db()
         with translated(self.path):
-            rows = db.execute(
-                f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq",  # noqa: S608 - fixed names
-                (session,),
-            ).fetchall()
+            rows = salvage.chain_of(lambda name: self._rows(db, name), session)
         if not rows:
             raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
-        events = tuple(unseal(Row.of(row)) for row in rows)
+        events = tuple(map(unseal, rows))
         check_chain(events)
         texts = self._texts(db, {ref for event in events for ref in refs(event.payload)})
         check_texts(events, texts)
@@ -184,6 +184,10 @@ class SqliteStore:
 
     # ---- inside
 
+    def _rows(self, db: Database, session: str) -> list[Row]:
+        found = db.conn.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
+        return [Row.of(values) for values in found]
+
     def _db(self) -> Database:
         db: Database | None = getattr(self._local, "db", None)
         if db is None:
@@ -260,7 +264,7 @@ def _project(db: Database, event: Event) -> None:
     payload = event.payload
     if isinstance(payload, SessionStarted):
         db.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, '', 0, 1, 0, 0, ?, ?, ?)",
+            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, '', 0, 1, 0, 0, ?, ?, ?, '', 0)",
             (
                 event.session,
                 payload.task_id,
@@ -272,6 +276,9 @@ def _project(db: Database, event: Event) -> None:
                 event.hash,
             ),
         )
+        return
+    if isinstance(payload, SessionForked):
+        _project_fork(db, event, payload)
         return
     sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
     if isinstance(payload, Transition):
@@ -285,6 +292,17 @@ def _project(db: Database, event: Event) -> None:
         sets += ["input_tokens = input_tokens + ?", "output_tokens = output_tokens + ?"]
         values += [payload.usage.total_input, payload.usage.total_output]
     db.conn.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
+
+
+def _project_fork(db: Database, event: Event, payload: SessionForked) -> None:
+    """Begin a fork's line with its parent's; tokens are its own, and where it stands is said by its next transition."""
+    columns = "task, model, tags"
+    found = one(db, f"SELECT {columns} FROM sessions WHERE session = ?", payload.parent) or ("", "", "")  # noqa: S608 - fixed names
+    db.execute(
+        "INSERT INTO sessions VALUES (?, ?, ?, ?, 'forked', '', 0, ?, 0, 0, ?, ?, ?, ?, ?)",
+        (event.session, found[0], payload.model or found[1], found[2], event.seq + 1, event.at, event.at, event.hash,
+         payload.parent, payload.seq),
+    )  # fmt: skip
 
 
 def create(path: str = ".codetape/tape.db") -> SqliteStore:

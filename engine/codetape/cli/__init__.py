@@ -10,6 +10,8 @@ VERBS = {
     "demo": "Watch the loop work on a recorded run: no key, no daemon.",
     "exec": "Run a session's verified script on inputs.",
     "resume": "Go on with a session that was stopped or asked something.",
+    "fork": "Go on from a point of a session with changes, as a session of its own.",
+    "diff": "Compare two sessions: where they part and why, prompts, code, tests, tokens.",
     "replay": "Run sessions or tapes again from what is recorded, and compare.",
     "verify": "Check that sessions or tapes are whole, unchanged, and follow from what was recorded.",
     "list": "List the sessions of a database.",

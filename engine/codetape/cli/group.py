@@ -10,7 +10,7 @@ import click
 from codetape import __version__
 from codetape.cli import VERBS, help_text
 
-_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "import", "replay", "verify", "doctor")
+_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "import", "replay", "diff", "verify", "doctor")
 
 
 class Lazy(click.Group):
@@ -38,7 +38,7 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Take the settings of variables and files as defaults."""
-    if ctx.invoked_subcommand in _SET_BY:
+    if ctx.invoked_subcommand in (*_SET_BY, "fork", "images"):
         ctx.default_map = _defaults()
 
 
@@ -53,4 +53,8 @@ def _defaults() -> dict[str, dict[str, Any]]:
         for s in found.values()
         if s.source != "default"
     }
-    return dict.fromkeys(_SET_BY, values)
+    found_for: dict[str, dict[str, Any]] = dict.fromkeys(_SET_BY, values)
+    # a fork keeps its parent's model and prompts, whatever is the default for new sessions
+    found_for["fork"] = {name: value for name, value in values.items() if name not in ("model", "prompts")}
+    found_for["images"] = dict.fromkeys(("list", "show", "prune"), values)
+    return found_for

@@ -1,6 +1,7 @@
 """codetape list."""
 
 import sys
+from typing import Any
 
 import click
 
@@ -10,9 +11,10 @@ from codetape.cli.text import safe, say, say_json
 
 @click.command("list")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Sessions to show, newest first.")
+@click.option("--tree", is_flag=True, help="Draw forks below what they were forked from.")
 @database
 @as_json
-def command(limit: int, db: str, as_json: bool) -> int:
+def command(limit: int, tree: bool, db: str, as_json: bool) -> int:
     """List the sessions of a database, newest first."""
     rows, problems = open_store(db).sessions()
     rows = rows[:limit]
@@ -39,10 +41,11 @@ def command(limit: int, db: str, as_json: bool) -> int:
         ("model", "left"),
     ):
         table.add_column(name, justify=side, no_wrap=name != "task")  # type: ignore[arg-type]  # the two words are its values
-    for row in rows:
+    drawn = _drawn(rows) if tree else [(row["session"], row) for row in rows]
+    for name, row in drawn:
         tokens = row["input_tokens"] + row["output_tokens"]
         cells = (
-            row["session"],
+            name,
             row["state"],
             row["iteration"],
             f"{tokens:,}",
@@ -54,3 +57,24 @@ def command(limit: int, db: str, as_json: bool) -> int:
     wide = {} if sys.stdout.isatty() else {"width": 200}  # a file or a pipe has no edge to fold at
     Console(highlight=False, **wide).print(table)  # type: ignore[arg-type]  # keyword arguments by case
     return 0
+
+
+def _drawn(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows with each fork below its parent, and the sessions' names with branches before them."""
+    shown = {row["session"] for row in rows}
+    below: dict[str, list[dict[str, Any]]] = {}
+    for row in reversed(rows):
+        below.setdefault(row["parent"] if row["parent"] in shown else "", []).append(row)
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    def draw(parent: str, margin: str) -> None:
+        family = below.get(parent, [])
+        for number, row in enumerate(family):
+            last = number == len(family) - 1
+            branch = ("└ " if last else "├ ") if parent else ""
+            at = f" @{row['forked_at']}" if parent else ""
+            found.append((f"{margin}{branch}{row['session']}{at}", row))
+            draw(row["session"], margin + (("  " if last else "│ ") if parent else ""))
+
+    draw("", "")
+    return found

@@ -73,10 +73,10 @@ def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
     return found
 
 
-def parameters(values: tuple[str, ...]) -> dict[str, Any]:
+def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
     """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
     found: dict[str, Any] = {}
-    for name, value in pairs(values, "param").items():
+    for name, value in pairs(values, what).items():
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -49,6 +49,15 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
             "calls": result.calls,
             "estimated": result.usage_estimated,
         },
+        "inherited": {
+            "parent": result.parent,
+            "at": result.forked_at,
+            "input": result.inherited.total_input,
+            "output": result.inherited.total_output,
+            "calls": result.inherited_calls,
+        }
+        if result.parent
+        else None,
         "question": result.question,
         "keys_seen": list(keys_in(result)),
         "solution": result.solution.code if result.solution else None,
@@ -114,6 +123,11 @@ def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | 
     say(f"  runs        {result.iterations}")
     about = "about " if result.usage_estimated else ""
     say(f"  tokens      {about}{usage.total_input:,} in, {usage.total_output:,} out, {result.calls} calls")
+    if result.parent:
+        own = usage.total_input - result.inherited.total_input, usage.total_output - result.inherited.total_output
+        calls = result.calls - result.inherited_calls
+        say(f"  inherited   {result.inherited_calls} of the calls, from {result.parent} up to event {result.forked_at}")
+        say(f"  spent here  {about}{own[0]:,} in, {own[1]:,} out, {calls} calls")
     say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")
     say(f"  time        {duration_s:.1f} s")
     if path:

@@ -16,6 +16,7 @@ from codetape.events import (
     FailureReclassified,
     GaveUp,
     Requested,
+    SessionForked,
     SessionStarted,
     TestQuarantined,
     TestsFinished,
@@ -99,6 +100,8 @@ def describe(event: Event, run: Run) -> str:
     if isinstance(payload, SessionStarted):
         facts = run.the_config.sandbox
         return f"sandbox {facts.name}{f' on {facts.base}' if facts.base else ''}: {facts.why}" if facts.why else ""
+    if isinstance(payload, SessionForked):
+        return f"forked from {payload.parent} at event {payload.seq}"
     if isinstance(payload, BuildFinished):
         how = "found" if payload.cached else f"built in {payload.duration_ms / 1000:.1f} s"
         return f"environment {payload.image} {how}"

@@ -6,7 +6,7 @@ from codetape.artefacts import Report, SandboxFacts, TestResult
 from codetape.chain import GENESIS, Event, check_chain
 from codetape.commands import BuildSpec, Job, Request
 from codetape.errors import LeaseHeld, ModelUnavailable, StaleLease, StoreError
-from codetape.events import Usage
+from codetape.events import SessionForked, Usage
 from codetape.ports import BuildRejected, Built, Execution, Reply, RequestRefused, Stream
 from codetape.verdict import expected_names
 
@@ -146,15 +146,27 @@ class MemoryStore:
         """Append one event."""
         if self.holders.get(event.session) != lease.token:
             raise StaleLease(f"Session {event.session} was taken over: event {event.seq} was not written.")
-        chain = self.events.setdefault(event.session, [])
+        own = self.events.setdefault(event.session, [])
+        payload = event.payload
+        if isinstance(payload, SessionForked) and not own:
+            chain = self._chain(payload.parent)[: payload.seq + 1]
+        else:
+            chain = self._chain(event.session)
         if event.seq != len(chain) or event.prev_hash != (chain[-1].hash if chain else GENESIS):
             raise StoreError(f"Event {event.session}:{event.seq} does not follow the log.")
-        chain.append(event)
+        own.append(event)
         self.texts.update(texts)
 
     async def read(self, session: str) -> Stream:
         """Return a session's stream."""
-        if session not in self.events:
+        if not self.events.get(session):
             raise StoreError(f"There is no session {session}.")
-        check_chain(self.events[session])
-        return Stream(tuple(self.events[session]), dict(self.texts))
+        chain = self._chain(session)
+        check_chain(chain)
+        return Stream(tuple(chain), dict(self.texts))
+
+    def _chain(self, session: str) -> list[Event]:
+        own = self.events.get(session, [])
+        if own and isinstance(first := own[0].payload, SessionForked):
+            return [*self._chain(first.parent)[: first.seq + 1], *own]
+        return list(own)
