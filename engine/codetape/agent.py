@@ -17,6 +17,7 @@ from codetape.artefacts import Config, Resources, Task
 from codetape.canonical import canonical, sha256, well_formed
 from codetape.chain import SESSION_ID, Event
 from codetape.errors import UsageError
+from codetape.events import PACK_FILE
 from codetape.forking import forked, inherited, point
 from codetape.packages import package_name, valid_system_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
@@ -61,6 +62,10 @@ def load_pack(place: str | Path | None = None) -> dict[str, str]:
             raise UsageError(f"{folder} is too large for a prompt pack.")
         found = {p.relative_to(folder).as_posix(): p.read_text("utf-8", "replace") for p in paths}
     kept = {name: text for name, text in found.items() if name.endswith((".md", ".json"))}
+    if wrong := next((name for name in kept if not PACK_FILE.fullmatch(name)), None):
+        raise UsageError(
+            f"{wrong!r} is no name of a prompt pack's file.", remedy="Use letters, digits, _ and -; one folder deep."
+        )
     check_pack(kept)
     return kept
 
@@ -136,15 +141,7 @@ class AutoCoderAgent:
         sandbox = self._sandbox()
         config = self._config(sandbox, redactor)
         pack = load_pack(self.prompts)
-        driver = CodeGenSession(
-            session or new_session_id(),
-            model=self._model(),
-            sandbox=sandbox,
-            store=self._store(),
-            clock=self.clock,
-            redactor=redactor,
-            on_event=on_event,
-        )
+        driver = self._driver(session or new_session_id(), sandbox, redactor, on_event)
         await driver.run(started(asked, config, pack))
         return await self._result(driver, sandbox)
 
@@ -185,15 +182,7 @@ class AutoCoderAgent:
         if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
             raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
         sandbox = self._sandbox()
-        driver = CodeGenSession(
-            session,
-            model=self._model(),
-            sandbox=sandbox,
-            store=self._store(),
-            clock=self.clock,
-            redactor=self._redactor(),
-            on_event=on_event,
-        )
+        driver = self._driver(session, sandbox, self._redactor(), on_event)
         await driver.run(answers=answers, changes=changes, model=self._model_name())
         return await self._result(driver, sandbox)
 
@@ -232,8 +221,15 @@ class AutoCoderAgent:
             say=redactor.text(well_formed(say.strip())),
             reply=redactor.text(well_formed(reply)) if reply is not None else None,
         )
-        driver = CodeGenSession(
-            fork or new_session_id(),
+        driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event)
+        await driver.run(begin, base=known)
+        return await self._result(driver, sandbox)
+
+    # ---- making the parts
+
+    def _driver(self, session: str, sandbox: Sandbox, redactor: Redactor, on_event: EventHook | None) -> CodeGenSession:
+        return CodeGenSession(
+            session,
             model=self._model(),
             sandbox=sandbox,
             store=self._store(),
@@ -241,10 +237,6 @@ class AutoCoderAgent:
             redactor=redactor,
             on_event=on_event,
         )
-        await driver.run(begin, base=known)
-        return await self._result(driver, sandbox)
-
-    # ---- making the parts
 
     async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:
         stream = await self._store().read(driver.session)
@@ -354,7 +346,7 @@ def _test_file(what: str, text: str | None) -> str:
         return ""
     try:
         found = functions(text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         raise UsageError(f"The given {what} file is no valid Python at line {line}.") from error
     if not found:

@@ -90,6 +90,9 @@ _BUILTINS = frozenset(
 )
 
 
+MAX_PARSES = 5000  # texts that are parsed in the search of one prompt
+
+
 def test_file(anchors: tuple[Anchor, ...]) -> str:
     """Return the anchors as a pytest file; empty where there are none."""
     if not anchors or not functions(anchors):
@@ -147,35 +150,48 @@ def _example(setup: tuple[str, ...], source: str, want: str, raised: str) -> Anc
 
 def _arrows(prompt: str) -> list[Anchor]:
     found: list[Anchor] = []
+    budget = _Budget()
     for line in prompt.splitlines():
         if line.lstrip().startswith((">>>", "def ", "class ", "...")):
             continue
         for match in _CALL.finditer(line):
-            call = _balanced(line, match.start())
+            call = _balanced(line, match.start(), budget)
             arrow = _ARROW.match(line, match.start() + len(call)) if call else None
             if arrow is None:
                 arrow = re.compile(r"`\s*(?:->|=>|→|==+|returns|gives)\s*`?").match(line, match.start() + len(call))
-            if call and arrow and _is_literal_call(call) and (want := _literal_prefix(line[arrow.end() :])):
+            if call and arrow and _is_literal_call(call) and (want := _literal_prefix(line[arrow.end() :], budget)):
                 found.append(Anchor((), call, want, "value"))
     return found
 
 
-def _balanced(line: str, start: int) -> str:
+class _Budget:
+    """How many texts may still be parsed: a prompt of nothing but brackets would be parsed for hours."""
+
+    def __init__(self) -> None:
+        self.left = MAX_PARSES
+
+    def spent(self) -> bool:
+        """Take one; whether none was left."""
+        self.left -= 1
+        return self.left < 0
+
+
+def _balanced(line: str, start: int, budget: _Budget) -> str:
     """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500 characters."""
     for end in range(start, min(len(line), start + 500)):
-        if line[end] == ")" and _is_expression(line[start : end + 1]):
+        if line[end] == ")" and not budget.spent() and _is_expression(line[start : end + 1]):
             return line[start : end + 1]
     return ""
 
 
-def _literal_prefix(text: str) -> str:
+def _literal_prefix(text: str, budget: _Budget) -> str:
     """Return the longest beginning of the text that is a literal, where its clause ends after it."""
     text = text.strip().lstrip("`")
     for end in range(min(len(text), 2000), 0, -1):
         rest = text[end:]
         if text[:end].rstrip().endswith((".", ",")):  # the sentence's, not the number's
             continue
-        if _ends_clause(rest) and _is_literal(text[:end].strip()):
+        if _ends_clause(rest) and not budget.spent() and _is_literal(text[:end].strip()):
             return text[:end].strip()
     return ""
 

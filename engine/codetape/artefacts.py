@@ -86,11 +86,11 @@ class Resources(Frozen):
     """Limits of one execution. They bind the whole process tree where cgroups can be had."""
 
     cpus: str = Field(default="1", pattern=r"^\d{1,4}(\.\d{1,4})?$")
-    memory_mb: int = Field(default=1024, ge=64)
-    wall_seconds: int = Field(default=120, ge=1)
-    processes: int = Field(default=128, ge=8)
-    disk_mb: int = Field(default=256, ge=1)
-    output_kb: int = Field(default=1024, ge=16)
+    memory_mb: int = Field(default=1024, ge=64, le=1 << 20)
+    wall_seconds: int = Field(default=120, ge=1, le=86400)
+    processes: int = Field(default=128, ge=8, le=32768)
+    disk_mb: int = Field(default=256, ge=1, le=1 << 20)
+    output_kb: int = Field(default=1024, ge=16, le=1 << 20)
 
 
 class SandboxFacts(Frozen):
@@ -122,7 +122,7 @@ class Config(Frozen):
     max_logic_attempts: int = Field(default=1, ge=0)
     max_test_attempts: int = Field(default=1, ge=0)
     skip_tests: bool = False
-    env_vars: dict[str, str] = {}
+    env_vars: dict[str, str] = Field(default={}, max_length=1000)
     parameters: dict[str, Any] = {}
     max_output_tokens: int = Field(default=16384, ge=256)
     package_policy: Literal["known", "allow", "allowlist"] = "known"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from codetape.canonical import canonical, sha256
 from codetape.errors import CorruptTape
 from codetape.events import KINDS, Payload, refs
@@ -45,6 +47,11 @@ SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a session's id looks like: it becomes part of commands and of file names."""
 
 
+_KIND = re.compile(r"[A-Za-z]{1,60}")
+_TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(?:\.\d{1,6})?Z")
+_IS = {"session": "session's id", "kind": "kind of event", "at": "time"}
+
+
 class Row(NamedTuple):
     """An event as it is stored; nothing of it is checked yet."""
 
@@ -65,8 +72,10 @@ class Row(NamedTuple):
         kinds = (str, int, str, int, str, str, str, str)
         if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
             raise CorruptTape(f"event {seq if seq is not None else '?'} has a field of the wrong type.", seq=seq)
-        if not SESSION_ID.fullmatch(row.session):
-            raise CorruptTape(f"event {row.seq}: {row.session[:80]!r} is no session's id.", seq=seq)
+        for name, pattern in (("session", SESSION_ID), ("kind", _KIND), ("at", _TIME)):
+            value = getattr(row, name)
+            if not pattern.fullmatch(value):
+                raise CorruptTape(f"event {row.seq}: {value[:80]!r} is no {_IS[name]}.", seq=seq)
         return row
 
     @property
@@ -110,6 +119,8 @@ def unseal(row: Row) -> Event:
 def decode(kind: str, version: int, payload: str, seq: int) -> Payload:
     """Read a stored payload as the present version of its kind."""
     shape = KINDS.get(kind)
+    if version < 1:
+        raise CorruptTape(f"event {seq} is of version {version}, which there never was.", seq=seq)
     if shape is None or version > shape.version:
         raise CorruptTape(
             f"event {seq} is a {kind} of version {version}, which this codetape does not know.",
@@ -123,19 +134,31 @@ def decode(kind: str, version: int, payload: str, seq: int) -> Payload:
         while version < shape.version:
             value, version = UPCASTERS[kind, version](value), version + 1
         return shape.model_validate(value)
-    except ValueError as error:
-        raise CorruptTape(f"event {seq} is no {kind}: {error}", seq=seq) from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptTape(f"event {seq} is no {kind}: {reason_of(error)}", seq=seq) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what is wrong with a value, in one line: of many things the first."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def check_chain(events: Iterable[Event]) -> None:
     """Raise CorruptTape at the first gap, or the first event that does not follow its predecessor."""
-    expected, previous = 0, GENESIS
+    expected, previous, session = 0, GENESIS, ""
     for event in events:
+        if session and event.session != session and event.kind != "SessionForked":
+            raise CorruptTape(
+                f"{event.session}:{event.seq} follows an event of session {session}, and is no fork.", seq=event.seq
+            )
         if event.seq != expected:
             raise CorruptTape(f"{event.session}:{expected} is missing: {event.seq} follows.", seq=expected)
         if event.prev_hash != previous:
             raise CorruptTape(f"{event.session}:{event.seq} does not follow its predecessor.", seq=event.seq)
-        expected, previous = expected + 1, event.hash
+        expected, previous, session = expected + 1, event.hash, event.session
 
 
 def check_texts(events: Iterable[Event], texts: Mapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 Calls are aligned by purpose, iteration and how often the purpose was asked in it; nothing is matched by text.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from codetape.fold import apply
 from codetape.ports import Stream
 from codetape.result import GenerateResult
 from codetape.run import Run
+from codetape.textdiff import unified
 
 Key = tuple[int, str, int]
 """Iteration, purpose, and which ask of the purpose in it."""
@@ -89,12 +89,6 @@ def compare(a: Stream, b: Stream) -> Comparison:
         verdicts=tuple(_rows(one.verdict, other.verdict)),
         tokens=tuple(_tokens(one, other)),
     )
-
-
-def unified(old: str, new: str) -> str:
-    """Return a unified diff of two texts, without a header; empty where they are the same."""
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2)
-    return "\n".join(list(lines)[2:])
 
 
 class _Read:

@@ -5,6 +5,7 @@ a blob, referred to by its hash, whatever its length. An event never changes its
 comes with an upcaster. `docs/reference/events.md` lists the kinds and says what a replay does with each.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +18,9 @@ from codetape.canonical import Frozen, Hash, sha256
 Effect = Literal["ask", "build", "execute"]
 WORLDLY = ("person", "budget", "outage")
 """Causes of a `Suspended` that come from outside: a replay is fed them, and derives the others."""
+
+PACK_FILE = re.compile(r"(?:[A-Za-z0-9_-]{1,40}/)?[A-Za-z0-9_-]{1,60}\.(?:md|json)")
+"""What a file of a prompt pack may be called: it becomes a file again where a pack is exported."""
 
 _IS_REF = "names a text"
 Ref = Annotated[Hash, _IS_REF]

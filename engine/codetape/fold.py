@@ -9,14 +9,13 @@ from dataclasses import replace
 from functools import singledispatch
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from codetape import machine
 from codetape.artefacts import Config, Report, Task
-from codetape.chain import Event
+from codetape.chain import Event, reason_of
 from codetape.errors import CorruptTape
 from codetape.events import (
     MAX_TOKENS,
+    PACK_FILE,
     WORLDLY,
     AnchorsExtracted,
     Answered,
@@ -42,6 +41,8 @@ from codetape.events import (
     Usage,
 )
 from codetape.run import Ledger, OpenCall, Outcome, Run, Work, adapter
+
+MAX_ANSWERS = 1000  # of a person's, in one session
 
 Texts = Mapping[str, str]
 """The blobs that events refer to, by hash."""
@@ -95,8 +96,10 @@ def apply(run: Run, event: Event, texts: Texts) -> Run:
         raise CorruptTape(
             f"{event.session}:{event.seq} refers to blob {error}, which is missing.", seq=event.seq
         ) from error
-    except (ValueError, TypeError, ValidationError) as error:
-        raise CorruptTape(f"{event.session}:{event.seq} cannot be applied: {error}", seq=event.seq) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptTape(
+            f"{event.session}:{event.seq} cannot be applied: {reason_of(error)}", seq=event.seq
+        ) from error
     started = run.started_at or event.at
     return after.but(session=event.session, seq=run.seq + 1, head=event.hash, started_at=started, ended_at=event.at)
 
@@ -143,8 +146,15 @@ def _(payload: SessionStarted, run: Run, texts: Texts) -> Run:
     ledger = Ledger(
         owed=owed, packages=config.packages, system_packages=config.system_packages, commands=config.commands
     )
-    pack = {name: texts[ref] for name, ref in payload.pack.items()}
+    pack = _pack(payload.pack, texts)
     return run.but(task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
+
+
+def _pack(named: Mapping[str, str], texts: Texts) -> dict[str, str]:
+    """Return a pack's files; their names become files' names where a pack is exported."""
+    if wrong := next((name for name in named if not PACK_FILE.fullmatch(name)), None):
+        raise CorruptTape(f"{wrong[:80]!r} is no file of a prompt pack.")
+    return {name: texts[ref] for name, ref in named.items()}
 
 
 @_apply.register
@@ -167,7 +177,7 @@ def _(payload: SessionForked, run: Run, texts: Texts) -> Run:
         config=config,
         task=task,
         outcome=outcome,
-        pack={name: texts[ref] for name, ref in payload.pack.items()} or run.pack,
+        pack=_pack(payload.pack, texts) or run.pack,
         versions=payload.versions,
         parent=payload.parent,
         forked_at=payload.seq,
@@ -193,6 +203,8 @@ def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
 def _(payload: Requested, run: Run, texts: Texts) -> Run:
     if run.state not in machine.ACTIVE or run.outcome is not None:
         raise CorruptTape(f"nothing can be asked in {run.state}.")
+    if payload.call.rpartition(":")[2] != str(run.seq):
+        raise CorruptTape(f"{payload.call} is not this call's name.")
     call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
     return run.but(call=call, calls=run.calls + (payload.effect == "ask"))
 
@@ -254,6 +266,8 @@ def _(payload: Decided, run: Run, texts: Texts) -> Run:
     """
     source = payload.source
     halted = isinstance(payload, Suspended) and payload.cause in WORLDLY
+    if halted and (payload.ledger or payload.changes):
+        raise CorruptTape("a halt from outside changes something.")
     message: str | None = getattr(payload, "message", None)
     reason = payload.reason if message is None else texts[message]
     ending = payload.target in (*machine.FINAL, "suspended")
@@ -293,6 +307,8 @@ def _(payload: ConfigChanged, run: Run, texts: Texts) -> Run:
 def _(payload: PersonAnswered, run: Run, texts: Texts) -> Run:
     if run.state != "suspended":
         raise CorruptTape(f"nobody was asked anything in {run.state}.")
+    if len(run.answers) >= MAX_ANSWERS:
+        raise CorruptTape(f"it is one of more than {MAX_ANSWERS} answers.")
     return run.but(answers=(*run.answers, (payload.subject, payload.answer)))
 
 

@@ -48,6 +48,9 @@ TEMPLATES = ("system.md", "repair.md", *(f"{p}.md" for p in PURPOSES))
 FUEL = 40_000  # template steps; the largest prompt of the default pack takes some thousands
 MAX_TEMPLATE = 16 << 10  # characters of one template
 MAX_PROMPT = 600_000  # characters of one message
+MAX_VALUE = 64_000  # characters of one value: more than any cap below
+MAX_ENTRIES = 1_000  # of a list that a template sees
+MAX_KNOWN = 4_000_000  # characters of all that a template sees
 CAPS = {
     "prompt": 40_000,
     "schema": 12_000,
@@ -97,8 +100,8 @@ def _parse(name: str, text: str) -> None:
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise TemplateError(f"{name} in the prompt pack is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise TemplateError(f"{name} in the prompt pack is no JSON: {str(error)[:200]}") from error
 
 
 def schema_of(run: Run, purpose: str) -> dict[str, Any] | None:
@@ -153,10 +156,23 @@ _written: ContextVar[list[int]] = ContextVar("written")
 """How many characters of values the rendering under way has written."""
 
 
+def _bounded(value: Any, room: list[int]) -> Any:
+    """Return what a template sees, cut where a tape from elsewhere has more than any run makes; ``room`` is taken from."""
+    if isinstance(value, str):
+        value = cut(value, MAX_VALUE)
+        room[0] -= len(value)
+        return value
+    if isinstance(value, dict):
+        return {key: _bounded(one, room) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(one, room) for one in value[:MAX_ENTRIES]]
+    return value
+
+
 def _counted(value: Any) -> Any:
     """Count what a value writes, so that a loop that writes long values is stopped while it runs."""
     so_far = _written.get()
-    so_far[0] += len(value) if isinstance(value, str) else 8
+    so_far[0] += len(value if isinstance(value, str) else repr(value))
     if so_far[0] > MAX_PROMPT:
         raise _TooLong
     return value
@@ -172,8 +188,12 @@ def _indent(text: str, width: int = 4, first: bool = False) -> str:
 def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
     """Render one template of a pack. Raises TemplateError, naming the template."""
     _written.set([0])
+    room = [MAX_KNOWN]
+    bounded = {key: _bounded(value, room) for key, value in known.items()}
+    if room[0] < 0:
+        raise TemplateError(f"The template {name} would see more than {MAX_KNOWN} characters.")
     try:
-        text = _environment(tuple(sorted(_templates(pack).items()))).render_template(name, **known)
+        text = _environment(tuple(sorted(_templates(pack).items()))).render_template(name, **bounded)
     except minijinja.TemplateError as error:
         raise TemplateError(f"The template {name} does not render: {_cause(error)}") from error
     except _TooLong:

@@ -87,6 +87,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(
             f"{metafunc.definition.nodeid} uses codetape_session without @pytest.mark.codetape(PATTERN, ...)."
         )
+    if wrong := [p for p in patterns if not isinstance(p, str) or not p or Path(p).is_absolute()]:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {wrong[0]!r} is no pattern below the root folder.")
     tapes = sorted({path for pattern in patterns for path in root.glob(pattern)})
     if not tapes:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: no tape below {root} matches {', '.join(patterns)}.")
@@ -96,17 +98,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def codetape_session(request: pytest.FixtureRequest) -> RecordedSession:
     """A recorded session: its events, state and result, checked."""
+    from codetape.cli.text import safe
+    from codetape.errors import CodetapeError
     from codetape.recorded import open_tape
 
-    return open_tape(request.param)
+    try:
+        return open_tape(request.param)
+    except CodetapeError as error:
+        pytest.fail(safe(str(error)), pytrace=False)
 
 
 def _task(path: Path) -> str:
     """Return the task's name, from the tape's second line; the file's where that cannot be read."""
     try:
         with path.open(encoding="utf-8") as lines:
-            next(lines)
+            lines.readline(1 << 20)
             name = json.loads(lines.readline(1 << 20))["event"]["payload"]["task_id"]
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         name = path.name.removesuffix(_SUFFIX)
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in str(name)[:80])

@@ -72,6 +72,8 @@ def open_tape(place: str | Path, *, store: str | Path | EventStore = DEFAULT_STO
 
     Raises UsageError where there is no such file, StoreError where there is no such session, CorruptTape for a bad one.
     """
+    if not str(place):
+        raise UsageError("No tape is named.", remedy="Give a file, or a session's id, or `last`.")
     if Path(place).is_file() or place == "demo":
         read = tape.load(str(place))
         return RecordedSession(read.session, read.stream)
@@ -97,6 +99,8 @@ def replay(
     whether what only these versions derive otherwise is listed as drift ("recorded") or is a divergence ("current").
     Raises Divergence at the first event that differs, and what `open_tape` raises.
     """
+    if rules not in ("recorded", "current"):
+        raise UsageError(f"There are no rules {rules!r}.", remedy="Give recorded or current.")
     found = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
     pack = None if prompts == "recorded" else load_pack(None if prompts == "current" else prompts)
     return strict.replay(found.stream, pack=pack, rules=rules)
@@ -140,6 +144,8 @@ def resume(
 def check_resumable(run: Run, answers: Mapping[str, str], max_iterations: int | None) -> None:
     """Refuse what would do nothing: an answer to another question, a session that has ended for good. Raises UsageError."""
     name = run.session
+    if wrong := sorted({*answers.values()} - {"allow", "deny"}):
+        raise UsageError(f"{wrong[0]!r} is no answer.", remedy="Give allow or deny.")
     if run.state == "succeeded":
         raise UsageError(f"Session {name} has succeeded: there is nothing to resume.")
     asked = run.work.question.subject if run.work.question and run.state == "suspended" else ""

@@ -159,7 +159,7 @@ def imported_from_solution(source: str) -> tuple[str, ...]:
     """Return the names that a test file imports from the solution."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     found = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "solution")
     return tuple(dict.fromkeys(alias.name for node in found for alias in node.names if alias.name != "*"))

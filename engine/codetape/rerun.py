@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from codetape.artefacts import Report, TestResult
+from codetape.artefacts import Report, Resources, TestResult
 from codetape.chain import Event
 from codetape.commands import Build, BuildSpec, Command, Execute
 from codetape.decide import decide
@@ -21,6 +21,8 @@ from codetape.ports import BuildRejected, Built, Sandbox, Stream
 from codetape.run import Run
 from codetape.verdict import normalise
 
+MOST = {"memory_mb": 4096, "wall_seconds": 600, "processes": 512, "disk_mb": 2048, "output_kb": 16384}
+"""Of one execution of a tape's, which names its own limits."""
 _SHOWN = 5  # differences of one execution that are named
 
 
@@ -81,6 +83,11 @@ def _beside(command: Command | None, folder: Path | None) -> Command | None:
     return Execute(command.job.model_copy(update={"inputs": tuple(inputs)}))
 
 
+def capped(given: Resources) -> Resources:
+    """Return a tape's limits within those that anybody's tape may have on this machine."""
+    return given.model_copy(update={name: min(getattr(given, name), most) for name, most in MOST.items()})
+
+
 def pinned(spec: BuildSpec, lock: str) -> BuildSpec:
     """Return the spec with exactly the versions of a lock."""
     names = tuple(word for line in lock.splitlines() if "==" in (word := line.split(" ")[0]))
@@ -120,7 +127,7 @@ async def _execute(
 ) -> Rerun:
     if not isinstance(command, Execute):
         raise CorruptTape(f"event {seq} asks for a run that the rules do not ask for; replay says more.", seq=seq)
-    job = command.job
+    job = command.job.model_copy(update={"resources": capped(command.job.resources)})
     if lock:
         job = job.model_copy(update={"spec": pinned(job.spec, lock)})
     first = (await sandbox.execute(job)).report

@@ -225,7 +225,10 @@ class GenerateResult(Frozen):
 
 def _seconds(run: Run) -> float:
     """Return the time from the first event to the last."""
-    first, last = (datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (run.started_at, run.ended_at))
+    try:
+        first, last = (datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (run.started_at, run.ended_at))
+    except ValueError:  # a day that there is not, on a tape from elsewhere
+        return 0.0
     return (last - first).total_seconds()
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from codetape.artefacts import (
     Attempts,
@@ -27,17 +27,19 @@ from codetape.canonical import Frozen, canonical
 from codetape.errors import CorruptTape
 from codetape.events import Closing, Usage, Versions
 
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
 
 class Ledger(Frozen):
     """The plain part of a run: what is owed, counters, names. Decisions hold its new values as they are."""
 
     owed: tuple[str, ...] = ()
-    iteration: int = 0
-    code_asks: int = 0
-    fix_asks: int = 0
-    chain: int = 0
-    replacements: int = 0
-    repairs: int = 0
+    iteration: Count = 0
+    code_asks: Count = 0
+    fix_asks: Count = 0
+    chain: Count = 0
+    replacements: Count = 0
+    repairs: Count = 0
     trimmed: bool = False
     schemaless: bool = False
     formless: bool = False

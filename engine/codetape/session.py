@@ -38,7 +38,6 @@ from codetape.events import (
     GaveUp,
     Payload,
     PersonAnswered,
-    Requested,
     Resumed,
     SessionStarted,
     Suspended,
@@ -49,6 +48,7 @@ from codetape.events import (
 from codetape.fold import apply, fold
 from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox
 from codetape.redaction import Redactor
+from codetape.requests import requested
 from codetape.run import Run
 from codetape.versions import versions
 
@@ -219,7 +219,7 @@ class CodeGenSession:
         if isinstance(command, Record):
             await self._append(command.draft)
             return
-        await self._append(_requested(self.folded, command))
+        await self._append(requested(self.folded, command))
         call = f"{self.session}:{self.folded.seq - 1}"
         begun = self._clock.monotonic_ms()
         try:
@@ -352,32 +352,6 @@ def _resumes_to(run: Run) -> str:
 def _plain(report: Report) -> Any:
     """Return a report as data whose texts UTF-8 can carry."""
     return json.loads(well_formed(json.dumps(report.model_dump(mode="json"), ensure_ascii=False)))
-
-
-def _requested(run: Run, command: Ask | Build | Execute) -> Draft:
-    texts = Texts()
-    call = f"{run.session}:{run.seq}"
-    if isinstance(command, Ask):
-        request = command.request
-        payload = Requested(
-            call=call,
-            effect="ask",
-            purpose=request.purpose,
-            fingerprint=request.fingerprint,
-            messages=tuple((m.role, texts.put(m.content)) for m in request.messages),
-            detail=texts.put(canonical(request.detail)),
-            input_estimate=request.input_estimate,
-            max_output_tokens=request.max_output_tokens,
-        )
-        return Draft(payload, texts)
-    value = command.spec if isinstance(command, Build) else command.job
-    purpose = "build" if isinstance(command, Build) else command.job.purpose
-    effect: Literal["build", "execute"] = "build" if isinstance(command, Build) else "execute"
-    detail = texts.put(canonical(value.detail))
-    return Draft(
-        Requested(call=call, effect=effect, purpose=purpose, fingerprint=value.fingerprint, detail=detail),
-        texts,
-    )
 
 
 def _machine(model: CodeGenSession) -> Machine:

@@ -1,11 +1,10 @@
 """A recorded session run again from its events, through the same rules: every request and decision is derived anew.
 
 Nothing is asked, built or executed. The first thing that is derived otherwise than recorded is a divergence,
-reported in layers: kind, purpose, fingerprint, decision, length. Where the tape was derived by other versions than
+reported in layers: kind, purpose, fingerprint, request, decision, length. Where the tape was derived by other versions than
 these, it is drift: the replay follows what was recorded, and lists it.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,9 @@ from codetape.errors import CodetapeError, Divergence
 from codetape.events import WORLDLY, Payload, Requested, SessionForked, SessionStarted, Suspended
 from codetape.fold import apply
 from codetape.ports import Stream
+from codetape.requests import requested
 from codetape.run import Run
+from codetape.textdiff import unified
 from codetape.versions import differences, may_drift, versions
 
 _CUT = 4000  # characters of a difference that are shown
@@ -43,8 +44,10 @@ class Replayed:
     drift: tuple[Drift, ...] = ()
 
 
-def replay(stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Follow = "recorded") -> Replayed:
-    """Derive a stream's events anew and compare them.
+def replay(
+    stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Follow = "recorded", whole: bool = True
+) -> Replayed:
+    """Derive a stream's events anew and compare them. ``whole`` asks for a session that has come to a halt.
 
     ``pack`` is another prompt pack to render with than the tape's own. ``rules="current"`` takes drift as divergence.
     Raises Divergence at the first event that differs, CorruptTape for a bad log.
@@ -65,7 +68,7 @@ def replay(stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Foll
         if pack is not None and isinstance(event.payload, SessionStarted | SessionForked):
             own, run = run.pack, run.but(pack=dict(pack))
             pack = _Swapped(pack, own)
-    if run.call is None and run.state not in ("suspended", "succeeded", "failed") and decide(run) is not None:
+    if whole and run.call is None and run.state not in ("suspended", "succeeded", "failed") and decide(run) is not None:
         what = f"{run.session} stops at seq {run.seq - 1}, where it would go on."
         raise Divergence(what, seq=run.seq, layer="length")
     return Replayed(run, derived, tuple(drift))
@@ -89,7 +92,7 @@ def is_derived(payload: Payload) -> bool:
 def _compare(event: Event, command: Command | None, run: Run, stream: Stream) -> None:
     recorded = event.payload
     if isinstance(recorded, Requested):
-        _compare_request(event, recorded, command, stream)
+        _compare_request(event, recorded, command, run, stream)
         return
     if not isinstance(command, Record):
         wanted = "ends" if command is None else f"wants to {type(command).__name__.lower()}"
@@ -101,7 +104,7 @@ def _compare(event: Event, command: Command | None, run: Run, stream: Stream) ->
         raise _divergence(event, "decision", f"{_fields(recorded, derived)}.")
 
 
-def _compare_request(event: Event, recorded: Requested, command: Command | None, stream: Stream) -> None:
+def _compare_request(event: Event, recorded: Requested, command: Command | None, run: Run, stream: Stream) -> None:
     if command is None or isinstance(command, Record):
         instead = "ends" if command is None else f"records a {type(command.draft.payload).__name__}"
         raise _divergence(event, "kind", f"the tape asks for {recorded.purpose}, the replay {instead}.")
@@ -115,6 +118,13 @@ def _compare_request(event: Event, recorded: Requested, command: Command | None,
         )
         other = _elsewhere(event, made.fingerprint, stream)
         raise _divergence(event, "fingerprint", f"the {purpose} request differs.{other}\n{shown}")
+    derived = requested(run.but(session=event.session), command).payload
+    if derived != recorded:  # the same request by its fingerprint, and something else beside it
+        raise _divergence(
+            event,
+            "request",
+            f"the {purpose} request is recorded with other texts or figures: {_fields(recorded, derived)}.",
+        )
 
 
 def made_by(command: Ask | Build | Execute) -> Request | BuildSpec | Job:
@@ -140,10 +150,7 @@ def _messages(recorded: Requested, command: Ask, stream: Stream) -> str:
     for number in range(max(len(before), len(after))):
         old, new = (side[number] if number < len(side) else ("none", "") for side in (before, after))
         if old != new:
-            lines = difflib.unified_diff(
-                old[1].split("\n"), new[1].split("\n"), f"recorded {old[0]}", f"replayed {new[0]}", lineterm="", n=2
-            )
-            parts.append("\n".join(lines))
+            parts.append(unified(old[1], new[1], (f"recorded {old[0]}", f"replayed {new[0]}")))
     return "\n".join(parts)[:_CUT] or _detail(recorded, command.request.detail, stream)
 
 

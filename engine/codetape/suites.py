@@ -56,7 +56,7 @@ def names(source: str) -> tuple[str, ...]:
     """Return the names of a file's tests; none for text that is no Python."""
     try:
         return tuple(f.name for f in functions(source))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
 
 
@@ -74,7 +74,7 @@ def text_of(source: str, test_id: str) -> str:
     """Return the text of the test that a node id names; empty where the file has none."""
     try:
         return next((f.text for f in functions(source) if f.name == name_of(test_id)), "")
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from codetape.canonical import canonical, sha256
 from codetape.chain import Row, check_chain, check_texts, row_of, unseal
@@ -73,7 +73,7 @@ def write(session: str, stream: Stream) -> Iterator[str]:
 
 def parse(lines: Iterable[str], *, name: str = "the tape") -> Lines:
     """Read a tape's lines. Raises CorruptTape, with the line and the reason, for what codetape would not have written."""
-    found = Lines("")
+    found, wanted = Lines(""), set[str]()
     head: dict[str, Any] = {}
     size = number = 0
     for number, line in enumerate(lines, 1):
@@ -86,15 +86,21 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> Lines:
             found.session = head["session"]
         elif set(value) == {"event"} and not found.texts:
             found.rows.append((number, _row(value["event"], name, number)))
+            wanted.update(_HASH.findall(found.rows[-1][1].payload))
         elif set(value) == {"text"} and isinstance(value["text"], str):
-            _add_text(found, value["text"], name, number)
+            if len(found.rows) < head["events"]:
+                some = f"{len(found.rows)} of {head['events']} events"
+                raise CorruptTape(f"{name}, line {number}: a text after {some}: out of order, or one is missing.")
+            _add_text(found, value["text"], wanted, name, number)
         else:
             raise CorruptTape(f"{name}, line {number}: neither an event nor a text, or out of order.")
+        if head and (len(found.rows) > head["events"] or len(found.texts) > head["texts"]):
+            raise CorruptTape(
+                f"{name}, line {number}: more events or texts than the {head['events']} and {head['texts']} of the header."
+            )
     for what, there in (("events", len(found.rows)), ("texts", len(found.texts))):
         if not number or there < head[what]:
             raise CorruptTape(f"{name} is cut off after line {number}: it should hold {head.get(what, 'some')} {what}.")
-        if there > head[what]:
-            raise CorruptTape(f"{name}: it should hold {head[what]} {what}, and holds {there}.")
     return found
 
 
@@ -126,43 +132,43 @@ def shipped(name: str) -> Path:
 
 
 def misplaced(found: Lines) -> list[str]:
-    """Return what a tape holds that does not belong there: texts that no event refers to, events of another session."""
-    wanted = {ref for _, row in found.rows for ref in _HASH.findall(row.payload)}
-    wrong = [
-        f"line {number}: a text that no event refers to; it was edited or added."
-        for key, (number, _) in found.texts.items()
-        if key not in wanted
-    ]
+    """Return what a tape holds that does not belong there: events of another session than its header says."""
     if not found.rows or found.rows[-1][1].session != found.session:
-        wrong.append(f"line 1: the events are not those of session {found.session[:80]}.")
-    return wrong
+        return [f"line 1: the events are not those of session {found.session[:80]}."]
+    return []
 
 
-def lines_of(file: TextIO) -> Iterator[str]:
+def lines_of(file: BinaryIO, name: str = "the tape") -> Iterator[str]:
     """Yield a file's lines; one that is longer than a line may be comes in pieces, and is never held whole."""
-    while line := file.readline(MAX_LINE + 1):
-        yield line
+    number = 0
+    while data := file.readline(MAX_LINE + 1):
+        number += 1
+        try:
+            yield data.decode()
+        except UnicodeDecodeError as error:
+            if len(data) > MAX_LINE:
+                yield data.decode(errors="replace")
+                continue
+            raise CorruptTape(f"{name}, line {number}: no UTF-8; the tape is cut off or edited.") from error
 
 
 def load(place: str) -> Tape:
     """Read a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
     with opened(place) as file:
-        return read(lines_of(file), name=place)
+        return read(lines_of(file, place), name=place)
 
 
 @contextmanager
-def opened(place: str) -> Iterator[TextIO]:
+def opened(place: str) -> Iterator[BinaryIO]:
     """Open a tape file, or the one that ships under the name ``demo``; what goes wrong comes out as ours."""
     path: Any = shipped("demo.tape.jsonl") if place == "demo" else Path(place)
     try:
         if path.stat().st_size > MAX_TAPE:
             raise CorruptTape(f"{place} is larger than a tape may be ({MAX_TAPE >> 20} MB).")
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with path.open("rb") as file:
             yield file
     except OSError as error:
         raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{place} is no tape: it is no text.") from error
 
 
 def _value(line: str, name: str, number: int) -> dict[str, Any]:
@@ -199,8 +205,10 @@ def _row(value: Any, name: str, number: int) -> Row:
         raise CorruptTape(f"{name}, line {number}: {error.message}", seq=error.seq) from error
 
 
-def _add_text(found: Lines, text: str, name: str, number: int) -> None:
+def _add_text(found: Lines, text: str, wanted: set[str], name: str, number: int) -> None:
     key = sha256(text)
+    if key not in wanted:
+        raise CorruptTape(f"{name}, line {number}: a text that no event refers to; it was edited or added.")
     if key in found.texts:
         raise CorruptTape(f"{name}, line {number}: a text that is there already.")
     if found.texts and key < next(reversed(found.texts)):

@@ -18,6 +18,7 @@ _SIGNS = (".", ",", "(", ")", "[", "]", "|", "==", "!=", "<", ">", "<=", ">=")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"[^"\\]*"|'[^'\\]*')|(?P<number>\d+)|(?P<name>[A-Za-z_]\w*)|(?P<sign>==|!=|<=|>=|[.,()\[\]|<>]))"""
 )
+_FOR = re.compile(r"[A-Za-z]\w* in [A-Za-z]\w*(?: \. [A-Za-z]\w*)*")
 _CLOSING = {"{{": "}}", "{%": "%}"}
 
 
@@ -59,7 +60,7 @@ def _tokens(text: str, at: int, closing: str) -> tuple[list[tuple[str, str]], in
 
 
 def _check(opening: str, tokens: list[tuple[str, str]]) -> None:
-    rest = tokens
+    rest, tag = tokens, ""
     if opening == "{%":
         tag = tokens[0][1] if tokens else ""
         if tag not in TAGS:
@@ -67,28 +68,50 @@ def _check(opening: str, tokens: list[tuple[str, str]]) -> None:
         rest = tokens[1:]
         if tag == "include" and [kind for kind, _ in rest] != ["text"]:
             raise ValueError("an include of something else than one literal name")
+        if tag == "for" and not _FOR.fullmatch(" ".join(word for _, word in rest)):
+            raise ValueError("a loop over something else than a name")
     for number, (kind, word) in enumerate(rest):
-        if (kind, word) == ("sign", "|"):
-            _check_filter(rest[number + 1 :])
-        elif (kind, word) == ("sign", "(") and _is_call(rest[:number]):
-            raise ValueError(f"a call of {rest[number - 1][1]!r}, which no pack may")
-        elif kind == "name" and word.startswith("_"):
+        before = rest[number - 1] if number else ("", "")
+        if kind == "name" and word.startswith("_"):
             raise ValueError(f"the name {word!r}, which no pack may")
+        if (kind, word) == ("sign", "|"):
+            _check_filter(before, rest[number + 1 :])
+        elif (kind, word) == ("sign", "["):
+            if (
+                before[0] != "name"
+                or before[1] in _WORDS
+                or [k for k, _ in rest[number + 1 : number + 2]] != ["number"]
+            ):
+                raise ValueError("a list, which no pack may")
+        elif (kind, word) == ("sign", "("):
+            _check_group(rest[:number], rest[number + 1 :])
 
 
-def _is_call(before: list[tuple[str, str]]) -> bool:
-    """Whether what stands before an opening bracket is called by it, and is no word and no filter."""
-    if not before:
-        return False
-    kind, word = before[-1]
+def _check_group(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> None:
+    """A bracket holds a filter's arguments, a condition, or literals; it calls nothing and makes no lists of values."""
+    kind, word = before[-1] if before else ("", "")
     if kind == "name" and word not in _WORDS:
-        return before[-2:-1] != [("sign", "|")]
-    return word in (")", "]") or kind in ("text", "number")
+        if before[-2:-1] != [("sign", "|")]:
+            raise ValueError(f"a call of {word!r}, which no pack may")
+        return
+    if word in (")", "]") or kind in ("text", "number"):
+        raise ValueError("a call, which no pack may")
+    depth, inside = 1, []
+    for token in after:
+        depth += {"(": 1, ")": -1}.get(token[1], 0) if token[0] == "sign" else 0
+        if not depth:
+            break
+        inside.append(token)
+    if ("sign", ",") in inside and any(kind not in ("text", "number") and word != "," for kind, word in inside):
+        raise ValueError("a list of values, which no pack may")
 
 
-def _check_filter(after: list[tuple[str, str]]) -> None:
+def _check_filter(before: tuple[str, str], after: list[tuple[str, str]]) -> None:
+    """A filter takes a known value, or what another filter made of one; its arguments are literals."""
     if not after or after[0][1] not in FILTERS:
         raise ValueError(f"the filter {after[0][1] if after else ''!r}, which no pack may")
+    if before[0] != "name" and before[1] not in ("]", ")"):
+        raise ValueError(f"the filter {after[0][1]!r} of something else than a name")
     if after[1:2] == [("sign", "(")]:
         for kind, word in _until_closed(after[2:]):
             if kind not in ("text", "number") and word not in (",", "true", "false"):

@@ -18,7 +18,9 @@ from codetape.ports import Stream
 from codetape.run import Run
 from codetape.strict import Drift, Replayed, replay
 
-What = Literal["form", "edited", "moved", "missing", "inserted", "unreadable", "text", "illegal", "decision", "head"]
+What = Literal[
+    "form", "edited", "moved", "missing", "inserted", "unreadable", "text", "illegal", "decision", "head", "list"
+]
 CORRUPT = ("form", "edited", "moved", "missing", "inserted", "unreadable", "text", "illegal", "head")
 
 
@@ -41,11 +43,17 @@ class Verified:
     findings: tuple[Finding, ...]
     derived: int = 0
     drift: tuple[Drift, ...] = ()
+    run: Run | None = None
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether nothing is wrong, as far as could be told."""
         return not self.findings
+
+    @property
+    def settled(self) -> bool:
+        """Whether these versions could tell: what they derive otherwise than the tape's may be drift, or a forgery."""
+        return not self.drift
 
 
 def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> Verified:
@@ -61,6 +69,8 @@ def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> 
             if row.covered:
                 findings.append(Finding(row.seq, "unreadable", str(error)))
     findings += _missing_texts(events, texts)
+    if not rows:
+        findings.append(Finding(None, "missing", "There are no events."))
     session, last = (rows[-1].session, rows[-1].hash) if rows else ("", "")
     if head and not last.startswith(head):
         findings.append(_other_head(rows, head))
@@ -70,14 +80,13 @@ def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> 
     try:
         stream = Stream(tuple(events), texts)
         fold(stream.events, stream.texts)
-        done = replay(stream)
+        done = replay(stream, whole=False)  # one that was interrupted is no forgery
     except Divergence as error:
-        if error.layer != "length":  # it may go on: a session that was interrupted is no forgery
-            findings.append(Finding(error.seq, "decision", error.message))
+        findings.append(Finding(error.seq, "decision", error.message))
     except CodetapeError as error:
         findings.append(Finding(getattr(error, "seq", None), "illegal", str(error)))
     derived, drift = (done.derived, done.drift) if done else (0, ())
-    return Verified(session, len(rows), last, _in_order(findings), derived, drift)
+    return Verified(session, len(rows), last, _in_order(findings), derived, drift, done.run if done else None)
 
 
 def readable(rows: Sequence[Row], texts: Mapping[str, str]) -> tuple[Stream, str]:

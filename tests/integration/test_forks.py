@@ -83,12 +83,12 @@ def test_its_tape_carries_what_it_inherits(failed, tmp_path):
     lines = list(tape.write(again.session, stream))
     read = tape.read(lines)
     other = SqliteStore(tmp_path / "other.db")
-    assert other.put(read.stream) == len(stream.events)
+    assert other.put(read.stream) == [len(stream.events)]
     assert list(tape.write(again.session, asyncio.run(other.read(again.session)))) == lines
     assert [e.hash for e in asyncio.run(other.read(parent.session)).events] == [
         e.hash for e in stream.events if e.session == parent.session
     ]
-    assert other.put(asyncio.run(store.read(parent.session))) > 0  # the parent went on after the point
+    assert other.put(asyncio.run(store.read(parent.session))) != [0]  # the parent went on after the point
     other.close()
 
 

@@ -339,8 +339,8 @@ def test_a_pack_with_links_or_without_bounds_is_refused(tmp_path):
         load_pack(folder)
     with pytest.raises(TemplateError, match="plan.md"):
         check_pack({**load_pack(), "plan.md": "x" * 100_000})
-    pack = {**load_pack(), "plan.md": "{{ 'x' | indent(1000000000, true) }}"}
-    assert len(render(pack, "plan.md", {})) < 100
+    pack = {**load_pack(), "plan.md": "{{ prompt | indent(1000000000, true) }}"}
+    assert len(render(pack, "plan.md", {"prompt": "x"})) < 100
 
 
 def test_declared_outputs_are_looked_at_before_a_success(bubblewrap):

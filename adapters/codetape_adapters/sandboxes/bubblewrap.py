@@ -31,6 +31,7 @@ from codetape_adapters.sandboxes.launch import (
     WORK,
     Running,
     Started,
+    cancellable,
     isolation,
     memory_file,
     pump,
@@ -86,14 +87,7 @@ class BubblewrapSandbox:
     async def execute(self, job: Job) -> Execution:
         """Run a job; on cancellation its processes are killed before this returns."""
         running = Running()
-        work = asyncio.ensure_future(asyncio.to_thread(self._execute, job, running))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            running.stop()
-            with suppress(Exception):
-                await work
-            raise
+        return await cancellable(asyncio.to_thread(self._execute, job, running), running.stop)
 
     def images(self) -> list[StoredImage]:
         """Return the environments in the cache."""

@@ -27,7 +27,7 @@ from codetape_adapters.sandboxes.docker_images import LABEL, Base, Images
 from codetape_adapters.sandboxes.docker_run import Container, labels_of
 from codetape_adapters.sandboxes.host import cache_root
 from codetape_adapters.sandboxes.inside import ENV, FIXED_ENV, HARNESS, INSIDE, PYTEST
-from codetape_adapters.sandboxes.launch import WORK
+from codetape_adapters.sandboxes.launch import WORK, cancellable
 from codetape_adapters.sandboxes.staging import staged
 from codetape_adapters.stores.holders import gone, identity
 
@@ -82,15 +82,12 @@ class DockerSandbox:
     async def execute(self, job: Job) -> Execution:
         """Run a job; on cancellation its container is gone before this returns."""
         running: list[Container] = []
-        work = asyncio.ensure_future(asyncio.to_thread(self._execute, job, running.append))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
+
+        def stop() -> None:
             for container in running:
                 container.stop()
-            with suppress(Exception):
-                await work
-            raise
+
+        return await cancellable(asyncio.to_thread(self._execute, job, running.append), stop)
 
     def images(self) -> list[StoredImage]:
         """Return the images of this engine that are ours."""
@@ -102,21 +99,27 @@ class DockerSandbox:
 
     def close(self) -> None:
         """Let go of the engine."""
-        if "_client" in self.__dict__:
-            self._client.close()
+        for name in ("_client", "_builder"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
 
     # ---- parts
 
     @cached_property
     def _client(self) -> docker.DockerClient:
-        client = connect(BUILD_SECONDS)
+        client = connect()
         sweep(client)
         return client
 
     @cached_property
+    def _builder(self) -> docker.DockerClient:
+        """A client of its own for builds and pulls, which take their time."""
+        return connect(BUILD_SECONDS)
+
+    @cached_property
     def _images(self) -> Images:
         network = os.environ.get("CODETAPE_DOCKER_BUILD_NETWORK") or "default"
-        return Images(self._client, self._given_cache or cache_root(), network)
+        return Images(self._builder, self._given_cache or cache_root(), network)
 
     @cached_property
     def _files(self) -> dict[str, bytes]:

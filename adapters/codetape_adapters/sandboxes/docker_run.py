@@ -74,6 +74,7 @@ class Container:
                 started = time.monotonic()
                 self._client.api.kill(self._id, signal="SIGUSR1")
                 stopped = self._pump(frames, data, started)
+                self._detach()  # before the kill: the engine waits until what a program wrote has been taken, or nobody is there
                 self._kill()
                 state = self._state()
             finally:
@@ -101,13 +102,17 @@ class Container:
 
     def remove(self) -> None:
         """Remove the container and its volume, and let go of its stream."""
-        if self._attachment is not None:
-            _close(self._attachment)
+        self._detach()
         if self._id:
             with suppress(docker.errors.DockerException, OSError):
                 self._client.api.remove_container(self._id, v=True, force=True)
 
     # ---- steps
+
+    def _detach(self) -> None:
+        if self._attachment is not None:
+            _close(self._attachment)
+            self._attachment = None
 
     def _create(self, command: list[str], env: dict[str, str], inputs: Path | None, *, confined: bool) -> None:
         limits, api = self._limits, self._client.api

@@ -1,5 +1,6 @@
 """Starting a sandbox's process, and reading what comes of it: bwrap's arguments, its pipes, its limits, its end."""
 
+import asyncio
 import json
 import os
 import selectors
@@ -7,9 +8,11 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from codetape.artefacts import Exit, Resources
 from codetape.flags import INPUTS
@@ -18,6 +21,7 @@ from codetape_adapters.sandboxes.cgroups import Cgroup
 
 WORK = "/work"
 GRACE_SECONDS = 5
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,6 +39,18 @@ class Started:
             os.killpg(self.process.pid, signal.SIGKILL)
         if self.cgroup:
             self.cgroup.kill()
+
+
+async def cancellable(running: Coroutine[Any, Any, T], stop: Callable[[], None]) -> T:
+    """Await what runs in a thread; on cancellation stop it, and wait until it is gone."""
+    work = asyncio.ensure_future(running)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop()
+        with suppress(Exception):
+            await work
+        raise
 
 
 class Running:

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from sqlite_utils import Database
 
@@ -92,12 +93,44 @@ def open_database(path: Path, *, read_only: bool) -> Database:
         if read_only:
             raise StoreError(f"There is no database at {path}.", remedy="`codetape run` makes one; --db names another.")
         _make_folder(path.parent)
+    if read_only:
+        return _for_reading(path)
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     except sqlite3.Error as error:
         raise StoreError(
             f"{path} cannot be opened: {error}.", remedy="Check its folder, or give another with --db."
         ) from error
+    return _prepared(connection, path, read_only=False)
+
+
+def _for_reading(path: Path) -> Database:
+    """Open a database that is only read: one that an older codetape made is brought up to date first, where it can be."""
+    place = quote(str(path.absolute()))
+    for how in ("mode=ro", "immutable=1"):  # without a folder that can be written there is no shared memory for its log
+        try:
+            connection = sqlite3.connect(f"file:{place}?{how}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise store_error(path, error) from error
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if how == "immutable=1" or not ("readonly" in str(error) or "unable to open" in str(error)):
+                raise store_error(path, error) from error
+            continue
+        except sqlite3.Error as error:
+            connection.close()
+            raise store_error(path, error) from error
+        if 0 < version < len(MIGRATIONS):
+            connection.close()
+            return open_database(path, read_only=False)
+        return _prepared(connection, path, read_only=True)
+    raise StoreError(f"{path} cannot be read.")
+
+
+def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Database:
     try:
         with translated(path):
             _prepare(Database(connection), path, read_only=read_only)
@@ -112,6 +145,8 @@ def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
         0
     ]  # first: whoever makes them says in the same breath whose they are
     version = one(db, "PRAGMA user_version")[0]
+    if read_only and not tables:
+        raise StoreError(f"{path} is no database of codetape's: it is empty.", remedy="Give another with --db.")
     if tables and one(db, "PRAGMA application_id")[0] != APPLICATION_ID:
         raise StoreError(f"{path} is a database, but not one of codetape's.", remedy="Give another with --db.")
     if version > len(MIGRATIONS):

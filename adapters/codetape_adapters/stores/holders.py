@@ -15,8 +15,10 @@ def identity() -> tuple[str, str, int, str]:
 
 
 def _boot() -> str:
+    """Return this boot of the kernel, and the PID namespace: in another one a pid is another process's."""
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - a link that leads nowhere
     return ""
 
 
@@ -40,6 +42,9 @@ def alive(row: Any, now: float) -> bool:
 
 def gone(host: str, boot: str, pid: int, process_start: str) -> bool:
     """Whether a process is known to have ended: it ran on this host, and since its last start, and runs no more."""
-    if host != socket.gethostname() or not boot or not _boot():
+    here = _boot()
+    if host != socket.gethostname() or not boot or not here:
         return False
-    return boot != _boot() or _process_start(pid) != process_start
+    if boot.partition(" ")[0] != here.partition(" ")[0]:
+        return True  # the kernel was started anew since
+    return boot == here and _process_start(pid) != process_start

@@ -19,11 +19,13 @@ from codetape_adapters.stores.connection import store_error
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
 MAX_TEXT = 64 << 20  # bytes of one text, unpacked
+_TABLE = re.compile(r"FROM (?:events|blobs|sessions)(?! NOT)")
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
     "session", "task", "model", "tags", "state", "reason", "iteration", "events", "input_tokens", "output_tokens",
     "started_at", "updated_at", "head", "parent", "forked_at",
 )  # fmt: skip
+_NUMBERS = ("iteration", "events", "input_tokens", "output_tokens", "forked_at")
 _PROJECTED = (
     "SELECT s.session FROM sessions s LEFT JOIN (SELECT session, max(seq) AS last, hash FROM events GROUP BY session) e"
     " ON e.session = s.session WHERE s.head IS NOT e.hash OR s.events IS NOT e.last + 1"
@@ -46,8 +48,15 @@ def sessions(db: Database, path: Path) -> tuple[list[dict[str, Any]], list[str]]
     if problems:  # the other end may still be whole
         more, _ = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid DESC")  # noqa: S608 - fixed names
         rows = list({row[0]: row for row in (*rows, *more)}.values())
-    rows.sort(key=lambda row: (str(row[11]), row[0]), reverse=True)
-    return [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows], problems
+    rows.sort(key=lambda row: row[0], reverse=True)
+    found = [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows]
+    if problems:  # what the list no longer names may still have its events
+        known = {row["session"] for row in found}
+        blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}
+        found += [{**blank, "session": name} for name in session_ids(db, path) if name not in known]
+    return [
+        {**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in found
+    ], problems
 
 
 def session_ids(db: Database, path: Path) -> list[str]:
@@ -118,7 +127,13 @@ def _rows(db: Database, path: Path, query: str, *values: Any) -> tuple[list[Any]
         for row in db.conn.execute(query, values):
             rows.append(row)  # noqa: PERF402 - what was read before an error stays
     except sqlite3.Error as error:
-        return rows, [str(store_error(path, error))]
+        problem = str(store_error(path, error))
+        if table := _TABLE.search(query):  # an index may be what is broken
+            with suppress(sqlite3.Error):
+                for row in db.conn.execute(query.replace(table[0], f"{table[0]} NOT INDEXED", 1), values):
+                    if row not in rows:
+                        rows.append(row)
+        return rows, [problem]
     return rows, []
 
 

@@ -66,6 +66,10 @@ class SqliteStore:
         self._read_only = read_only
         self._local = threading.local()
 
+    def for_reading(self) -> "SqliteStore":
+        """Return a store of the same database that cannot change it."""
+        return SqliteStore(self.path, clock=self._clock, read_only=True)
+
     # ---- the port
 
     async def acquire(self, session: str) -> SqliteLease:
@@ -109,24 +113,34 @@ class SqliteStore:
         check_texts(events, texts)
         return Stream(events, texts)
 
-    def put(self, stream: Stream) -> int:
-        """Add a stream that was read from a tape, all of it or nothing; return how many of its events were new.
+    def put(self, *streams: Stream) -> list[int]:
+        """Add streams that were read from tapes, all of them or none; return how many events of each were new.
 
-        Of two chains under one id the longer stands, where one begins with the other. Raises StoreError where they
-        part, LeaseHeld where a process is adding to one of them.
+        Of two chains under one id the longer stands, where one begins with the other; texts that are missing are put
+        back. Raises StoreError where the chains part, or what is there is damaged; LeaseHeld where a process adds to one.
         """
-        added = 0
         with self._transaction() as db:
-            for session, chain in groupby(stream.events, key=lambda event: event.session):
-                have = dict(db.conn.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
-                new = [event for event in chain if _is_new(event, have)]
-                if new:
-                    self._check_free(db, session)
-                for event in new:
-                    db.conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row_of(event))
-                    self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
-                    _project(db, event)
-                added += len(new)
+            return [self._put(db, stream) for stream in streams]
+
+    def _put(self, db: Database, stream: Stream) -> int:
+        added = 0
+        for session, events in groupby(stream.events, key=lambda event: event.session):
+            chain = list(events)
+            have = dict(db.conn.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
+            new = [event for event in chain if _is_new(event, have)]
+            if new and have and (new[0].seq != max(have) + 1 or len(have) != max(have) + 1 - chain[0].seq):
+                raise StoreError(
+                    f"Session {session} is in the database already, and damaged there: `codetape verify {session}` says how.",
+                    remedy="Nothing was imported; use another database with --db.",
+                )
+            if new:
+                self._check_free(db, session)
+            for event in chain:
+                self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
+            for event in new:
+                db.conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row_of(event))
+                _project(db, event)
+            added += len(new)
         return added
 
     # ---- for the command line
@@ -138,14 +152,19 @@ class SqliteStore:
     def find(self, name: str) -> str:
         """Return the id that a unique prefix, or ``last``, names. Raises StoreError."""
         with translated(self.path):
-            if name == "last":
-                query = "SELECT session FROM sessions ORDER BY started_at DESC, rowid DESC LIMIT 1"
+            if name in self.stored_sessions():
+                return name
+            if name == "last":  # the last that came here: a tape's clock is its maker's
+                query = "SELECT session FROM sessions ORDER BY rowid DESC LIMIT 1"
                 found = [row[0] for row in self._db().execute(query)]
             else:
-                query = "SELECT session FROM sessions WHERE substr(session, 1, ?) = ? LIMIT 3"
-                found = [row[0] for row in self._db().execute(query, (len(name), name))]
-        if len(found) == 1:
+                query = "SELECT session FROM sessions WHERE substr(session, 1, ?) = ? ORDER BY session <> ? LIMIT 3"
+                found = [row[0] for row in self._db().execute(query, (len(name), name, name))]
+                found = found[:1] if name in found[:1] else found
+        if len(found) == 1 and name:
             return str(found[0])
+        if not name:
+            raise StoreError("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
         what = "names more than one session" if found else "names no session"
         raise StoreError(f"{name!r} {what} in {self.path}.", remedy="`codetape list` shows them.")
 

@@ -59,6 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     from codetape.cli.group import cli
 
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is told its number
+    if sys.stdout is None:
+        sys.exit(_say("OSError", "standard output is closed.", "", 1, as_json=False))
     try:
         code = cli.main(plain, prog_name="codetape", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -93,15 +98,16 @@ def _usage(error: Any) -> str:
 
 
 def _say(kind: str, message: str, remedy: str, code: int, as_json: bool) -> int:
-    import json
-
     import click
 
-    from codetape.cli.text import safe
+    from codetape.cli import text
 
-    if as_json:
-        body: dict[str, Any] = {"type": kind, "message": message, "remedy": remedy, "exit_code": code}
-        click.echo(json.dumps({"error": body}, ensure_ascii=False))
-    else:
-        click.echo(safe(f"codetape: {message} {remedy}".strip()), err=True)
+    try:
+        if as_json:
+            body: dict[str, Any] = {"type": kind, "message": message, "remedy": remedy, "exit_code": code}
+            click.echo(text.as_json({"error": body}))
+        else:
+            click.echo(text.safe(f"codetape: {message} {remedy}".strip()), err=True)
+    except (OSError, ValueError, AttributeError):  # nobody is there to be told
+        return code
     return code

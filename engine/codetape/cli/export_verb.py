@@ -3,7 +3,9 @@
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import click
 
@@ -28,14 +30,8 @@ def command(session: str, file: str, db: str, as_json: bool) -> int:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]  # a text stream, unless a test replaced it
         sys.stdout.writelines(tape.write(name, stream))
         return 0
-    part = Path(f"{file}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as out:
-            out.writelines(tape.write(name, stream))
-        os.replace(part, file)  # noqa: PTH105 - the name as given
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
-    size = Path(file).stat().st_size
+    _write(file, tape.write(name, stream))
+    size = sum(len(line.encode()) for line in tape.write(name, stream))
     if as_json:
         say_json(
             {"file": file, "session": name, "events": len(stream.events), "bytes": size, "head": stream.events[-1].hash}
@@ -43,3 +39,38 @@ def command(session: str, file: str, db: str, as_json: bool) -> int:
     else:
         say(f"{file}: session {name}, {len(stream.events)} events, {size:,} bytes")
     return 0
+
+
+def _write(file: str, lines: Iterator[str]) -> None:
+    """Write a file whole or not at all; what is no regular file (a pipe, a device) is written to as it is."""
+    path = Path(file)
+    if not file or path.is_dir() or not path.parent.is_dir():
+        raise UsageError(
+            f"{file or '(no name)'} is no file that can be written.",
+            remedy="Name one with -o, or - for standard output.",
+        )
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8", newline="\n") as out:
+                out.writelines(lines)
+            return
+        target = path.resolve()
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", newline="\n", dir=target.parent, prefix=".codetape-", delete=False
+        ) as out:
+            try:
+                out.writelines(lines)
+                out.flush()
+                os.chmod(out.name, 0o666 & ~_umask())  # noqa: PTH101 - the name is a text
+                os.replace(out.name, target)  # noqa: PTH105 - likewise
+            except BaseException:
+                os.unlink(out.name)  # noqa: PTH108 - likewise
+                raise
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

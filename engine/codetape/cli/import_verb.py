@@ -20,13 +20,15 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
 
     read = [(name, tape.load(name)) for name in files]
     store = open_store(db, read_only=False)
-    found = []
-    for name, one in read:
-        added = store.put(one.stream)
-        found.append({"file": name, "session": one.session, "events": len(one.stream.events), "added": added})
-        if not as_json:
-            how = f"{added} of {len(one.stream.events)} events added" if added else "there already"
-            say(f"{name}: session {one.session}, {how}")
+    counts = store.put(*(one.stream for _, one in read))
+    found = [
+        {"file": name, "session": one.session, "events": len(one.stream.events), "added": added}
+        for (name, one), added in zip(read, counts, strict=True)
+    ]
+    if not as_json:
+        for one in found:
+            how = f"{one['added']} of {one['events']} events added" if one["added"] else "there already"
+            say(f"{one['file']}: session {one['session']}, {how}")
     if as_json:
         say_json({"imported": found})
     return 0

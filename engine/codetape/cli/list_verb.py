@@ -23,7 +23,7 @@ def command(limit: int, tree: bool, db: str, as_json: bool) -> int:
     if as_json:
         say_json({"sessions": rows, "problems": problems})
         return 0
-    if not rows:
+    if not rows and not problems:
         say("No sessions yet: `codetape run` or `codetape demo` makes one.")
         return 0
     from rich.console import Console

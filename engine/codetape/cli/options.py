@@ -114,4 +114,6 @@ def open_store(db: str, *, read_only: bool = True) -> Any:
     store: Any = registry.store(db)
     if read_only and hasattr(store, "path") and not store.path.exists():
         raise UsageError(f"There is no database at {db}.", remedy="`codetape run` makes one; --db names another.")
+    if read_only and hasattr(store, "for_reading"):
+        return store.for_reading()
     return store

@@ -8,7 +8,7 @@ import click
 
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
-from codetape.errors import Divergence, UsageError
+from codetape.errors import CodetapeError, Divergence, UsageError
 
 
 @click.command("replay")
@@ -45,13 +45,25 @@ def command(**given: Any) -> int:
     """
     if given["pin"] and given["sandbox"] != "live":
         raise UsageError("--pin goes with --sandbox live.")
-    found = [_one(name, given) for name in given["sessions"]]
+    found = [_named(name, given) for name in given["sessions"]]
     if given["as_json"]:
         say_json({"replays": found})
     else:
         for one in found:
             _say(one)
+    if any("error" in one for one in found):
+        return 1
     return 0 if all(one["identical"] for one in found) else 102
+
+
+def _named(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Replay one; of several, one that cannot be read keeps the others from nothing."""
+    try:
+        return _one(name, given)
+    except CodetapeError as error:
+        if len(given["sessions"]) == 1:
+            raise
+        return {"name": name, "identical": False, "error": str(error)}
 
 
 def _one(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -89,10 +101,14 @@ async def _again(name: str, stream: Any, pin: bool) -> list[dict[str, Any]]:
 
 
 def _say(one: dict[str, Any]) -> None:
+    if "error" in one:
+        say(f"{one['name']}: {one['error']}", err=True)
+        return
     if "layer" in one:
         say(f"{one['name']}: diverges at seq {one['seq']}, layer {one['layer']}\n{one['message']}", err=True)
         return
-    how = "identical" if one["identical"] else "identical as recorded, but not when executed again"
+    how = "follows its tape, with drift" if one["drift"] else "identical"
+    how = how if one["identical"] else "identical as recorded, but not when executed again"
     say(
         f"{one['name']}: {how}, {one['events']} events, {one['derived']} derived, head {one['head']}",
         err=not one["identical"],

@@ -1,7 +1,6 @@
 """codetape show."""
 
 import asyncio
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,7 @@ from codetape.fold import apply, fold
 from codetape.ports import Stream
 from codetape.result import GenerateResult
 from codetape.run import Run
+from codetape.textdiff import unified
 from codetape.verify import readable
 
 
@@ -157,8 +157,8 @@ def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
     for (_, old), (step, new) in pairwise(versions):
         if iteration is not None and step.iteration != iteration:
             continue
-        lines = difflib.unified_diff(old.splitlines(), new.splitlines(), "before", f"seq {step.event.seq}", lineterm="")
-        found.append({"seq": step.event.seq, "iteration": step.iteration, "diff": "\n".join(lines)})
+        text = unified(old, new, ("before", f"seq {step.event.seq}"))
+        found.append({"seq": step.event.seq, "iteration": step.iteration, "diff": text})
     if as_json:
         say_json({"changes": found})
         return

@@ -25,7 +25,15 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 def say_json(value: Any) -> None:
     """Print one JSON value."""
-    click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    click.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON in which nothing reaches a terminal that it would obey."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(json.dumps(c)[1:-1] if _hidden(c) else c for c in text)
 
 
 def first_line(text: str, width: int = 100) -> str:

@@ -8,7 +8,7 @@ import click
 
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
-from codetape.errors import CorruptTape, UsageError
+from codetape.errors import CodetapeError, CorruptTape, UsageError
 
 
 @click.command("verify")
@@ -24,7 +24,7 @@ def command(sessions: tuple[str, ...], everything: bool, head: str, db: str, as_
 
     Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed anew,
     unless what it rests on was forged with it. A tail that was cut off is found with --head. Sound: exit 0; damaged
-    or changed: exit 1; decisions that do not follow: exit 102.
+    or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell: 103.
     """
     from codetape.verify import CORRUPT
 
@@ -34,7 +34,7 @@ def command(sessions: tuple[str, ...], everything: bool, head: str, db: str, as_
         raise UsageError(f"{head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
     store = open_store(db) if everything else None
     problems = store.unsound() if store else []
-    found = [_one(name, db, head) for name in (store.stored_sessions() if store else sessions)]
+    found = [_named(name, db, head) for name in (store.stored_sessions() if store else sessions)]
     if as_json:
         say_json({"verified": found, "problems": problems})
     else:
@@ -43,9 +43,21 @@ def command(sessions: tuple[str, ...], everything: bool, head: str, db: str, as_
         for one in found:
             _say(one)
     wrong = {finding["what"] for one in found for finding in one["findings"]}
-    if problems or wrong & set(CORRUPT):
+    if problems or wrong & {*CORRUPT, "list", "name"}:
         return 1
-    return 102 if wrong else 0
+    unsettled = any(one.get("drift") for one in found)
+    return 102 if wrong else 103 if unsettled else 0
+
+
+def _named(name: str, db: str, head: str) -> dict[str, Any]:
+    """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
+    try:
+        return _one(name, db, head)
+    except CodetapeError as error:
+        if isinstance(error, UsageError) and len(click.get_current_context().params["sessions"]) == 1:
+            raise
+        finding = {"seq": None, "what": "name", "message": str(error)}
+        return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}
 
 
 def _one(name: str, db: str, head: str) -> dict[str, Any]:
@@ -53,21 +65,26 @@ def _one(name: str, db: str, head: str) -> dict[str, Any]:
     from codetape.verify import Finding, verify
 
     problems: list[str] = []
-    if Path(name).is_file() or name == "demo":
+    listed: dict[str, Any] | None = None
+    if Path(name).is_file() or name == "demo" or name.endswith(".jsonl"):
         try:
             with tape.opened(name) as file:
-                lines = tape.parse(tape.lines_of(file), name=name)
+                lines = tape.parse(tape.lines_of(file, name), name=name)
         except CorruptTape as error:
-            form = Finding(error.seq, "form", error.message)
+            form = Finding(error.seq, "form", str(error))
             return {"name": name, "session": "", "sound": False, "events": 0, "findings": [vars(form)]}
         rows, texts = [row for _, row in lines.rows], lines.by_hash
         problems = tape.misplaced(lines)
     else:
         store = open_store(db)
-        saved = store.salvage(store.find(name) if name not in store.stored_sessions() else name)
+        session = store.find(name)
+        saved = store.salvage(session)
         rows, texts, problems = saved.rows, saved.texts, saved.problems
+        listed = next((row for row in store.sessions()[0] if row["session"] == session), {})
     done = verify(rows, texts, head=head)
     findings = [*(Finding(None, "unreadable", text) for text in problems), *done.findings]
+    if listed is not None and done.sound and done.run is not None and (lies := _lies(listed, done.run)):
+        findings.append(Finding(None, "list", f"What `codetape list` says of {done.session} is not so: {lies}."))
     return {
         "name": name,
         "session": done.session,
@@ -80,10 +97,36 @@ def _one(name: str, db: str, head: str) -> dict[str, Any]:
     }
 
 
+def _lies(listed: dict[str, Any], run: Any) -> str:
+    """Return what the table of sessions says otherwise than the events."""
+    if not listed:
+        return "it is not listed"
+    own = {
+        "state": run.state,
+        "model": run.the_config.model,
+        "task": run.the_task.id,
+        "iteration": run.ledger.iteration,
+        "input_tokens": run.usage.total_input - run.inherited.total_input,
+        "output_tokens": run.usage.total_output - run.inherited.total_output,
+        "head": run.head,
+    }
+    if run.parent and listed["state"] == "forked":
+        del own["state"], own["iteration"]
+    if run.parent:
+        own.pop("iteration", None)
+    return ", ".join(f"{name} {listed[name]} for {value}" for name, value in own.items() if listed[name] != value)
+
+
 def _say(one: dict[str, Any]) -> None:
     if one["sound"]:
-        drift = f", {len(one['drift'])} derived otherwise by these versions (drift)" if one["drift"] else ""
-        say(f"{one['name']}: sound, {one['events']} events, {one['derived']} derived again{drift}, head {one['head']}")
+        if one["drift"]:
+            first = one["drift"][0]
+            say(
+                f"{one['name']}: not settled: {len(one['drift'])} of {one['derived']} were derived by other versions than these, and otherwise; the first at {first['seq']}: {first['message']}",
+                err=True,
+            )
+            return
+        say(f"{one['name']}: sound, {one['events']} events, {one['derived']} derived again, head {one['head']}")
         return
     say(f"{one['name']}: not sound", err=True)
     for finding in one["findings"][:20]:

@@ -297,7 +297,7 @@ def fix_tests(run: Run, text: str) -> Read:
 def _patched(old: str, block: str) -> str | Unusable:
     try:
         return python(apply_patches(old, patches_of(block), imports_in(block)))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Unusable("syntax", "The patched file is no valid Python.")
 
 
