@@ -17,7 +17,7 @@ from codetape.canonical import sha256
 from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built
-from codetape_adapters.sandboxes import docker_engine
+from codetape_adapters.sandboxes import docker_engine, docker_images
 from tests.support import block, diagnosis, failure, generate, plan, purposes
 
 pytestmark = pytest.mark.docker
@@ -135,7 +135,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(docker_sandbox):
     from codetape_adapters.sandboxes.docker import DockerSandbox
 
     fresh = DockerSandbox()
-    fresh.facts()
+    fresh.images()  # as `codetape images` does, and every first use
     assert containers(fresh) == []
     fresh.close()
 
@@ -242,6 +242,40 @@ def test_the_demo_runs_in_docker(docker_sandbox):
 
 
 # ---- without an engine
+
+
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        ("E: Failed to fetch http://mirror.example/pool/x.deb  Could not connect", "cannot be reached"),
+        ("Temporary failure resolving 'mirror.example'", "cannot be reached"),
+        ("E: You don't have enough free space: No space left on device", "disk is full"),
+        ("/bin/sh: 1: apt-get: not found", "no apt-get"),
+    ],
+)
+def test_what_keeps_apt_from_its_work_is_infrastructure_with_a_remedy(said, step):
+    import docker
+
+    error = docker.errors.BuildError("failed", iter([{"stream": said}]))
+    with pytest.raises(SandboxUnavailable, match=step) as caught:
+        docker_images._apt_refusal(error, BuildSpec(python_version="3.11", system_packages=("tree",)))
+    assert caught.value.remedy
+
+
+def test_what_apt_refuses_is_a_value():
+    import docker
+
+    spec = BuildSpec(python_version="3.11", system_packages=("gone", "tree"))
+    for said in (
+        "\x1b[91mE\x1b[0m\x1b[91m: \x1b[0mUnable to locate package gone",
+        "E: Package 'gone' has no installation candidate",
+    ):
+        refused = docker_images._apt_refusal(docker.errors.BuildError("", iter([{"stream": said}])), spec)
+        assert (refused.reason, refused.packages) == ("not_found", ("gone",))
+    held = docker.errors.BuildError(
+        "", iter([{"stream": "E: Unable to correct problems, you have held broken packages."}])
+    )
+    assert docker_images._apt_refusal(held, spec).reason == "conflict"
 
 
 class Refusing:

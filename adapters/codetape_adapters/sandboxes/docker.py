@@ -90,8 +90,8 @@ class DockerSandbox:
         return await cancellable(asyncio.to_thread(self._execute, job, running.append), stop)
 
     def images(self) -> list[StoredImage]:
-        """Return the images of this engine that are ours."""
-        return self._images.stored()
+        """Return the images of this engine that are ours. What dead processes left is swept by the way."""
+        return self._images.stored() if self._client else []
 
     def remove_image(self, key: str) -> bool:
         """Remove one."""
