@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -30,8 +29,9 @@ def command(session: str, file: str, db: str, as_json: bool) -> int:
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]  # a text stream, unless a test replaced it
         sys.stdout.writelines(tape.write(name, stream))
         return 0
-    _write(file, tape.write(name, stream))
-    size = sum(len(line.encode()) for line in tape.write(name, stream))
+    lines = list(tape.write(name, stream))
+    _write(file, lines)
+    size = sum(len(line.encode()) for line in lines)
     if as_json:
         say_json(
             {"file": file, "session": name, "events": len(stream.events), "bytes": size, "head": stream.events[-1].hash}
@@ -41,7 +41,7 @@ def command(session: str, file: str, db: str, as_json: bool) -> int:
     return 0
 
 
-def _write(file: str, lines: Iterator[str]) -> None:
+def _write(file: str, lines: list[str]) -> None:
     """Write a file whole or not at all; what is no regular file (a pipe, a device) is written to as it is."""
     path = Path(file)
     if not file or path.is_dir() or not path.parent.is_dir():
