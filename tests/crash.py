@@ -113,9 +113,9 @@ class Store(SqliteStore):
         projected.real = project
         sqlite._project = projected
 
-    async def append(self, event, texts, lease):
+    async def append(self, event, texts, lease, reserve=None):
         self._points.at("before a commit")
-        await super().append(event, texts, lease)
+        await super().append(event, texts, lease, reserve)
         self._points.say(f"done {event.seq} {event.hash}")
         self._points.at("after a commit")
 

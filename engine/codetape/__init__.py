@@ -20,13 +20,25 @@ _WHERE = {
     "CodeSolution": "artefacts",
     "CodetapeError": "errors",
     "ErrorDiagnosis": "artefacts",
+    "Filter": "corpus",
     "GenerateResult": "result",
     "RecordedSession": "recorded",
     "Resources": "artefacts",
     "TestFailure": "artefacts",
+    "awhatif": "studies",
+    "backtest_limits": "studies",
+    "backtest_rules": "studies",
+    "check": "studies",
+    "diff": "studies",
+    "fork": "studies",
     "open_tape": "recorded",
+    "pytest_file": "studies",
+    "records": "attempts",
     "replay": "recorded",
     "resume": "recorded",
+    "run_tasks": "studies",
+    "sessions": "studies",
+    "whatif": "studies",
 }
 
 __all__ = [
@@ -36,23 +48,49 @@ __all__ = [
     "CodeSolution",
     "CodetapeError",
     "ErrorDiagnosis",
+    "Filter",
     "GenerateResult",
     "RecordedSession",
     "Resources",
     "TestFailure",
     "__version__",
+    "awhatif",
+    "backtest_limits",
+    "backtest_rules",
+    "check",
+    "diff",
+    "fork",
     "open_tape",
+    "pytest_file",
+    "records",
     "replay",
     "resume",
+    "run_tasks",
+    "sessions",
+    "whatif",
 ]
 
 if TYPE_CHECKING:
     from codetape.agent import AutoCoderAgent
     from codetape.artefacts import CodePlan, CodeSolution, ErrorDiagnosis, Resources, TestFailure
+    from codetape.attempts import records
+    from codetape.corpus import Filter
     from codetape.errors import CodetapeError
     from codetape.recorded import RecordedSession, open_tape, replay, resume
     from codetape.result import GenerateResult
     from codetape.session import CodeGenSession
+    from codetape.studies import (
+        awhatif,
+        backtest_limits,
+        backtest_rules,
+        check,
+        diff,
+        fork,
+        pytest_file,
+        run_tasks,
+        sessions,
+        whatif,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import re
 import secrets as random_bytes
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from codetape import registry
 from codetape.artefacts import Config, Resources, Task
+from codetape.budgets import Limit
 from codetape.canonical import canonical, sha256, well_formed
 from codetape.chain import SESSION_ID, Event
 from codetape.errors import UsageError
@@ -21,6 +22,7 @@ from codetape.events import PACK_FILE
 from codetape.forking import forked, inherited, point
 from codetape.packages import package_name, valid_system_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
+from codetape.prices import Prices
 from codetape.prompts import check_pack
 from codetape.redaction import Redactor
 from codetape.result import GenerateResult, run_sync
@@ -45,8 +47,11 @@ class SystemClock:
         return time.monotonic_ns() // 1_000_000
 
 
-def load_pack(place: str | Path | None = None) -> dict[str, str]:
-    """Return a prompt pack's files by name: the one that ships, or a folder's. Raises TemplateError."""
+def load_pack(place: str | Path | Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a prompt pack's files by name: the one that ships, a folder's, or one that was read. Raises TemplateError."""
+    if isinstance(place, Mapping):
+        check_pack(dict(place))
+        return dict(place)
     if place is None:
         root: Any = files("codetape") / "prompt_packs" / "default"
         found = {p.name: p.read_text("utf-8") for p in root.iterdir() if p.is_file()}
@@ -78,6 +83,8 @@ class AutoCoderAgent:
     ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
     ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
+    ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not fit
+    is not made, and the session is suspended. ``limits`` are budgets of several sessions together, by tag or database.
     """
 
     model: str | Model
@@ -102,9 +109,14 @@ class AutoCoderAgent:
     secrets: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     max_output_tokens: int = 16384
-    prompts: str | Path | None = None
+    prompts: str | Path | Mapping[str, str] | None = None
     package_policy: str = "known"
     allowlist: tuple[str, ...] = ()
+    max_cost: str = ""
+    max_tokens: int | None = None
+    max_seconds: int | None = None
+    limits: tuple[Limit, ...] = ()
+    prices: Prices = Prices()
     clock: Clock = field(default_factory=SystemClock)
 
     def generate(self, prompt: str, **options: Any) -> GenerateResult:
@@ -144,6 +156,21 @@ class AutoCoderAgent:
         driver = self._driver(session or new_session_id(), sandbox, redactor, on_event)
         await driver.run(started(asked, config, pack))
         return await self._result(driver, sandbox)
+
+    def session_id(self, prompt: str, *, key: tuple[str, int] = ("", 1), **options: Any) -> str:
+        """Return the id of the session that is made of just this, with this key: the same again for the same.
+
+        Takes what `agenerate` takes of a task. Where its samples lie is no part of it, what they hold is.
+        """
+        redactor = self._redactor()
+        asked = self._task(redactor, prompt, **options)
+        plain = asked.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path"}}}})
+        config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude={"sandbox": {"why"}})
+        return sha256(canonical([list(key), plain, config, sorted(load_pack(self.prompts).items())]))[:16]
+
+    def resolved(self) -> "AutoCoderAgent":
+        """Return this agent with its sandbox and store made, for many sessions to share."""
+        return replace(self, sandbox=self._sandbox(), store=self._store())
 
     async def stream(self, prompt: str, **options: Any) -> AsyncIterator[Event]:
         """Yield each event as it is appended; the last one's state is the session's end."""
@@ -195,6 +222,7 @@ class AutoCoderAgent:
         say: str = "",
         reply: str | None = None,
         fork: str | None = None,
+        tags: Iterable[str] = (),
         on_event: EventHook | None = None,
     ) -> GenerateResult:
         """Go on from a point of a recorded session, live, as a session of its own; return its outcome.
@@ -202,6 +230,7 @@ class AutoCoderAgent:
         What is before the point is shared by reference, and neither asked for nor paid for again. The fork keeps the
         session's configuration but for the agent's model, its prompt pack if it names one, and ``changes``. ``say`` is
         a remark that every later prompt shows beside the constraints; ``reply`` takes the place of the answer at the point.
+        ``tags`` are added to the session's.
         Raises UsageError for a point that there is not, or from which nothing can go on.
         """
         stream = await self._store().read(session)
@@ -220,6 +249,7 @@ class AutoCoderAgent:
             pack=load_pack(self.prompts) if self.prompts is not None else None,
             say=redactor.text(well_formed(say.strip())),
             reply=redactor.text(well_formed(reply)) if reply is not None else None,
+            tags=tuple(tags),
         )
         driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event)
         await driver.run(begin, base=known)
@@ -236,6 +266,8 @@ class AutoCoderAgent:
             clock=self.clock,
             redactor=redactor,
             on_event=on_event,
+            prices=self.prices,
+            limits=self.limits,
         )
 
     async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:
@@ -298,6 +330,9 @@ class AutoCoderAgent:
                     "max_output_tokens": self.max_output_tokens,
                     "package_policy": self.package_policy,
                     "allowlist": tuple(p if p.startswith("apt:") else package_name(p) for p in self.allowlist),
+                    "max_cost": self.max_cost,
+                    "max_tokens": self.max_tokens,
+                    "max_seconds": self.max_seconds,
                     "sandbox": facts,
                 }
             )
@@ -311,14 +346,14 @@ class AutoCoderAgent:
         self,
         redactor: Redactor,
         prompt: str,
-        schema: str | Mapping[str, Any] | None,
-        constraints: Iterable[str] | None,
-        inputs: Mapping[str, Any] | None,
-        outputs: Mapping[str, Any] | None,
-        tests: str | None,
-        oracle: str | None,
-        task: str | None,
-        tags: Iterable[str],
+        schema: str | Mapping[str, Any] | None = None,
+        constraints: Iterable[str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        tests: str | None = None,
+        oracle: str | None = None,
+        task: str | None = None,
+        tags: Iterable[str] = (),
     ) -> Task:
         if not prompt.strip():
             raise UsageError("The prompt is empty.", remedy="Say what the script is to do.")
@@ -336,7 +371,10 @@ class AutoCoderAgent:
             "oracle": _test_file("oracle", oracle),
         }
         parts = {k: v if isinstance(v, str) else [str(x) for x in v] for k, v in read.items() if k != "data_schema"}
-        asked = Task.model_validate({**read, "id": task or sha256(canonical(parts))[:12], "tags": tuple(tags)})
+        given = tuple(tags)
+        if wrong := [tag for tag in given if not tag.strip() or "," in tag or len(tag) > 200]:
+            raise UsageError(f"{wrong[0][:80]!r} is no label.", remedy="Give 1 to 200 characters without a comma.")
+        asked = Task.model_validate({**read, "id": task or sha256(canonical(parts))[:12], "tags": given})
         return redactor.model(asked)
 
 

@@ -128,6 +128,9 @@ class Config(Frozen):
     package_policy: Literal["known", "allow", "allowlist"] = "known"
     allowlist: tuple[str, ...] = ()
     command_policy: Literal["deny", "ask", "allow"] = "deny"
+    max_cost: str = Field(default="", pattern=r"^(?:\d{1,7}(?:\.\d{1,12})?)?$")
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_seconds: int | None = Field(default=None, ge=1)
     sandbox: SandboxFacts
 
 

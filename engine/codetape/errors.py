@@ -9,6 +9,7 @@
     │   └── StoreError             1    the log
     │       ├── LeaseHeld          1    another process drives this session
     │       └── StaleLease         1    this process drove it once, and no longer does
+    ├── BudgetSpent              101    the next call does not fit into a budget; the session is suspended
     ├── CorruptTape                1    a log that breaks its own rules
     ├── Divergence               102    a replay that asks or decides otherwise
     ├── ScriptFailed             100    a verified script that failed on other inputs, or broke its outputs' types
@@ -73,6 +74,12 @@ class LeaseHeld(StoreError):
 
 class StaleLease(StoreError):
     """The fencing token is no longer valid: another process took the session over."""
+
+
+class BudgetSpent(CodetapeError):
+    """The next call does not fit into what a budget leaves. It was not made."""
+
+    exit_code = 101
 
 
 class CorruptTape(CodetapeError):

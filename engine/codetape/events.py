@@ -95,7 +95,7 @@ class SessionForked(Payload):
 
     ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt pack,
     empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place that no
-    decision was taken on yet.
+    decision was taken on yet; ``tags`` are added to the parent's.
     """
 
     role = "input"
@@ -107,6 +107,7 @@ class SessionForked(Payload):
     pack: dict[str, Ref] = {}
     say: Ref | None = None
     reply: Ref | None = None
+    tags: tuple[str, ...] = ()
     versions: Versions
 
 
@@ -137,8 +138,30 @@ class Closing(Payload):
     call: str
 
 
+_AMOUNT = r"\d{1,9}(\.\d{1,24})?"
+Amount = Annotated[str, Field(pattern=f"^(?:{_AMOUNT})$")]
+"""Dollars, as a decimal text."""
+
+
+class Price(Frozen):
+    """What a call cost, in dollars. ``source`` is who says so: provider, settings or genai-prices, of a ``version``.
+
+    ``computed`` is our own figure, kept beside a provider's; ``per_mtok`` are its unit prices, of a million tokens each.
+    """
+
+    cost: Amount
+    source: Literal["provider", "settings", "genai-prices"]
+    computed: Annotated[str, Field(pattern=f"^(?:{_AMOUNT})?$")] = ""
+    version: str = ""
+    model: str = ""
+    per_mtok: dict[str, Amount] = {}
+
+
 class Answered(Closing):
-    """A model's reply exactly as it came (after redaction)."""
+    """A model's reply exactly as it came (after redaction).
+
+    ``matched_by`` says how it was found where it came from a recording: it cost nothing, and has no price.
+    """
 
     text: Ref | None = None
     refusal: Ref | None = None
@@ -148,6 +171,7 @@ class Answered(Closing):
     usage: Usage
     usage_raw: Ref | None = None
     matched_by: Literal["", "fingerprint", "order"] = ""
+    price: Price | None = None
     tries: tuple[str, ...] = ()
     duration_ms: int = 0
 

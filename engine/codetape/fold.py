@@ -6,11 +6,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from functools import singledispatch
 from typing import Any, Literal
 
 from codetape import machine
 from codetape.artefacts import Config, Report, Task
+from codetape.budgets import PICO
 from codetape.chain import Event, reason_of
 from codetape.errors import CorruptTape
 from codetape.events import (
@@ -40,7 +42,7 @@ from codetape.events import (
     TestsFinished,
     Usage,
 )
-from codetape.run import Ledger, OpenCall, Outcome, Run, Work, adapter
+from codetape.run import Ledger, OpenCall, Outcome, Run, Spending, Work, adapter
 
 MAX_ANSWERS = 1000  # of a person's, in one session
 
@@ -168,6 +170,8 @@ def _(payload: SessionForked, run: Run, texts: Texts) -> Run:
     task, outcome = run.the_task, run.outcome
     if payload.say is not None:
         task = task.model_copy(update={"constraints": (*task.constraints, texts[payload.say])})
+    if payload.tags:
+        task = task.model_copy(update={"tags": (*task.tags, *payload.tags)})
     if payload.reply is not None:
         if outcome is None or not isinstance(outcome.event, Answered):
             raise CorruptTape("it replaces an answer where none waits for a decision.")
@@ -183,6 +187,7 @@ def _(payload: SessionForked, run: Run, texts: Texts) -> Run:
         forked_at=payload.seq,
         inherited=run.usage,
         inherited_calls=run.calls,
+        spent=Spending(),
     )
 
 
@@ -222,7 +227,8 @@ def _(payload: Closing, run: Run, texts: Texts) -> Run:
         message=texts[message or lock or ""] if message or lock else "",
         report=Report.model_validate_json(texts[report]) if report else None,
     )
-    return run.but(call=None, outcome=outcome, noted=0)
+    spent = replace(run.spent, ms=run.spent.ms + getattr(payload, "duration_ms", 0))
+    return run.but(call=None, outcome=outcome, noted=0, spent=spent)
 
 
 @_apply.register
@@ -237,6 +243,20 @@ def _(payload: Answered, run: Run, texts: Texts) -> Run:
         outcome=Outcome(purpose=run.call.purpose, event=payload, text=text, message=refusal),
         usage=_sum(run.usage, payload.usage),
         usage_estimated=run.usage_estimated or payload.usage.source == "estimated",
+        spent=_spent(run.spent, payload),
+    )
+
+
+def _spent(spent: Spending, payload: Answered) -> Spending:
+    tokens = payload.usage.total_input + payload.usage.total_output
+    if payload.matched_by:
+        return replace(spent, reused=spent.reused + 1, reused_tokens=spent.reused_tokens + tokens)
+    cost = int((Decimal(payload.price.cost) * PICO).to_integral_value()) if payload.price else 0
+    return replace(
+        spent,
+        ms=spent.ms + payload.duration_ms,
+        cost=spent.cost + cost,
+        unpriced=spent.unpriced + (payload.price is None),
     )
 
 

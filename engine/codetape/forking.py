@@ -67,6 +67,7 @@ def forked(
     pack: Mapping[str, str] | None = None,
     say: str = "",
     reply: str | None = None,
+    tags: tuple[str, ...] = (),
 ) -> Draft:
     """Return a fork's first event. Raises UsageError for a reply where no answer waits for its decision."""
     if reply is not None and (run.outcome is None or getattr(run.outcome.event, "text", None) is None):
@@ -81,6 +82,7 @@ def forked(
         pack={name: texts.put(text) for name, text in sorted((pack or {}).items())},
         say=texts.put(say) if say else None,
         reply=texts.put(reply) if reply is not None else None,
+        tags=tags,
         versions=versions(),
     )
     return Draft(payload, texts)

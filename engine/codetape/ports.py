@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from codetape.artefacts import OutputFile, Report, SandboxFacts
+from codetape.budgets import Reservation
 from codetape.chain import Event
 from codetape.commands import BuildSpec, Job, Request
 from codetape.events import Usage
@@ -27,6 +28,7 @@ __all__ = [
     "Reply",
     "Request",
     "RequestRefused",
+    "Reservation",
     "Sandbox",
     "StoredImage",
     "Stream",
@@ -162,8 +164,14 @@ class EventStore(Protocol):
     async def acquire(self, session: str) -> Lease:
         """Take the session's lease, or raise LeaseHeld."""
 
-    async def append(self, event: Event, texts: Mapping[str, str], lease: Lease) -> None:
-        """Append one event with its texts in one durable transaction, the lease checked in it."""
+    async def append(
+        self, event: Event, texts: Mapping[str, str], lease: Lease, reserve: Reservation | None = None
+    ) -> None:
+        """Append one event with its texts in one durable transaction, the lease checked in it.
+
+        ``reserve`` is what the call that the event announces may come to: raises BudgetSpent, and appends nothing, where it
+        does not fit into what one of its limits leaves. The next event of the session settles it; a lost call keeps it.
+        """
 
     async def read(self, session: str) -> Stream:
         """Return a session's stream; its hashes and chain are checked."""

@@ -272,6 +272,7 @@ def context(run: Run, purpose: str) -> dict[str, Any]:
         "python": config.python_version,
         "sandbox": config.sandbox.model_dump(mode="json"),
         "resources": config.resources.model_dump(mode="json"),
+        "limits": {"iteration": run.ledger.iteration, "max_iterations": config.max_iterations},
         "base_packages": list(config.base_packages),
         "packages": list(run.ledger.packages),
         "unavailable": list(run.ledger.unavailable),

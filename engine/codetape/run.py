@@ -106,6 +106,17 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What a session's own calls came to: time in all, money in picodollars, and answers without a price, or reused."""
+
+    ms: int = 0
+    cost: int = 0
+    unpriced: int = 0
+    reused: int = 0
+    reused_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Run:
     """A session's state. `ledger` and `work` change by decisions; the rest by what happened outside."""
 
@@ -138,6 +149,7 @@ class Run:
     forked_at: int = 0
     inherited: Usage = Usage()
     inherited_calls: int = 0
+    spent: Spending = Spending()
 
     def but(self, **changes: Any) -> "Run":
         """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an event."""

@@ -15,11 +15,13 @@ from transitions import Machine, MachineError
 
 from codetape import machine
 from codetape.artefacts import Config, Report, Task
+from codetape.budgets import Limit, Reservation, pico
 from codetape.canonical import canonical, well_formed
 from codetape.chain import Event, seal
-from codetape.commands import Ask, Build, Command, Execute, Record
+from codetape.commands import Ask, Build, Command, Execute, Record, Request
 from codetape.decide import decide
 from codetape.errors import (
+    BudgetSpent,
     CodetapeError,
     CorruptTape,
     InfrastructureError,
@@ -38,15 +40,18 @@ from codetape.events import (
     GaveUp,
     Payload,
     PersonAnswered,
+    Price,
     Resumed,
     SessionStarted,
     Suspended,
     TestsFinished,
     Texts,
     Transition,
+    Usage,
 )
 from codetape.fold import apply, fold
 from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox
+from codetape.prices import Prices, picodollars, plain
 from codetape.redaction import Redactor
 from codetape.requests import requested
 from codetape.run import Run
@@ -89,8 +94,11 @@ class CodeGenSession:
         clock: Clock,
         redactor: Redactor,
         on_event: Callable[[Event, Run], None] | None = None,
+        prices: Prices | None = None,
+        limits: tuple[Limit, ...] = (),
     ) -> None:
         self.session = session
+        self._prices, self._limits = prices or Prices(), limits
         self._model, self._sandbox, self._store, self._clock = model, sandbox, store, clock
         self._redactor = redactor
         self._on_event = on_event
@@ -188,7 +196,7 @@ class CodeGenSession:
 
     # ---- the append
 
-    async def _append(self, draft: Draft) -> None:
+    async def _append(self, draft: Draft, reserve: Reservation | None = None) -> None:
         """Seal the event, make it durable, then move: the fold first, and the machine after it."""
         payload = draft.payload
         pulled = payload.trigger if isinstance(payload, Transition) else ""
@@ -198,7 +206,7 @@ class CodeGenSession:
             raise CorruptTape("the session has no lease.")
         event = seal(self.session, self.folded.seq, self._clock.now(), payload, self.folded.head)
         after = apply(self.folded, event, draft.texts)
-        await self._store.append(event, draft.texts, self._lease)
+        await self._store.append(event, draft.texts, self._lease, reserve)
         self.folded = after
         self._pull(pulled)
         if self._on_event:
@@ -219,7 +227,11 @@ class CodeGenSession:
         if isinstance(command, Record):
             await self._append(command.draft)
             return
-        await self._append(requested(self.folded, command))
+        try:
+            await self._append(requested(self.folded, command), self._reserved(command))
+        except BudgetSpent as error:
+            await self._append(self._suspension("budget", str(error)))
+            return
         call = f"{self.session}:{self.folded.seq - 1}"
         begun = self._clock.monotonic_ms()
         try:
@@ -233,6 +245,35 @@ class CodeGenSession:
             raise
         else:
             await self._append(draft)
+
+    def _reserved(self, command: Command) -> Reservation | None:
+        """Return what an ask may come to. Raises BudgetSpent where the session's time is over."""
+        config, spent = self.folded.the_config, self.folded.spent
+        if config.max_seconds is not None and spent.ms >= config.max_seconds * 1000:
+            raise BudgetSpent(
+                f"The budget of the session, {config.max_seconds} s of work, is spent: {spent.ms / 1000:.1f} s."
+            )
+        if not isinstance(command, Ask) or self._free(command.request):
+            return None
+        own = Limit("session", config.max_tokens, pico(config.max_cost) if config.max_cost else None)
+        limits = tuple(limit for limit in (own, *self._limits) if (limit.tokens, limit.cost) != (None, None))
+        request = command.request
+        most = Usage(input=request.input_estimate, output=request.max_output_tokens)
+        cost = None
+        if any(limit.cost is not None for limit in limits):
+            rate = self._prices.rate((request.model,), self._billing, most, self._clock.now())
+            cost = picodollars(plain(rate.cost(most))) if rate else None
+        return Reservation(most.total_input + most.total_output, cost, limits)
+
+    def _free(self, request: Request) -> bool:
+        """Whether the model says that it answers from a recording."""
+        free: Any = getattr(self._model, "free", False)
+        return bool(free(request) if callable(free) else free)
+
+    @property
+    def _billing(self) -> tuple[str, str]:
+        found: tuple[str, str] = getattr(self._model, "billing", ("", ""))
+        return found
 
     def _effect(self, command: Command, call: str, begun: int) -> Coroutine[Any, Any, Draft]:
         if isinstance(command, Ask):
@@ -302,9 +343,17 @@ class CodeGenSession:
             usage=reply.usage,
             usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
             matched_by=reply.matched_by,
+            price=self._price(reply),
             tries=tuple(self._redactor.error(well_formed(t))[:300] for t in reply.tries),
             duration_ms=self._clock.monotonic_ms() - begun,
         )
+
+    def _price(self, reply: Reply) -> Price | None:
+        """Return what a reply cost; one from a recording cost nothing."""
+        if reply.matched_by:
+            return None
+        names = tuple(dict.fromkeys(filter(None, (reply.model, self.folded.the_config.model))))
+        return self._prices.price(names, self._billing, reply.usage, self._clock.now(), reply.usage_raw)
 
     async def _build(self, command: Build, call: str, begun: int) -> Draft:
         outcome = await self._sandbox.build(command.spec)

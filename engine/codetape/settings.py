@@ -33,6 +33,10 @@ DEFAULTS: dict[str, Any] = {
 """Every setting, with its default. Lists are TOML arrays, or words between commas in a variable."""
 
 
+TABLES = ("prices", "redact")
+"""Settings that are no option's: prices by model, patterns by name."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A setting's value, and where it came from: a variable, a file, or the default."""
@@ -55,12 +59,21 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Set
             f"{file} sets {', '.join(refused)}, which no file may: a folder from elsewhere could send a key anywhere.",
             remedy=f"Use the flag, or {variable(refused[0])}.",
         )
-    if unknown := sorted(set(given) - set(DEFAULTS)):
+    if unknown := sorted(set(given) - {*DEFAULTS, *TABLES}):
         known = ", ".join(DEFAULTS)
         raise UsageError(
             f"{file} sets {', '.join(unknown)}, which codetape does not know.", remedy=f"Known are: {known}."
         )
     return {name: _setting(name, default, environment, file, given) for name, default in DEFAULTS.items()}
+
+
+def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
+    """Return a table of the settings file, and the file. Raises UsageError where it is none."""
+    file, given = _file(folder)
+    value = given.get(name, {})
+    if not isinstance(value, dict):
+        raise UsageError(f"{name} in {file} is no table.")
+    return file, value
 
 
 def _setting(name: str, default: Any, environment: Mapping[str, str], file: str, given: Mapping[str, Any]) -> Setting:

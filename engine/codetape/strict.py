@@ -5,7 +5,7 @@ reported in layers: kind, purpose, fingerprint, request, decision, length. Where
 these, it is drift: the replay follows what was recorded, and lists it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +72,19 @@ def replay(
         what = f"{run.session} stops at seq {run.seq - 1}, where it would go on."
         raise Divergence(what, seq=run.seq, layer="length")
     return Replayed(run, derived, tuple(drift))
+
+
+def changed(stream: Stream) -> Iterator[Drift]:
+    """Yield every request and decision that these versions derive otherwise than recorded; the log is followed throughout."""
+    run = Run()
+    for event in stream.events:
+        if event.seq and is_derived(event.payload):
+            try:
+                _compare(event, decide(run), run, stream)
+            except (Divergence, CodetapeError) as error:
+                found = _as_divergence(error, event)
+                yield Drift(found.seq, found.layer, found.message)
+        run = apply(run, event, stream.texts)
 
 
 class _Swapped(dict[str, str]):

@@ -68,7 +68,7 @@ def test_both_forms_and_the_page():
     assert "compared" in done.stdout
     page = Path("page.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert "http" not in page.split("<h2>")[0]
+    assert "://" not in page.split("<h2>")[0]
     assert "&lt;" in page
     assert "same, event by event" in codetape("diff", "demo", "demo").stdout
     assert codetape("diff", "demo", "nowhere.tape.jsonl").returncode == 2

@@ -52,6 +52,9 @@ class OpenAIModel:
         self.name = f"{kind}:{name}"
         self._name = name
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        self.billing = (
+            ("openai" if kind == "openai" else "", "") if self._base_url is None else ("", self._billed(kind))
+        )
         self._key = os.environ.get(api_key_env, "")
         self._tries, self._sleep = tries, sleep
         self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
@@ -65,6 +68,10 @@ class OpenAIModel:
                 f"No key: the environment has no {api_key_env}.",
                 remedy="Set it, name a local server with --base-url, or try `codetape demo`, which needs neither.",
             )
+
+    def _billed(self, kind: str) -> str:
+        """Return the address by which a price list may know the provider; a local server bills nobody."""
+        return _without_user(self._base_url or "") if kind == "openai" else ""
 
     async def ask(self, request: Request) -> Reply | RequestRefused:
         """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""

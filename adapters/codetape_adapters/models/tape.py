@@ -16,6 +16,8 @@ from codetape.ports import Reply, Stream
 class TapeModel:
     """Answers from a recorded session."""
 
+    free = True  # no call of it is paid for, so none needs a budget
+
     def __init__(self, name: str, stream: Stream) -> None:
         self.name = f"tape:{name}"
         self._texts = stream.texts

@@ -23,9 +23,13 @@ _TABLE = re.compile(r"FROM (?:events|blobs|sessions)(?! NOT)")
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
     "session", "task", "model", "tags", "state", "reason", "iteration", "events", "input_tokens", "output_tokens",
-    "started_at", "updated_at", "head", "parent", "forked_at",
+    "started_at", "updated_at", "head", "parent", "forked_at", "cost", "unpriced", "reused_tokens", "reserved_tokens",
+    "reserved_cost",
 )  # fmt: skip
-_NUMBERS = ("iteration", "events", "input_tokens", "output_tokens", "forked_at")
+_NUMBERS = (
+    "iteration", "events", "input_tokens", "output_tokens", "forked_at", "cost", "unpriced", "reused_tokens",
+    "reserved_tokens", "reserved_cost",
+)  # fmt: skip
 _PROJECTED = (
     "SELECT s.session FROM sessions s LEFT JOIN (SELECT session, max(seq) AS last, hash FROM events GROUP BY session) e"
     " ON e.session = s.session WHERE s.head IS NOT e.hash OR s.events IS NOT e.last + 1"

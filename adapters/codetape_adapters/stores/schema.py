@@ -62,3 +62,10 @@ def _first(db: Database) -> None:
 def _families(db: Database) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN parent TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE sessions ADD COLUMN forked_at INTEGER NOT NULL DEFAULT 0")
+
+
+@_migration
+def _money(db: Database) -> None:
+    """Costs are whole picodollars (10^-12). What is reserved is what an open call, or a lost one, may have come to."""
+    for column in ("cost", "unpriced", "reused_tokens", "open_tokens", "open_cost", "reserved_tokens", "reserved_cost"):
+        db.execute(f"ALTER TABLE sessions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")

@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import zstandard
 from sqlite_utils import Database
 
+from codetape.budgets import Reservation, pico
 from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, unseal
 from codetape.errors import LeaseHeld, StaleLease, StoreError
-from codetape.events import Answered, SessionForked, SessionStarted, Transition, refs
+from codetape.events import Answered, Closing, SessionForked, SessionStarted, Transition, refs
 from codetape.ports import Stream
-from codetape_adapters.stores import salvage
+from codetape_adapters.stores import budgeted, salvage
 from codetape_adapters.stores.connection import Transaction, one, open_database, translated
 from codetape_adapters.stores.holders import alive, identity
 from codetape_adapters.stores.salvage import MAX_TEXT, ROW, unpack
@@ -85,8 +86,10 @@ class SqliteStore:
             )
         return SqliteLease(self, session, token)
 
-    async def append(self, event: Event, texts: Mapping[str, str], lease: Any) -> None:
-        """Append one event, its texts and its projection in one transaction that checks lease and order."""
+    async def append(
+        self, event: Event, texts: Mapping[str, str], lease: Any, reserve: Reservation | None = None
+    ) -> None:
+        """Append one event, its texts and its projection in one transaction that checks lease, order and budgets."""
         packed = [(key, text.encode()) for key, text in texts.items()]
         for _, data in packed:
             if len(data) > MAX_TEXT:
@@ -99,6 +102,8 @@ class SqliteStore:
                 self._refuse(db, event, lease)
             self._put_blobs(db, packed)
             _project(db, event)
+            if reserve is not None:
+                budgeted.reserve(db, event.session, reserve)
 
     async def read(self, session: str) -> Stream:
         """Return a session's events and texts; hashes and chain are checked. Raises StoreError for an unknown one."""
@@ -283,7 +288,7 @@ def _project(db: Database, event: Event) -> None:
     payload = event.payload
     if isinstance(payload, SessionStarted):
         db.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, '', 0, 1, 0, 0, ?, ?, ?, '', 0)",
+            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, '', 0, 1, 0, 0, ?, ?, ?, '', 0, 0, 0, 0, 0, 0, 0, 0)",
             (
                 event.session,
                 payload.task_id,
@@ -310,6 +315,14 @@ def _project(db: Database, event: Event) -> None:
     elif isinstance(payload, Answered):
         sets += ["input_tokens = input_tokens + ?", "output_tokens = output_tokens + ?"]
         values += [payload.usage.total_input, payload.usage.total_output]
+        if payload.matched_by:
+            sets.append("reused_tokens = reused_tokens + ?")
+            values.append(payload.usage.total_input + payload.usage.total_output)
+        else:
+            sets += ["cost = cost + ?", "unpriced = unpriced + ?"]
+            values += [pico(payload.price.cost) if payload.price else 0, payload.price is None]
+    if isinstance(payload, Closing):
+        sets += budgeted.settled(payload)
     db.conn.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
 
 
@@ -318,8 +331,8 @@ def _project_fork(db: Database, event: Event, payload: SessionForked) -> None:
     columns = "task, model, tags"
     found = one(db, f"SELECT {columns} FROM sessions WHERE session = ?", payload.parent) or ("", "", "")  # noqa: S608 - fixed names
     db.execute(
-        "INSERT INTO sessions VALUES (?, ?, ?, ?, 'forked', '', 0, ?, 0, 0, ?, ?, ?, ?, ?)",
-        (event.session, found[0], payload.model or found[1], found[2], event.seq + 1, event.at, event.at, event.hash,
+        "INSERT INTO sessions VALUES (?, ?, ?, ?, 'forked', '', 0, ?, 0, 0, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0)",
+        (event.session, found[0], payload.model or found[1], ",".join(filter(None, (found[2], *payload.tags))), event.seq + 1, event.at, event.at, event.hash,
          payload.parent, payload.seq),
     )  # fmt: skip
 

@@ -1,14 +1,14 @@
 """codetape diff."""
 
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import click
 
+from codetape import pages
 from codetape.cli.options import as_json, database, open_store
-from codetape.cli.text import safe, say, say_json
+from codetape.cli.text import say, say_json
 from codetape.errors import UsageError
 
 
@@ -81,16 +81,12 @@ def _where(change: dict[str, Any]) -> str:
 
 
 def _page(found: dict[str, Any]) -> str:
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>codetape diff</title><style>body{font:14px/1.45 system-ui,sans-serif;"
-        "max-width:110ch;margin:2em auto;padding:0 1em}pre{background:#f6f6f6;padding:.8em;overflow:auto;white-space:pre-wrap}"
-        ".a{background:#dfd}.d{background:#fdd}h2{font-size:1em;margin:1.4em 0 .4em}</style>"
-    ]
+    parts = [f"<h1>{pages.html(found['a'])} and {pages.html(found['b'])}</h1>"]
     for heading, body in _sections(found):
-        lines = (f'<span class="{_class(line)}">{escape(safe(line))}</span>' for line in body.splitlines())
-        parts.append(f"<h2>{escape(safe(heading))}</h2>" + (f"<pre>{chr(10).join(lines)}</pre>" if body else ""))
-    return "\n".join(parts) + "\n"
+        lines = (f'<span class="{_class(line)}">{pages.html(line)}</span>' for line in body.splitlines())
+        parts.append(f"<h2>{pages.html(heading)}</h2>" + (f"<pre>{chr(10).join(lines)}</pre>" if body else ""))
+    return pages.page(f"codetape diff: {found['a']} and {found['b']}", "\n".join(parts))
 
 
 def _class(line: str) -> str:
-    return {"+": "a", "-": "d"}.get(line[:1], "")
+    return {"+": "good", "-": "bad"}.get(line[:1], "")

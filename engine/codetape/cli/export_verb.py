@@ -8,20 +8,34 @@ from tempfile import NamedTemporaryFile
 
 import click
 
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, at_event, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import UsageError
 
 
 @click.command("export")
 @click.argument("session")
-@click.option("-o", "file", required=True, metavar="F.tape.jsonl", help="The file to write; - for standard output.")
+@click.option("-o", "file", required=True, metavar="FILE", help="The file to write; - for standard output.")
+@click.option(
+    "--pytest",
+    "as_pytest",
+    is_flag=True,
+    help="Write the tests that failed, with their code, as one pytest file that needs no codetape.",
+)
 @database
 @as_json
-def command(session: str, file: str, db: str, as_json: bool) -> int:
-    """Write a session to one portable file. The same session gives the same bytes."""
-    from codetape import tape
+def command(session: str, file: str, as_pytest: bool, db: str, as_json: bool) -> int:
+    """Write a session to one portable file. The same session gives the same bytes.
 
+    With --pytest SESSION may be SESSION:SEQ: the last run of the tests up to that event in which one failed.
+    """
+    from codetape import tape
+    from codetape.corpus import is_tape
+
+    if as_pytest:
+        return _bundle(session, file, db, as_json=as_json)
+    if is_tape(session):
+        raise UsageError(f"{session} is a tape file already.")
     store = open_store(db)
     name = store.find(session)
     stream = asyncio.run(store.read(name))
@@ -38,6 +52,26 @@ def command(session: str, file: str, db: str, as_json: bool) -> int:
         )
     else:
         say(f"{file}: session {name}, {len(stream.events)} events, {size:,} bytes")
+    return 0
+
+
+def _bundle(named: str, file: str, db: str, *, as_json: bool) -> int:
+    from codetape.bundle import bundle
+    from codetape.corpus import is_tape
+    from codetape.recorded import open_tape
+
+    name, seq = at_event(named)
+    known = open_tape(name, store=open_store(db) if not is_tape(name) else db)
+    folder = Path(name).parent if is_tape(name) and name != "demo" else None
+    text = bundle(known.stream, seq, name=Path(file).name if file != "-" else "test_recorded.py", folder=folder)
+    if file == "-":
+        sys.stdout.write(text)
+        return 0
+    _write(file, [text])
+    if as_json:
+        say_json({"file": file, "session": known.session, "bytes": len(text.encode())})
+    else:
+        say(f"{file}: what failed in session {known.session}; run it with `pytest {file}`")
     return 0
 
 

@@ -4,7 +4,19 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, open_store, parameters, server, server_settings, text_of
+from codetape.cli.options import (
+    as_json,
+    budget,
+    budget_changes,
+    database,
+    limits,
+    open_store,
+    own_prices,
+    parameters,
+    server,
+    server_settings,
+    text_of,
+)
 from codetape.cli.text import say
 from codetape.errors import UsageError
 
@@ -30,6 +42,7 @@ from codetape.errors import UsageError
 @click.option("--base-url", metavar="URL", help="Where the model's server is.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@budget
 @server
 @database
 @as_json
@@ -49,6 +62,7 @@ def command(**given: Any) -> int:
     if given["at"].isdecimal() and int(given["at"]) != at:
         say(f"Event {given['at']} leaves a call open: forked at {at}.", err=True)
     changes = {name.replace("-", "_"): value for name, value in parameters(given["settings"], "set").items()}
+    changes |= budget_changes(given)
     if reserved := {"model", "sandbox"} & set(changes):
         raise UsageError(f"--set cannot set {', '.join(sorted(reserved))}.", remedy="It has an option of its own.")
     agent = AutoCoderAgent(
@@ -58,6 +72,8 @@ def command(**given: Any) -> int:
         sandbox=given["sandbox"],
         store=given["db"],
         prompts=given["prompts"],
+        limits=limits(given),
+        prices=own_prices(),
     )
     fork = new_session_id()
     return drive(

@@ -12,6 +12,8 @@ from codetape.cli import VERBS, help_text
 
 _SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "import", "replay", "diff", "verify", "doctor")
 
+_CHANGING = ("fork", "whatif", "check", "backtest")
+
 
 class Lazy(click.Group):
     """A group that loads a verb's module when the verb is called, and not for --help."""
@@ -38,7 +40,7 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Take the settings of variables and files as defaults."""
-    if ctx.invoked_subcommand in (*_SET_BY, "fork", "images"):
+    if ctx.invoked_subcommand in (*_SET_BY, *_CHANGING, "images"):
         ctx.default_map = _defaults()
 
 
@@ -54,7 +56,8 @@ def _defaults() -> dict[str, dict[str, Any]]:
         if s.source != "default"
     }
     found_for: dict[str, dict[str, Any]] = dict.fromkeys(_SET_BY, values)
-    # a fork keeps its parent's model and prompts, whatever is the default for new sessions
-    found_for["fork"] = {name: value for name, value in values.items() if name not in ("model", "prompts")}
+    # what goes on from recorded sessions keeps their model and prompts, whatever is the default for new ones
+    kept = {name: value for name, value in values.items() if name not in ("model", "prompts")}
+    found_for |= dict.fromkeys(_CHANGING, kept)
     found_for["images"] = dict.fromkeys(("list", "show", "prune"), values)
     return found_for

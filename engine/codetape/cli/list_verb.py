@@ -5,25 +5,30 @@ from typing import Any
 
 import click
 
+from codetape.cli.filters import filter_of, filters
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import safe, say, say_json
 
 
 @click.command("list")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Sessions to show, newest first.")
+@filters(limit="50", sources=False)
 @click.option("--tree", is_flag=True, help="Draw forks below what they were forked from.")
 @database
 @as_json
-def command(limit: int, tree: bool, db: str, as_json: bool) -> int:
+def command(tree: bool, db: str, as_json: bool, **given: Any) -> int:
     """List the sessions of a database, newest first."""
+    wanted = filter_of(given, forks=True)
     rows, problems = open_store(db).sessions()
-    rows = rows[:limit]
+    rows = list(wanted.chosen(rows))
     for problem in problems:
         say(f"codetape: {problem} What can be read is shown.", err=True)
     if as_json:
         say_json({"sessions": rows, "problems": problems})
         return 0
     if not rows and not problems:
+        if any(given.values()) and open_store(db).sessions()[0]:
+            say("No session is meant by these filters.")
+            return 0
         say("No sessions yet: `codetape run` or `codetape demo` makes one.")
         return 0
     from rich.console import Console

@@ -54,6 +54,70 @@ def server(function: F) -> F:
     return function
 
 
+def budget(function: F) -> F:
+    """Add the budgets."""
+    for option in (
+        click.option(
+            "--max-total-cost",
+            "total_costs",
+            multiple=True,
+            metavar="USD|TAG=USD",
+            help="A budget of all sessions of the database, or of those with a label.",
+        ),
+        click.option("--max-time", metavar="T", help="A session's budget of work, such as 90s, 10m or 2h."),
+        click.option("--max-tokens", type=click.IntRange(1), help="A session's budget of tokens, input and output."),
+        click.option("--max-cost", metavar="USD", help="A session's budget of money."),
+    ):
+        function = option(function)
+    return function
+
+
+def budget_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what those options are to an agent: a session's own budget. Raises UsageError."""
+    from codetape.budgets import dollars, pico
+
+    cost = dollars(pico(given["max_cost"])) if given["max_cost"] else ""
+    return {"max_cost": cost, "max_tokens": given["max_tokens"], "max_seconds": seconds(given["max_time"])}
+
+
+def budget_changes(given: dict[str, Any]) -> dict[str, Any]:
+    """Return those options that were given, as changes of a configuration."""
+    return {name: value for name, value in budget_settings(given).items() if value not in (None, "")}
+
+
+def limits(given: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the budgets of several sessions together. Raises UsageError."""
+    from codetape.budgets import Limit, pico
+
+    found = []
+    for word in given["total_costs"]:
+        tag, sign, amount = word.rpartition("=")
+        if sign and not tag:
+            raise UsageError(f"--max-total-cost {word!r} names no label.", remedy="Give USD or TAG=USD.")
+        found.append(Limit(f"tag:{tag}" if sign else "database", cost=pico(amount)))
+    return tuple(found)
+
+
+def seconds(text: str | None) -> int | None:
+    """Read a duration such as 90s, 10m or 2h, in seconds. Raises UsageError."""
+    if text is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600}
+    body, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    if not body.isdecimal() or not 0 < (found := int(body) * units[unit]) < 10**9:
+        raise UsageError(f"{text!r} is no duration.", remedy="Give seconds, or such as 90s, 10m, 2h.")
+    return found
+
+
+def own_prices() -> Any:
+    """Return the user's prices, from the settings file. Raises UsageError."""
+    from codetape.prices import read_prices
+    from codetape.settings import table
+
+    source, prices = table(Path.cwd(), "prices")
+    return read_prices(prices, source)
+
+
 def server_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Return what those options are to an agent."""
     waits = {"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]}
@@ -82,6 +146,14 @@ def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
+
+
+def at_event(named: str) -> tuple[str, int | None]:
+    """Read SESSION or SESSION:SEQ."""
+    name, colon, seq = named.rpartition(":")
+    if colon and seq.isdecimal() and name and not Path(named).is_file():
+        return name, int(seq)
+    return named, None
 
 
 def text_of(path: str | None) -> str | None:

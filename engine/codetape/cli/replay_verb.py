@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from codetape.cli.filters import filters, names_of
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import CodetapeError, Divergence, UsageError
 
 
 @click.command("replay")
-@click.argument("sessions", nargs=-1, required=True, metavar="SESSION|FILE...")
+@filters()
 @click.option(
     "--sandbox",
     default="recorded",
@@ -45,7 +46,8 @@ def command(**given: Any) -> int:
     """
     if given["pin"] and given["sandbox"] != "live":
         raise UsageError("--pin goes with --sandbox live.")
-    found = [_named(name, given) for name in given["sessions"]]
+    names = names_of(given)
+    found = [_named(name, given, alone=len(names) == 1) for name in names]
     if given["as_json"]:
         say_json({"replays": found})
     else:
@@ -56,12 +58,12 @@ def command(**given: Any) -> int:
     return 0 if all(one["identical"] for one in found) else 102
 
 
-def _named(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _named(name: str, given: dict[str, Any], *, alone: bool) -> dict[str, Any]:
     """Replay one; of several, one that cannot be read keeps the others from nothing."""
     try:
         return _one(name, given)
     except CodetapeError as error:
-        if len(given["sessions"]) == 1:
+        if alone:
             raise
         return {"name": name, "identical": False, "error": str(error)}
 

@@ -5,7 +5,17 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from codetape.cli.options import as_json, database, open_store, server, server_settings
+from codetape.cli.options import (
+    as_json,
+    budget,
+    budget_changes,
+    database,
+    limits,
+    open_store,
+    own_prices,
+    server,
+    server_settings,
+)
 from codetape.errors import UsageError
 
 
@@ -25,6 +35,7 @@ from codetape.errors import UsageError
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
 @click.option("--model", hidden=True)
 @click.option("--prompts", hidden=True)
+@budget
 @server
 @database
 @as_json
@@ -48,8 +59,11 @@ def command(**given: Any) -> int:
         **server_settings(given),
         sandbox=given["sandbox"],
         store=given["db"],
+        limits=limits(given),
+        prices=own_prices(),
     )
     changes = {"max_iterations": given["max_iterations"]} if given["max_iterations"] else {}
+    changes |= budget_changes(given)
     return drive(
         agent,
         known.session,

@@ -5,7 +5,20 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, memory_mb, pairs, parameters, server, server_settings, text_of
+from codetape.cli.options import (
+    as_json,
+    budget,
+    budget_settings,
+    database,
+    limits,
+    memory_mb,
+    own_prices,
+    pairs,
+    parameters,
+    server,
+    server_settings,
+    text_of,
+)
 from codetape.errors import UsageError
 
 
@@ -80,17 +93,40 @@ from codetape.errors import UsageError
 @click.option("--skip-tests", is_flag=True, help="Write no tests: the script is untested.")
 @click.option("--task", metavar="ID", help="The task's name; by default a hash of what is asked.")
 @click.option("--tag", "tags", multiple=True, metavar="T", help="A label for the session.")
+@click.option("--tasks", metavar="F.jsonl", help="Run every task of a file: a JSON object a line, with id and prompt.")
+@click.option(
+    "-k",
+    "--n-attempts",
+    "attempts",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="With --tasks: attempts at each.",
+)
+@click.option(
+    "--n-concurrent",
+    "concurrent",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="With --tasks: attempts at once.",
+)
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@budget
 @server
 @database
 @as_json
 def command(**given: Any) -> int:
-    """Turn a prompt into a verified script; "-" reads the prompt from standard input."""
+    """Turn a prompt into a verified script; "-" reads the prompt from standard input.
+
+    With --tasks every task of a file is run, and a batch that was stopped goes on: an attempt is known by its task, number,
+    settings, prompts and --tag.
+    """
     from codetape.agent import AutoCoderAgent, new_session_id
     from codetape.artefacts import Resources
     from codetape.cli.drive import again, drive
 
-    prompt = _prompt(given["prompt"], given["prompt_file"])
+    prompt = _prompt(given["prompt"], given["prompt_file"]) if given["tasks"] is None else ""
     policy, allowlist = _policy(given["package_policy"])
     agent = AutoCoderAgent(
         model=_model(given["model"]),
@@ -110,7 +146,14 @@ def command(**given: Any) -> int:
         resources=_resources(Resources, given),
         python_version=given["python_version"],
         skip_tests=given["skip_tests"],
+        **budget_settings(given),
+        limits=limits(given),
+        prices=own_prices(),
     )
+    if given["tasks"] is not None:
+        from codetape.cli import tasks
+
+        return tasks.run(agent, given)
     options = {
         "schema": text_of(given["schema_file"]),
         "constraints": given["constraints"],

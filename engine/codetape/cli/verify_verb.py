@@ -6,20 +6,21 @@ from typing import Any
 
 import click
 
+from codetape.cli.filters import filters, names_of
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import CodetapeError, CorruptTape, UsageError
 
 
 @click.command("verify")
-@click.argument("sessions", nargs=-1, metavar="[SESSION|FILE]...")
+@filters()
 @click.option("--all", "everything", is_flag=True, help="Every session of the database, and the file itself.")
 @click.option(
     "--head", default="", metavar="HASH", help="The last event's hash, or its first 12 digits, as kept elsewhere."
 )
 @database
 @as_json
-def command(sessions: tuple[str, ...], everything: bool, head: str, db: str, as_json: bool) -> int:
+def command(everything: bool, head: str, db: str, as_json: bool, **given: Any) -> int:
     """Check every hash, the chain, the texts, the machine's legality, and derive the decisions again.
 
     Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed anew,
@@ -28,13 +29,16 @@ def command(sessions: tuple[str, ...], everything: bool, head: str, db: str, as_
     """
     from codetape.verify import CORRUPT
 
-    if everything == bool(sessions) or (head and len(sessions) != 1):
+    chosen = any(given.values())
+    sessions = names_of({**given, "db": db}) if chosen and not everything else []
+    if everything == chosen or (everything and given["sources"]) or (head and len(sessions) != 1):
         raise UsageError("Name sessions or files, or give --all; --head goes with one of them.")
     if head and not re.fullmatch(r"[0-9a-f]{12,64}", head):
         raise UsageError(f"{head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
     store = open_store(db) if everything else None
     problems = store.unsound() if store else []
-    found = [_named(name, db, head) for name in (store.stored_sessions() if store else sessions)]
+    alone = len(sessions) == 1
+    found = [_named(name, db, head, alone=alone) for name in (store.stored_sessions() if store else sessions)]
     if as_json:
         say_json({"verified": found, "problems": problems})
     else:
@@ -49,12 +53,12 @@ def command(sessions: tuple[str, ...], everything: bool, head: str, db: str, as_
     return 102 if wrong else 103 if unsettled else 0
 
 
-def _named(name: str, db: str, head: str) -> dict[str, Any]:
+def _named(name: str, db: str, head: str, *, alone: bool) -> dict[str, Any]:
     """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
     try:
         return _one(name, db, head)
     except CodetapeError as error:
-        if isinstance(error, UsageError) and len(click.get_current_context().params["sessions"]) == 1:
+        if isinstance(error, UsageError) and alone:
             raise
         finding = {"seq": None, "what": "name", "message": str(error)}
         return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from codetape.artefacts import Report, SandboxFacts, TestResult
+from codetape.budgets import Reservation, Spent, check, pico
 from codetape.chain import GENESIS, Event, check_chain
 from codetape.commands import BuildSpec, Job, Request
 from codetape.errors import LeaseHeld, ModelUnavailable, StaleLease, StoreError
-from codetape.events import SessionForked, Usage
+from codetape.events import Answered, CallLost, Closing, SessionForked, SessionStarted, Usage
 from codetape.ports import BuildRejected, Built, Execution, Reply, RequestRefused, Stream
 from codetape.verdict import expected_names
 
@@ -132,6 +133,7 @@ class MemoryStore:
         self.events: dict[str, list[Event]] = {}
         self.texts: dict[str, str] = {}
         self.holders: dict[str, int] = {}
+        self.reserved: dict[str, Spent] = {}
         self._token = 0
 
     async def acquire(self, session: str) -> MemoryLease:
@@ -142,7 +144,9 @@ class MemoryStore:
         self.holders[session] = self._token
         return MemoryLease(self, session, self._token)
 
-    async def append(self, event: Event, texts: Mapping[str, str], lease: MemoryLease) -> None:
+    async def append(
+        self, event: Event, texts: Mapping[str, str], lease: MemoryLease, reserve: Reservation | None = None
+    ) -> None:
         """Append one event."""
         if self.holders.get(event.session) != lease.token:
             raise StaleLease(f"Session {event.session} was taken over: event {event.seq} was not written.")
@@ -154,6 +158,12 @@ class MemoryStore:
             chain = self._chain(event.session)
         if event.seq != len(chain) or event.prev_hash != (chain[-1].hash if chain else GENESIS):
             raise StoreError(f"Event {event.session}:{event.seq} does not follow the log.")
+        for limit in reserve.limits if reserve else ():
+            check(limit, self._spent(limit.scope, event.session), reserve or Reservation(0, 0))
+        if reserve:
+            self.reserved[f"{event.session}:{event.seq}"] = Spent(reserve.tokens, reserve.cost or 0)
+        elif isinstance(payload, Closing) and not isinstance(payload, CallLost):
+            self.reserved.pop(payload.call, None)
         own.append(event)
         self.texts.update(texts)
 
@@ -164,6 +174,23 @@ class MemoryStore:
         chain = self._chain(session)
         check_chain(chain)
         return Stream(tuple(chain), dict(self.texts))
+
+    def _spent(self, scope: str, session: str) -> Spent:
+        kind, _, tag = scope.partition(":")
+        names = [
+            name for name in self.events if kind == "database" or (tag in self._tags(name) if tag else name == session)
+        ]
+        found = [self.reserved[call] for call in self.reserved if call.rpartition(":")[0] in names]
+        tokens, cost = sum(one.tokens for one in found), sum(one.cost for one in found)
+        for event in (event for name in names for event in self.events[name]):
+            if isinstance(payload := event.payload, Answered) and not payload.matched_by:
+                tokens += payload.usage.total_input + payload.usage.total_output
+                cost += pico(payload.price.cost) if payload.price else 0
+        return Spent(tokens, cost)
+
+    def _tags(self, session: str) -> tuple[str, ...]:
+        starts = [e.payload for e in self._chain(session)]
+        return tuple(tag for p in starts if isinstance(p, SessionStarted | SessionForked) for tag in p.tags)
 
     def _chain(self, session: str) -> list[Event]:
         own = self.events.get(session, [])

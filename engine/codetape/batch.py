@@ -1,0 +1,264 @@
+"""Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and gone on with where it stopped.
+
+A session's id is the hash of everything that it is made of: the task, the configuration, the prompt pack, the number of the
+attempt and the batch's name. So a batch that is begun again finds what it has, and asks for the rest alone.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from codetape.agent import AutoCoderAgent, EventHook
+from codetape.attempts import Attempt, records
+from codetape.chain import Event
+from codetape.errors import CodetapeError, LeaseHeld, StoreError, UsageError
+from codetape.fold import fold
+from codetape.ports import EventStore
+from codetape.run import Run
+
+MAX_TASKS = 100_000
+_KNOWN = ("id", "prompt", "inputs", "outputs", "tests", "oracle", "schema", "constraints", "tags")
+_PATHS = ("file:", "directory:")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One line of a task file: what is asked, under the task's own name."""
+
+    id: str
+    prompt: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a batch is. ``stopped`` came to no end: an outage, a question, a budget."""
+
+    total: int
+    done: int = 0
+    solved: int = 0
+    failed: int = 0
+    stopped: int = 0
+    tokens: int = 0
+    running: int = 0
+
+    @property
+    def left(self) -> int:
+        """The attempts that are not done."""
+        return self.total - self.done
+
+    def plus(self, attempt: Attempt) -> "Progress":
+        """Return the progress after one more attempt."""
+        return replace(
+            self,
+            done=self.done + 1,
+            solved=self.solved + (attempt.solved is True),
+            failed=self.failed + (attempt.solved is False),
+            stopped=self.stopped + (attempt.solved is None),
+            tokens=self.tokens + attempt.tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of every attempt, in the order of tasks and attempts. ``found`` were there before."""
+
+    attempts: tuple[Attempt, ...]
+    found: int
+
+    @property
+    def progress(self) -> Progress:
+        """The sums."""
+        total = Progress(len(self.attempts))
+        for attempt in self.attempts:
+            total = total.plus(attempt)
+        return total
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a flat record an attempt."""
+        return records(self.attempts)
+
+
+def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
+    """Read a task file: a JSON object a line, with ``id`` and ``prompt``, and what `generate` takes besides.
+
+    ``tests`` and ``oracle`` are a pytest file's text, or its path; paths are relative to the task file. Raises UsageError
+    with the line for what is no task.
+    """
+    path = Path(place)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The task file {place} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."
+        ) from error
+    found = [
+        _task(line, f"{place}, line {number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not found or len(found) > MAX_TASKS:
+        raise UsageError(f"{place} holds {len(found)} tasks; 1 to {MAX_TASKS} are taken.")
+    names = [task.id for task in found]
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{place} names the task {twice} twice.", remedy="Give -k for several attempts at each task.")
+    return tuple(found)
+
+
+def _task(line: str, where: str, folder: Path) -> TaskSpec:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{where}: no JSON: {error}.") from error
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("id", "prompt")):
+        raise UsageError(f"{where}: a task is an object with an id and a prompt, both texts.")
+    if unknown := sorted(set(value) - set(_KNOWN)):
+        raise UsageError(f"{where}: a task has no {', '.join(unknown)}.", remedy=f"Known are: {', '.join(_KNOWN)}.")
+    name = value["id"].strip()
+    if not name or len(name) > 200:
+        raise UsageError(f"{where}: a task's id has 1 to 200 characters.")
+    options = {key: value[key] for key in _KNOWN[2:] if value.get(key) not in (None, "", [], {})}
+    for key in ("inputs", "outputs"):
+        if key in options:
+            options[key] = _mapping(options[key], f"{where}: {key}", folder)
+    for key in ("tests", "oracle"):
+        if key in options:
+            options[key] = _test_text(options[key], f"{where}: {key}", folder)
+    for key in ("constraints", "tags"):
+        if not all(isinstance(text, str) for text in _list(options.get(key, []), f"{where}: {key}")):
+            raise UsageError(f"{where}: {key} is a list of texts.")
+    return TaskSpec(name, value["prompt"], options)
+
+
+def _mapping(value: Any, where: str, folder: Path) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise UsageError(f'{where} maps names to types, such as {{"data": "file:till.csv"}}.')
+    return {name: _beside(text, folder) for name, text in value.items()}
+
+
+def _beside(text: str, folder: Path) -> str:
+    """Return an input's type with its sample's path made relative to the task file's folder."""
+    kind, colon, path = text.partition(":")
+    return f"{kind}:{folder / path}" if colon and path and text.startswith(_PATHS) else text
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise UsageError(f"{where} is a list of texts.")
+    return value
+
+
+def _test_text(value: Any, where: str, folder: Path) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{where} is a pytest file's text, or its path.")
+    if "\n" in value or not value.endswith(".py"):
+        return value
+    try:
+        return (folder / value).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}: {value} cannot be read.") from error
+
+
+async def run_tasks(
+    agent: AutoCoderAgent,
+    tasks: Iterable[TaskSpec],
+    *,
+    attempts: int = 1,
+    concurrent: int = 1,
+    batch: str = "",
+    tags: Iterable[str] = (),
+    on_progress: Callable[[Progress, Attempt | None], None] | None = None,
+    on_event: EventHook | None = None,
+) -> Batch:
+    """Run every task ``attempts`` times, up to ``concurrent`` at once; go on with what an earlier run of the batch left.
+
+    All tasks are checked before the first is run. An attempt that another process drives, or that an outage stopped,
+    is counted as stopped and keeps the others from nothing. Raises UsageError for a task that cannot be asked.
+    """
+    if not 1 <= attempts <= 1000 or not 1 <= concurrent <= 256:
+        raise UsageError("A batch makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
+    shared = agent.resolved()
+    store: Any = shared.store
+    planned = [
+        (
+            task,
+            number,
+            shared.session_id(task.prompt, key=(batch, number), tags=_tags(task, tags), task=task.id, **_rest(task)),
+        )
+        for task in tasks
+        for number in range(1, attempts + 1)
+    ]
+    known = {row["session"]: row["state"] for row in store.sessions()[0]} if hasattr(store, "sessions") else {}
+    slots, progress = asyncio.Semaphore(concurrent), [Progress(len(planned))]
+
+    async def one(task: TaskSpec, number: int, session: str) -> Attempt:
+        async with slots:
+            made = await _attempt(shared, store, task, number, session, known.get(session, ""), tuple(tags), on_event)
+            progress[0] = progress[0].plus(made)
+            if on_progress:
+                on_progress(progress[0], made)
+            return made
+
+    if on_progress:
+        on_progress(progress[0], None)
+    made = await all_of([one(*plan) for plan in planned])
+    return Batch(tuple(made), sum(session in known for _, _, session in planned))
+
+
+async def all_of(work: list[Any]) -> list[Any]:
+    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it goes on."""
+    running = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*running))
+    except BaseException:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        raise
+
+
+def _tags(task: TaskSpec, tags: Iterable[str]) -> tuple[str, ...]:
+    return (*task.options.get("tags", ()), *tags)
+
+
+def _rest(task: TaskSpec) -> dict[str, Any]:
+    return {name: value for name, value in task.options.items() if name != "tags"}
+
+
+async def _attempt(
+    agent: AutoCoderAgent,
+    store: EventStore,
+    task: TaskSpec,
+    number: int,
+    session: str,
+    state: str,
+    tags: tuple[str, ...],
+    on_event: EventHook | None,
+) -> Attempt:
+    last: list[Run] = []
+
+    def hook(event: Event, run: Run) -> None:
+        last[:] = [run]
+        if on_event:
+            on_event(event, run)
+
+    try:
+        if state in ("succeeded", "failed"):
+            stream = await store.read(session)
+            return Attempt.of(fold(stream.events, stream.texts), number)
+        if state:
+            await replace(agent, prompts=None).aresume(session, on_event=hook)
+        else:
+            await agent.agenerate(
+                task.prompt, task=task.id, tags=_tags(task, tags), session=session, on_event=hook, **_rest(task)
+            )
+        return Attempt.of(last[-1], number)
+    except (LeaseHeld, StoreError) as error:
+        return _stopped(task, number, session, error)
+
+
+def _stopped(task: TaskSpec, number: int, session: str, error: CodetapeError) -> Attempt:
+    graded = "oracle" if task.options.get("oracle") else "self"
+    return Attempt(task.id, number, session, "error", None, graded, cause="error", reason=str(error))  # type: ignore[arg-type]  # one of the two words

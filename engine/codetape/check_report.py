@@ -1,0 +1,155 @@
+"""A check's report in the forms that people and machines read: JSON, Markdown, HTML, JUnit XML, CSV."""
+
+import json
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+from codetape import pages
+from codetape.errors import UsageError
+from codetape.verdicts import Rate, Report, TaskRow
+
+_COLUMNS = ("task", "graded by", "control", "candidate", "change", "without outcome")
+
+
+def as_json(report: Report) -> str:
+    """Return the report as one JSON object; `--baseline` reads it again."""
+    return json.dumps(report.as_dict(), indent=1, default=list, sort_keys=True) + "\n"
+
+
+def as_csv(report: Report) -> str:
+    """Return a row a task."""
+    return pages.csv_text(report.records())
+
+
+def as_markdown(report: Report) -> str:
+    """Return the report as Markdown, for a pull request."""
+    lines = [f"# codetape check: {report.verdict}", "", pages.markdown(report.why), ""]
+    lines += [pages.markdown_table(("", ""), facts(report)), "", "## Tasks", ""]
+    lines.append(pages.markdown_table(_COLUMNS, map(_cells, report.rows)))
+    return "\n".join(lines) + "\n"
+
+
+def as_html(report: Report) -> str:
+    """Return the report as one page."""
+    mood = {"regression": "bad", "improvement": "good", "no regression": "good"}.get(report.verdict, "dim")
+    rates = [(row.task, (_share(row.candidate_solved, row.candidate_attempts), _share(row.control_solved, row.control_attempts)))
+             for row in report.rows[:200]]  # fmt: skip
+    body = [
+        f'<h1>codetape check: <span class="{mood}">{pages.html(report.verdict)}</span></h1>',
+        f"<p>{pages.html(report.why)}</p>",
+        pages.table(("", ""), facts(report)),
+        "<h2>Solved, by task: candidate above, control below</h2>",
+        pages.bars(rates, most=1.0, unit="%"),
+        "<h2>Tasks</h2>",
+        pages.table(_COLUMNS, map(_cells, report.rows)),
+        "<h2>Attempts</h2>",
+        pages.table(
+            ("arm", "task", "session", "status", "reason", "calls", "reused", "tokens"),
+            [(o.arm, o.made.task, o.made.session, o.made.status, o.made.reason, o.made.calls, o.made.reused, f"{o.made.tokens:,}")
+             for o in report.outcomes[:2000]],
+            numbers=(5, 6, 7),
+        ),
+    ]  # fmt: skip
+    return pages.page(f"codetape check {report.id}: {report.verdict}", "\n".join(body))
+
+
+def as_junit(report: Report) -> str:
+    """Return JUnit XML: a case a task. A drop is a failure; no outcome at all is an error, and never a failure."""
+    failed = [row for row in report.rows if row.change == "worse"]
+    broken = [row for row in report.rows if row.change == "unknown" and row.errors]
+    suite = ElementTree.Element("testsuite", name=f"codetape check {report.id}", tests=str(len(report.rows)),
+                        failures=str(len(failed)), errors=str(len(broken)), skipped="0")  # fmt: skip
+    for row in report.rows:
+        case = ElementTree.SubElement(suite, "testcase", classname="codetape.check", name=pages.shown(row.task))
+        if row in broken:
+            why = next(
+                (o.made.reason for o in report.outcomes if o.made.task == row.task and o.made.solved is None), ""
+            )
+            ElementTree.SubElement(case, "error", message=pages.shown(why)[:500], type="infrastructure")
+        elif row in failed:
+            text = f"candidate {row.candidate_solved}/{row.candidate_attempts}, control {row.control_solved}/{row.control_attempts}"
+            ElementTree.SubElement(case, "failure", message=text, type="worse")
+    out = ElementTree.SubElement(suite, "system-out")
+    out.text = pages.shown(f"{report.verdict}: {report.why}")
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+FORMS: dict[str, Callable[[Report], str]] = {
+    ".json": as_json,
+    ".csv": as_csv,
+    ".md": as_markdown,
+    ".html": as_html,
+    ".junit.xml": as_junit,
+}
+
+
+def form_of(file: str) -> Callable[[Report], str]:
+    """Return what writes a report of a file's kind, by its extension. Raises UsageError."""
+    for extension, form in FORMS.items():
+        if file.lower().endswith(extension):
+            return form
+    raise UsageError(
+        f"{file} has none of the extensions {', '.join(FORMS)}.", remedy="They say which form the report takes."
+    )
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Return what there is to say beside the verdict, name and value."""
+    found = [
+        ("check", report.id),
+        ("change", ", ".join(filter(None, ("prompts" if report.prompts else "", *(f"{k}={v}" for k, v in report.config.items())))) or "none"),
+        ("sessions", f"{report.sessions_changed} that it alters, {report.sessions_same} that it leaves alone, {report.skipped} without an end"),
+        ("candidate", rate(report.candidate)),
+        ("control", f"{report.control}: {rate(report.control_rate)}" if report.control != "none" else "none"),
+        ("test", f"{report.test}, p = {report.p:.3g}" if report.p is not None else "none"),
+    ]  # fmt: skip
+    if report.difference is not None and report.low is not None and report.high is not None:
+        found.append(
+            (
+                "difference",
+                f"{report.difference:+.1%}, 95 % from {report.low:+.1%} to {report.high:+.1%} (bootstrap over tasks)",
+            )
+        )
+    if report.power is not None:
+        found.append((f"power for {report.margin:.0%}", f"{report.power:.0%}; 80 % with {report.tasks_needed} tasks"))
+    graded = (
+        f"{report.self_graded} of {len(report.rows)} tasks by their own tests"
+        if report.self_graded
+        else "all by an oracle"
+    )
+    about = f"${report.cost}" + (f", {report.unpriced} calls without a price" if report.unpriced else "")
+    found += [
+        ("graded", graded),
+        ("attempts", f"{report.attempts}, {report.errors} without an outcome" + (", cut short by the budget" if report.budget_spent else "")),
+        ("calls", f"n_fresh {report.n_fresh}, n_reused {report.n_reused}"),
+        ("tokens", f"{report.input_tokens:,} in, {report.output_tokens:,} out, reused ones among them"),
+        ("money", about),
+    ]  # fmt: skip
+    return found
+
+
+def rate(value: Rate) -> str:
+    """Return a rate in words."""
+    if not value.attempts:
+        return "no outcome"
+    best = ", ".join(f"pass@{k} {p:.0%}" for k, p in value.pass_at_k.items() if k != "1")
+    more = f"; {best}" if best else ""
+    return f"{value.mean:.0%} of tasks ({value.solved} of {value.attempts} attempts), 95 % from {value.low:.0%} to {value.high:.0%}{more}"
+
+
+def _share(solved: int, count: int) -> float:
+    return solved / count if count else 0.0
+
+
+def _cells(row: TaskRow) -> tuple[object, ...]:
+    return (
+        row.task,
+        row.graded,
+        f"{row.control_solved}/{row.control_attempts}",
+        f"{row.candidate_solved}/{row.candidate_attempts}",
+        row.change,
+        row.errors or "",
+    )

@@ -1,0 +1,222 @@
+"""codetape check."""
+
+import asyncio
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codetape.cli.changes import change, change_of
+from codetape.cli.filters import corpus_of, filters, none_found
+from codetape.cli.options import as_json, database, own_prices, server, server_settings
+from codetape.cli.text import safe, say, say_json
+from codetape.errors import UsageError
+
+
+@click.command("check")
+@change
+@filters("--of-model")
+@click.option(
+    "-k",
+    "--n-attempts",
+    "attempts",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Attempts at each session.",
+)
+@click.option(
+    "--n-concurrent", "concurrent", default=1, show_default=True, type=click.IntRange(1, 256), help="Attempts at once."
+)
+@click.option("--control", is_flag=True, help="Run the old prompts afresh from the same states as well.")
+@click.option("--baseline", metavar="F.json", help="A former report, whose candidate is the control.")
+@click.option(
+    "--margin",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(0.01, 0.9),
+    help="The drop in solve rate that matters.",
+)
+@click.option("--max-cost", metavar="USD", help="The budget of the whole check.")
+@click.option("--max-tokens", type=click.IntRange(1), help="The budget of the whole check, in tokens.")
+@click.option("--yes", is_flag=True, help="Do not ask before calls are made.")
+@click.option("--dry-run", is_flag=True, help="Stop after the estimate.")
+@click.option(
+    "--round",
+    "number",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Another number draws fresh attempts at the same change.",
+)
+@click.option("--accept-self-graded", is_flag=True, help="Let tasks without an oracle pass by their own tests.")
+@click.option("-o", "files", multiple=True, metavar="F", help="Write a report: .json, .md, .html, .junit.xml or .csv.")
+@click.option("--base-url", metavar="URL", help="Where the model's server is.")
+@click.option("--control-base-url", metavar="URL", help="Where the recorded model's server is, if elsewhere.")
+@click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
+@server
+@database
+@as_json
+def command(**given: Any) -> int:
+    """Test a change of prompts, model or settings on recorded sessions, and say whether it solves less.
+
+    Each session is gone on with, live, from its first request that differs; what stays is reused. The outcomes are compared
+    task by task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
+    """
+    from codetape import registry, regression
+    from codetape.budgets import pico
+    from codetape.check_report import form_of
+    from codetape.verdicts import read_baseline, report
+
+    for file in given["files"]:
+        form_of(file)
+        if not Path(file).absolute().parent.is_dir():
+            raise UsageError(f"{file} cannot be written: there is no such folder.")
+    if given["control"] and given["baseline"]:
+        raise UsageError("--control and --baseline are two controls.", remedy="Give one.")
+    baseline = read_baseline(given["baseline"]) if given["baseline"] else None
+    wanted, corpus = change_of(given), corpus_of(given)
+    sandbox = registry.sandbox(given["sandbox"])
+    wanted = replace(wanted, facts=sandbox.facts())
+    plan = asyncio.run(regression.planned(corpus, wanted, number=given["number"]))
+    if not (plan.changed or plan.same):
+        raise none_found(given)
+    _estimate(plan, given)
+    if given["dry_run"]:
+        if given["as_json"]:
+            say_json(_estimated(plan, given))
+        return 0
+    cost = pico(given["max_cost"]) if given["max_cost"] else None
+    if plan.changed:
+        _agree(given)
+        _imported(plan, given["db"])
+    live = _live(plan, given, sandbox, cost)
+    try:
+        checked = _run(plan, live, quiet=given["as_json"]) if plan.changed else regression.Checked(plan, ())
+    except KeyboardInterrupt:
+        say("Interrupted. The same command goes on where it stopped.", err=True)
+        return 130
+    found = report(checked, control=given["control"], baseline=baseline, margin=given["margin"])
+    for file in given["files"]:
+        _write(file, form_of(file)(found))
+    if given["as_json"]:
+        say_json(found.as_dict())
+    else:
+        _say(found, given["files"])
+    return found.exit_code(accept_self_graded=given["accept_self_graded"])
+
+
+def _agree(given: dict[str, Any]) -> None:
+    """Have a person agree to the estimate; where none sits there, a budget or --yes must say so."""
+    if given["yes"] or given["max_cost"] or given["max_tokens"]:
+        return
+    if given["as_json"] or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "Calls would be made, and nobody is here to agree.",
+            remedy="Give --yes, --max-tokens or --max-cost; or --dry-run.",
+        )
+    click.confirm("Make these calls?", abort=True, err=True)
+
+
+def _imported(plan: Any, db: str) -> None:
+    """Put sessions of tape files into the database, for their forks refer to them."""
+    from codetape import registry, tape
+
+    files = [one.file for one in plan.changed if one.file]
+    if files:
+        store: Any = registry.store(db)
+        for file in files:
+            store.put(tape.load(file).stream)
+
+
+def _live(plan: Any, given: dict[str, Any], sandbox: Any, cost: int | None) -> Any:
+    from codetape.agent import AutoCoderAgent
+    from codetape.regression import Live
+
+    model = given["model"] or (plan.changed[0].model if plan.changed else "tape:none")
+    common = {**server_settings(given), "sandbox": sandbox, "store": given["db"], "prices": own_prices()}
+    agent = AutoCoderAgent(model=model, base_url=given["base_url"], **common)
+    other = AutoCoderAgent(model=model, base_url=given["control_base_url"] or given["base_url"], **common)
+    return Live(
+        candidate=agent,
+        control=other if given["control"] else None,
+        attempts=given["attempts"],
+        concurrent=given["concurrent"],
+        max_tokens=given["max_tokens"],
+        max_cost=cost,
+    )
+
+
+def _run(plan: Any, live: Any, *, quiet: bool) -> Any:
+    from dataclasses import replace
+
+    from codetape.cli.tasks import Shown
+    from codetape.regression import run
+
+    shown = Shown(quiet=quiet)
+    with shown:
+        return asyncio.run(run(plan, replace(live, on_progress=lambda p, o: shown.progress(p, o.made if o else None))))
+
+
+def _estimated(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
+    arms = 2 if given["control"] else 1
+    return {
+        "id": plan.id,
+        "sessions_changed": len(plan.changed),
+        "sessions_same": len(plan.same),
+        "skipped": list(plan.skipped),
+        "attempts": len(plan.changed) * given["attempts"] * arms,
+        "first": dict(Counter(one.first for one in plan.changed)),
+        "once": plan.sums(),
+    }
+
+
+def _estimate(plan: Any, given: dict[str, Any]) -> None:
+    """Print what the check may come to, before anything is spent."""
+    found = _estimated(plan, given)
+    once, times = found["once"], found["attempts"] // max(1, len(plan.changed))
+    made, unknown = once["made"], once["unknown"]
+    lines = [
+        f"check {plan.id}: {len(plan.changed)} sessions would come out otherwise, {len(plan.same)} not, {len(plan.skipped)} have no end",
+        f"  first to differ  {', '.join(f'{name} {count}' for name, count in found['first'].items()) or 'none'}",
+        f"  attempts         {found['attempts']}" + (", the control's among them" if given["control"] else ""),
+        f"  calls            {made['calls'] * times:,} to be made, up to about {unknown['calls'] * times:,} that rest on them",
+        f"  tokens           about {made['input'] * times:,} in, {made['output'] * times:,} out to be made;"
+        f" {unknown['input'] * times:,} in, {unknown['output'] * times:,} out as recorded for the rest",
+    ]
+    for line in lines:
+        say(line, err=given["as_json"])
+
+
+def _say(found: Any, files: tuple[str, ...]) -> None:
+    from codetape.check_report import facts
+
+    say(f"\n{found.verdict}: {found.why}")
+    for name, value in facts(found):
+        say(f"  {name:<16} {safe(str(value))}")
+    for row in found.rows:
+        if row.change in ("worse", "better"):
+            old, new = (
+                f"{row.control_solved}/{row.control_attempts}",
+                f"{row.candidate_solved}/{row.candidate_attempts}",
+            )
+            say(f"  {row.change:<16} {row.task}: {old} -> {new}")
+    for outcome in found.outcomes:
+        if outcome.made.solved is None:
+            say(f"  no outcome       {outcome.made.task} ({outcome.made.session}): {outcome.made.reason}")
+    if found.self_graded:
+        say(
+            "  careful          tasks without an oracle are judged by tests that the sessions wrote themselves; exit 0 needs --accept-self-graded"
+        )
+    for file in files:
+        say(f"  report           {file}")
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,247 @@
+"""Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is used."""
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from codetape import tape
+from codetape.errors import UsageError
+from codetape.ports import Stream
+from codetape.run import Run
+
+STATES = ("succeeded", "failed", "suspended", "active")
+_SINCE = re.compile(r"(\d{1,5})([mhdw])")
+_UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LIMIT = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+
+
+class Sessions(Protocol):
+    """A store that can say which sessions it has."""
+
+    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the sessions, newest first, and what could not be read."""
+
+    def find(self, name: str) -> str:
+        """Return the id that a unique prefix, or ``last``, names."""
+
+    async def read(self, session: str) -> Stream:
+        """Return a session's stream, checked."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which sessions are meant. Texts are globs; every condition that is given must hold.
+
+    ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time in
+    UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left out
+    unless asked for: a corpus of tasks holds what was run from the start, and not what a person made of it.
+    """
+
+    status: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    task: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    since: str = ""
+    failing: bool = False
+    limit: str = ""
+    forks: bool = False
+
+    @property
+    def by_outcome(self) -> bool:
+        """Whether sessions are chosen for how they ended: such outcomes say nothing of what a second run would give."""
+        return bool(self.status) or self.failing
+
+    def checked(self, now: datetime) -> "Filter":
+        """Return the filter with its age as a time. Raises UsageError for what is no filter."""
+        if wrong := sorted({*self.status} - {*STATES}):
+            raise UsageError(f"There is no status {wrong[0]!r}.", remedy=f"Known are: {', '.join(STATES)}.")
+        self.bounds()
+        return Filter(**{**vars(self), "since": _since(self.since, now)})
+
+    def bounds(self) -> tuple[int, int | None]:
+        """Return the first session and the one after the last, counted from 0. Raises UsageError."""
+        if not self.limit:
+            return 0, None
+        match = _LIMIT.fullmatch(self.limit)
+        first, last = (
+            (1, int(match[1])) if match and not match[2] else (int(match[1]), int(match[2])) if match else (0, 0)
+        )
+        if not 1 <= first <= last:
+            raise UsageError(
+                f"--limit {self.limit!r} is no number of sessions.", remedy="Give 20, or a range such as 10-20."
+            )
+        return first - 1, last
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Whether a session, as the list of sessions has it, is meant; the limit apart."""
+        state = row["state"]
+        status = state if state in ("succeeded", "failed", "suspended") else "active"
+        wanted = {*self.status, *(("failed",) if self.failing else ())}
+        own = {tag for tag in str(row["tags"]).split(",") if tag}
+        return (
+            (not wanted or status in wanted)
+            and _any(self.model, str(row["model"]))
+            and _any(self.task, str(row["task"]))
+            and all(any(fnmatchcase(tag, glob) for tag in own) for glob in self.tags)
+            and str(row["started_at"]) >= self.since
+            and (self.forks or not row["parent"])
+        )
+
+    def chosen(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the sessions that are meant, in the order given."""
+        first, last = self.bounds()
+        for number, row in enumerate(row for row in rows if self.takes(row)):
+            if last is not None and number >= last:
+                return
+            if number >= first:
+                yield row
+
+
+def _any(globs: tuple[str, ...], text: str) -> bool:
+    return not globs or any(fnmatchcase(text, glob) for glob in globs)
+
+
+def _since(text: str, now: datetime) -> str:
+    if not text:
+        return ""
+    if match := _SINCE.fullmatch(text):
+        return _iso(now - timedelta(**{_UNIT[match[2]]: int(match[1])}))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since {text!r} is no time.", remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h.") from None  # fmt: skip
+    return _iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One session of a corpus: what is known of it without reading it, and where it is."""
+
+    session: str
+    task: str
+    model: str
+    state: str
+    row: Mapping[str, Any]
+    file: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: its id, or its file."""
+        return self.file or self.session
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to an end, and waits for nothing."""
+        return self.state in ("succeeded", "failed")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sessions of a store and tape files, filtered. ``sources`` name sessions, files or folders; none means the whole store."""
+
+    store: Sessions | None
+    sources: tuple[str, ...] = ()
+    filter: Filter = Filter()
+
+    async def members(self) -> AsyncIterator[tuple[Member, Stream]]:
+        """Yield each session that is meant, with its stream. Raises what a bad session or file raises."""
+        names = [name for source in self.sources for name in _expanded(source)]
+        files = [name for name in names if is_tape(name)]
+        async for found in self._of_store([name for name in names if not is_tape(name)], every=not names):
+            yield found
+        first, last = self.filter.bounds() if files else (0, None)
+        number = 0
+        for file in files:
+            read = tape.load(file)
+            row = row_of(read.run, read.stream)
+            if not (self.filter.takes(row) or (row["parent"] and len(files) == 1)):
+                continue
+            number += 1
+            if first < number <= (last or number):
+                yield _member(row, file), read.stream
+
+    async def names(self) -> list[str]:
+        """Return what each session that is meant is called; of a store none is read, so that damaged ones are named too."""
+        names = [name for source in self.sources for name in _expanded(source)]
+        if self.filter == Filter(forks=self.filter.forks) and names:
+            return names
+        stored = [name for name in names if not is_tape(name)]
+        found = [row["session"] for row in self._rows(stored)] if stored or not names else []
+        alone = Corpus(None, tuple(name for name in names if is_tape(name)), self.filter)
+        return found + ([member.file async for member, _ in alone.members()] if alone.sources else [])
+
+    async def _of_store(self, names: list[str], *, every: bool) -> AsyncIterator[tuple[Member, Stream]]:
+        if self.store is None or not (names or every):
+            return
+        for row in self._rows(names):
+            yield _member(row), await self.store.read(row["session"])
+
+    def _rows(self, names: list[str]) -> list[dict[str, Any]]:
+        if self.store is None:
+            return []
+        rows, problems = self.store.sessions()
+        if problems:
+            raise UsageError(
+                f"The database cannot be read whole: {problems[0]}", remedy="`codetape verify --all` says more."
+            )
+        wanted = dict.fromkeys(map(self.store.find, names))
+        if wanted:
+            rows = [row for row in rows if row["session"] in wanted]
+        kept = Filter(**{**vars(self.filter), "forks": True}) if wanted else self.filter
+        return list(kept.chosen(rows))
+
+    @property
+    def selected(self) -> bool:
+        """Whether its sessions are chosen for how they ended, or one by one by a person who may know it."""
+        return self.filter.by_outcome or bool(self.sources and not all(Path(s).is_dir() for s in self.sources))
+
+
+def row_of(run: Run, stream: Stream) -> dict[str, Any]:
+    """Return what the list of sessions would say of a session."""
+    return {
+        "session": run.session,
+        "task": run.the_task.id,
+        "model": run.the_config.model,
+        "tags": ",".join(run.the_task.tags),
+        "state": run.state,
+        "reason": run.reason,
+        "iteration": run.ledger.iteration,
+        "events": len(stream.events),
+        "input_tokens": run.usage.total_input - run.inherited.total_input,
+        "output_tokens": run.usage.total_output - run.inherited.total_output,
+        "started_at": run.started_at,
+        "updated_at": run.ended_at,
+        "head": run.head,
+        "parent": run.parent,
+        "forked_at": run.forked_at,
+    }
+
+
+def is_tape(name: str) -> bool:
+    """Whether a name stands for a tape file rather than a session of a store."""
+    return name == "demo" or name.endswith(".jsonl") or Path(name).is_file()
+
+
+def _expanded(source: str) -> list[str]:
+    """Return a folder's tape files; anything else as it is."""
+    if not Path(source).is_dir():
+        return [source]
+    found = sorted(str(path) for path in Path(source).glob("*.jsonl"))
+    if not found:
+        raise UsageError(f"The folder {source} holds no tape (*.jsonl).")
+    return found
+
+
+def _member(row: dict[str, Any], file: str = "") -> Member:
+    return Member(row["session"], row["task"], row["model"], row["state"], row, file)
+
+
+__all__ = ["Corpus", "Filter", "Member", "is_tape", "row_of"]

@@ -1,0 +1,278 @@
+"""The regression test of a change of prompts, model or settings: recorded sessions, gone on with afresh from where it matters.
+
+Each session of a corpus is forked at its first request that the change alters, and run live from there, k times; answers that
+rest on nothing new are reused. The outcomes are compared task by task with a control: the old prompts run afresh from
+the same state, a former report, or past outcomes where nobody chose them for what they were.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from codetape import registry
+from codetape.agent import AutoCoderAgent
+from codetape.attempts import Attempt, Grade
+from codetape.batch import Progress, all_of
+from codetape.budgets import Limit
+from codetape.canonical import canonical, sha256
+from codetape.chain import Event
+from codetape.corpus import Corpus, Member
+from codetape.errors import CodetapeError, StoreError, UsageError
+from codetape.events import Usage
+from codetape.fold import fold
+from codetape.ports import Model, Stream
+from codetape.prices import Prices, plain
+from codetape.reuse import Key, Reusing, answered, answers
+from codetape.run import Run
+from codetape.what_if import Change, Fate, WhatIf, foresee
+
+Arm = Literal["candidate", "control"]
+FATES: tuple[Fate, ...] = ("reused", "made", "unknown", "dropped")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One session of the corpus, and what the change would do to it; small, for there may be many."""
+
+    session: str
+    head: str
+    task: str
+    graded: Grade
+    solved: bool
+    model: str
+    fork_at: int | None
+    first: str
+    reusable: frozenset[Key]
+    calls: Mapping[str, int]
+    input_tokens: Mapping[str, int]
+    output_tokens: Mapping[str, int]
+    file: str = ""
+
+    @classmethod
+    def of(cls, found: WhatIf, member: Member) -> "Planned":
+        """Make the record from what was foreseen."""
+        tokens: dict[Fate, tuple[int, int]] = {fate: found.tokens(fate) for fate in FATES}
+        after = found.fork_at if found.fork_at is not None else 0
+        return cls(
+            session=found.session,
+            head=str(member.row["head"]),
+            task=found.task,
+            graded=found.graded,
+            solved=found.status == "succeeded",
+            model=member.model,
+            fork_at=found.fork_at,
+            first=found.first.purpose if found.first else "",
+            reusable=frozenset(
+                (c.fingerprint, c.occurrence) for c in found.calls if c.fate == "reused" and c.seq > after
+            ),
+            calls={fate: found.count(fate) for fate in FATES},
+            input_tokens={fate: pair[0] for fate, pair in tokens.items()},
+            output_tokens={fate: pair[1] for fate, pair in tokens.items()},
+            file=member.file,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a check would do: its id, the sessions that the change alters, and those that it leaves alone or that never ended.
+
+    The id is the hash of the change: a check that is begun again goes on with the attempts that it has.
+    """
+
+    id: str
+    change: Change
+    changed: tuple[Planned, ...]
+    same: tuple[Planned, ...]
+    skipped: tuple[str, ...]
+    selected: bool
+
+    def sums(self) -> dict[str, dict[str, int]]:
+        """Return calls and tokens by fate, over the sessions that the change alters, one attempt each."""
+        found: dict[str, dict[str, int]] = {fate: {"calls": 0, "input": 0, "output": 0} for fate in FATES}
+        for one in (*self.changed, *self.same):
+            for fate in FATES:
+                found[fate]["calls"] += one.calls[fate]
+                found[fate]["input"] += one.input_tokens[fate]
+                found[fate]["output"] += one.output_tokens[fate]
+        return found
+
+    def cost(self, prices: Prices, billing: tuple[str, str], at: str, fates: Iterable[str]) -> str:
+        """Return what the calls of some fates would cost once, in dollars; empty where a model has no price."""
+        total = None
+        for one in self.changed:
+            usage = Usage(
+                input=sum(one.input_tokens[fate] for fate in fates),
+                output=sum(one.output_tokens[fate] for fate in fates),
+            )
+            rate = prices.rate((str(self.change.config.get("model", one.model)),), billing, usage, at)
+            if rate is None:
+                return ""
+            total = rate.cost(usage) + (total or 0)
+        return plain(total) if total is not None else ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attempt of one arm, on one session of the corpus."""
+
+    arm: Arm
+    parent: str
+    made: Attempt
+
+
+@dataclass(frozen=True)
+class Checked:
+    """All outcomes of a check. ``stopped_by_budget`` says that some attempts were not made."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    stopped_by_budget: bool = False
+    found: int = 0
+
+
+def check_id(change: Change, number: int = 1) -> str:
+    """Return a check's id: 12 hex digits. Another ``number`` draws fresh attempts at the same change."""
+    pack = sorted((change.pack or {}).items())
+    return sha256(canonical([pack, change.pack is None, dict(change.config), number]))[:12]
+
+
+async def planned(corpus: Corpus, change: Change, *, number: int = 1) -> Plan:
+    """Say what a check of a corpus would do. No call is made, and no session is held longer than it is looked at.
+
+    The change should hold the facts of the sandbox that the check will run in: where sessions ran in another, more may differ.
+    """
+    changed: list[Planned] = []
+    same: list[Planned] = []
+    skipped = []
+    async for member, stream in corpus.members():
+        if not member.ended:
+            skipped.append(f"{member.name} is {member.state}")
+            continue
+        one = Planned.of(foresee(stream, change), member)
+        (changed if one.fork_at is not None else same).append(one)
+    return Plan(check_id(change, number), change, tuple(changed), tuple(same), tuple(skipped), corpus.selected)
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a check runs with: an agent for each arm, whose model is a name or an object, and how much at once."""
+
+    candidate: AutoCoderAgent
+    control: AutoCoderAgent | None = None
+    attempts: int = 1
+    concurrent: int = 1
+    max_tokens: int | None = None
+    max_cost: int | None = None
+    on_progress: Callable[[Progress, Outcome | None], None] | None = None
+    on_event: Callable[[Event, Run], None] | None = field(default=None)
+
+
+async def run(plan: Plan, live: Live) -> Checked:
+    """Make the attempts of a check, or go on with them. Its sessions carry the label ``check:ID``, which is its budget's scope too.
+
+    An attempt that an outage, a question or a budget stopped has no outcome; the same check goes on with it.
+    """
+    if not 1 <= live.attempts <= 1000 or not 1 <= live.concurrent <= 256:
+        raise UsageError("A check makes 1 to 1000 attempts a session, 1 to 256 of them at once.")
+    work = _Work(plan, live)
+    if live.on_progress:
+        live.on_progress(work.progress, None)
+    made = await all_of([work.attempt(*one) for one in work.list])
+    return Checked(plan, tuple(o for o in made if o is not None), work.spent, work.found)
+
+
+class _Work:
+    """The attempts of a check, made up to so many at once."""
+
+    def __init__(self, plan: Plan, live: Live) -> None:
+        self.plan, self.live = plan, live
+        tag = f"check:{plan.id}"
+        limit = (
+            (Limit(f"tag:{tag}", live.max_tokens, live.max_cost),)
+            if live.max_tokens or live.max_cost is not None
+            else ()
+        )
+        self.agents: dict[Arm, AutoCoderAgent] = {"candidate": self._shared(live.candidate, limit)}
+        if live.control is not None:
+            same_store = replace(
+                live.control, store=self.agents["candidate"].store, sandbox=self.agents["candidate"].sandbox
+            )
+            self.agents["control"] = self._shared(same_store, limit)
+        self.store: Any = self.agents["candidate"].store
+        rows = self.store.sessions()[0] if hasattr(self.store, "sessions") else []
+        self.known = {row["session"]: row["state"] for row in rows if row["parent"]}
+        self.tag = tag
+        self.list: list[tuple[Planned, Arm, int]] = [
+            (one, arm, number) for one in plan.changed for number in range(1, live.attempts + 1) for arm in self.agents
+        ]
+        self.slots = asyncio.Semaphore(live.concurrent)
+        self.progress = Progress(len(self.list))
+        self.spent, self.found = False, 0
+
+    @staticmethod
+    def _shared(agent: AutoCoderAgent, limit: tuple[Limit, ...]) -> AutoCoderAgent:
+        return replace(agent.resolved(), limits=(*agent.limits, *limit))
+
+    async def attempt(self, one: Planned, arm: Arm, number: int) -> Outcome | None:
+        """Make one attempt, or find it made; None where a budget forbade to begin it."""
+        async with self.slots:
+            session = sha256(canonical([self.plan.id, arm, one.session, one.head, number]))[:16]
+            if self.spent and session not in self.known:
+                return None
+            made = await self._made(one, arm, number, session)
+            self.spent = self.spent or made.cause == "budget"
+            outcome = Outcome(arm, one.session, made)
+            self.progress = self.progress.plus(made)
+            if self.live.on_progress:
+                self.live.on_progress(self.progress, outcome)
+            return outcome
+
+    async def _made(self, one: Planned, arm: Arm, number: int, session: str) -> Attempt:
+        last: list[Run] = []
+
+        def hook(event: Event, run: Run) -> None:
+            last[:] = [run]
+            if self.live.on_event:
+                self.live.on_event(event, run)
+
+        state = self.known.get(session, "")
+        try:
+            if state in ("succeeded", "failed"):
+                self.found += 1
+                stream = await self.store.read(session)
+                return Attempt.of(fold(stream.events, stream.texts), number)
+            await self._go(one, arm, session, state, hook)
+            return Attempt.of(last[-1], number)
+        except UsageError:
+            raise
+        except (StoreError, CodetapeError) as error:
+            return Attempt(one.task, number, session, "error", None, one.graded, cause="error", reason=str(error))
+
+    async def _go(self, one: Planned, arm: Arm, session: str, state: str, hook: Any) -> None:
+        agent, change = self.agents[arm], self.plan.change
+        parent: Stream = await self.store.read(one.session)
+        known = {key: reply for key, reply in answers(parent).items() if key in one.reusable}
+        model = str(change.config.get("model", one.model)) if arm == "candidate" else one.model
+        before = (
+            await self.store.read(session) if state else Stream(parent.events[: (one.fork_at or 0) + 1], parent.texts)
+        )
+        counts = Counter(fingerprint for fingerprint, _, _ in answered(before))
+        reusing = Reusing(model, _maker(agent, model), known, counts)
+        if state:
+            await replace(agent, model=reusing, prompts=None).aresume(session, on_event=hook)
+            return
+        pack = change.pack if arm == "candidate" else None
+        changes = {k: v for k, v in change.config.items() if k != "model"} if arm == "candidate" else {}
+        agent = replace(agent, model=reusing, prompts=pack)
+        await agent.afork(one.session, one.fork_at or 0, changes=changes, fork=session, tags=(self.tag,), on_event=hook)
+
+
+def _maker(agent: AutoCoderAgent, name: str) -> Callable[[], Model]:
+    """Return what makes the live model: the agent's own object, or one by the recorded name."""
+    if not isinstance(agent.model, str):
+        given: Model = agent.model
+        return lambda: given
+    options = {"base_url": agent.base_url, "api_key_env": agent.api_key_env, **agent.model_options}
+    return lambda: registry.model(name, options)

@@ -1,0 +1,162 @@
+"""The statistics of a paired comparison: exact where that can be had, seeded where it cannot, from the standard library alone.
+
+The unit is the task. Differences are of solve rates, candidate minus control, a task each.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+from math import ceil, comb, exp, lgamma, log, sqrt
+from statistics import NormalDist, fmean, pstdev
+
+_EXACT_SUMS = 200_000  # a sign-flip distribution of more sums than these is drawn, not counted
+_DRAWS = 20_000
+_MOST_TASKS = 1_000_000
+
+
+def mcnemar(worse: int, better: int) -> float:
+    """Return the exact two-sided p of a paired comparison with one attempt a side: of the tasks that changed.
+
+    Source: McNemar 1947, as a binomial test of the discordant pairs.
+    """
+    changed = worse + better
+    tail = sum(comb(changed, i) for i in range(min(worse, better) + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**changed))) if changed else 1.0
+
+
+def sign_flip(differences: Sequence[Fraction], *, seed: int = 0) -> float:
+    """Return the two-sided p of a mean difference: how often it is as large if each task's sign were a coin's.
+
+    Exact as long as the distribution of sums is small; drawn with a fixed seed beyond that.
+    """
+    kept = [d for d in differences if d]
+    if not kept:
+        return 1.0
+    scale = 1
+    for d in kept:
+        scale = scale * d.denominator // _gcd(scale, d.denominator)
+    whole = [int(abs(d) * scale) for d in kept]
+    seen = abs(int(sum(kept) * scale))
+    if sum(whole) * len(whole) > _EXACT_SUMS * 50:
+        draw = random.Random(seed)  # noqa: S311 - a permutation test, no secret
+        hits = sum(abs(sum(d if draw.getrandbits(1) else -d for d in whole)) >= seen for _ in range(_DRAWS))
+        return (hits + 1) / (_DRAWS + 1)
+    sums: Counter[int] = Counter({0: 1})
+    for size in whole:
+        step: Counter[int] = Counter()
+        for value, count in sums.items():
+            step[value + size] += count
+            step[value - size] += count
+        sums = step
+    return float(Fraction(sum(count for value, count in sums.items() if abs(value) >= seen), 2 ** len(whole)))
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def bootstrap(differences: Sequence[Fraction], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return a percentile interval of the mean difference, tasks drawn with replacement under a fixed seed."""
+    values = [float(d) for d in differences]
+    if not values:
+        return 0.0, 0.0
+    draw, rounds = random.Random(seed), max(1000, min(10_000, 1_000_000 // len(values)))  # noqa: S311 - likewise
+    means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(rounds))
+    cut = (1 - level) / 2
+    return means[int(cut * rounds)], means[min(rounds - 1, int((1 - cut) * rounds))]
+
+
+def wilson(rate: float, count: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a rate over a count of independent units. Source: Wilson 1927."""
+    if not count:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * sqrt(max(0.0, rate * (1 - rate) / count + z * z / (4 * count * count)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def pass_at_k(attempts: int, solved: int, k: int) -> float:
+    """Return the unbiased estimate of solving a task with the best of k attempts. Source: Chen et al. 2021."""
+    if not 0 <= solved <= attempts or not 1 <= k <= attempts:
+        raise ValueError(f"pass@{k} cannot be told from {solved} of {attempts}")
+    return float(1 - Fraction(comb(attempts - solved, k), comb(attempts, k)))
+
+
+# ---- power
+
+
+@cache
+def power(tasks: int, worse: float, better: float, *, alpha: float = 0.05) -> float:
+    """Return how likely `mcnemar` finds a drop in so many tasks, where a task turns worse or better with these chances."""
+    changed = worse + better
+    if not changed:
+        return 0.0
+    spread = 10 * sqrt(tasks * changed * max(1e-9, 1 - changed)) + 10
+    low, high = max(0, int(tasks * changed - spread)), min(tasks, int(tasks * changed + spread))
+    return sum(_binomial(tasks, n, changed) * _detects(n, worse / changed, alpha) for n in range(low, high + 1))
+
+
+def _detects(changed: int, worse: float, alpha: float) -> float:
+    critical = _critical(changed, alpha)
+    if critical is None:
+        return 0.0
+    return sum(_binomial(changed, n, worse) for n in range(critical, changed + 1))
+
+
+@cache
+def _critical(changed: int, alpha: float) -> int | None:
+    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None where all would not do."""
+    tail, total, found = 0, 2**changed, None
+    for better in range(changed // 2 + 1):
+        tail += comb(changed, better)
+        if 2 * tail > alpha * total or 2 * better >= changed:
+            break
+        found = changed - better
+    return found
+
+
+def _binomial(n: int, k: int, p: float) -> float:
+    if p <= 0 or p >= 1:
+        return float(k == (0 if p <= 0 else n))
+    return exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log(1 - p))
+
+
+@cache
+def tasks_needed(worse: float, better: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int:
+    """Return the tasks in which `mcnemar` finds such a drop with the wanted chance. Raises ValueError where there is no drop."""
+    if worse <= better:
+        raise ValueError("there is no drop to find")
+    low, high = 1, 8
+    while power(high, worse, better, alpha=alpha) < wanted:
+        low, high = high, high * 2
+        if high > 20_000:
+            return by_spread(sqrt(worse + better - (worse - better) ** 2), worse - better, alpha=alpha, wanted=wanted)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle, worse, better, alpha=alpha) >= wanted else (middle, high)
+    return high
+
+
+def by_spread(spread: float, drop: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int:
+    """Return the tasks in which a mean difference of ``drop`` is found, where tasks' differences have such a deviation."""
+    normal = NormalDist()
+    factor = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(wanted)
+    return min(_MOST_TASKS, max(6, ceil((factor * spread / drop) ** 2) + 2))
+
+
+def power_by_spread(tasks: int, spread: float, drop: float, *, alpha: float = 0.05) -> float:
+    """Return how likely a mean difference of ``drop`` is found in so many tasks, by the normal approximation."""
+    if tasks < 6:  # fewer signs than that cannot come to a p of 0.05
+        return 0.0
+    normal = NormalDist()
+    return normal.cdf(drop * sqrt(tasks) / spread - normal.inv_cdf(1 - alpha / 2)) if spread else 1.0
+
+
+def spread(differences: Sequence[Fraction]) -> float:
+    """Return the standard deviation of tasks' differences."""
+    return pstdev([float(d) for d in differences]) if len(differences) > 1 else 0.0

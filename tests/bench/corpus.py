@@ -1,0 +1,144 @@
+"""What it takes to look at many sessions: python -m tests.bench.corpus [SESSIONS]. A table for docs/benchmarks.md."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from codetape import AutoCoderAgent
+from codetape.agent import load_pack
+from codetape.artefacts import Report, TestResult
+from codetape.compare import compare
+from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
+from codetape.verdict import expected_names
+from codetape_adapters.stores.sqlite import SqliteStore
+from tests.bench.measure import long_stream
+from tests.support import ADD_TESTS, block, diagnosis, failure, plan
+
+
+def session(store, name, number):
+    """Put a session of about forty events into a store: three runs fail, the fourth passes."""
+    runs = [0]
+
+    def execute(job):
+        names = expected_names({t: job.files[t] for t in job.targets})
+        if job.purpose == "run":
+            runs[0] += 1
+        good = job.purpose == "run" and runs[0] > 3
+        results = tuple(
+            TestResult(
+                id=n, outcome="passed" if good else "failed", exception="" if good else "TypeError", message=f"{number}"
+            )
+            for n in names
+        )
+        return Report(
+            exit="ok" if good else "tests_failed",
+            whole=True,
+            exit_code=int(not good),
+            collected=tuple(names),
+            tests=results,
+        )
+
+    def answer(request):
+        return {
+            "plan": plan(),
+            "code": block(f"def add(a, b):\n    return a + b + {number} + {runs[0]}"),
+            "tests": ADD_TESTS,
+            "diagnose": diagnosis(failure("test_sum", fixes=[("return", "return  ")])),
+            "verify_code": '{"applied_fixes": ["F1"], "missing_fixes": [], "explanation": ""}',
+        }[request.purpose]
+
+    agent = AutoCoderAgent(model=ScriptedModel(answer), sandbox=FakeSandbox(execute), store=store, clock=FakeClock())
+    asyncio.run(agent.agenerate(f"Add, number {number}.", session=name, task=f"t{number}"))
+
+
+def filled(folder, sessions):
+    """Make a database of so many sessions; return it, and how many events it holds."""
+    memory, path = MemoryStore(), folder / f"{sessions}.db"
+    store = SqliteStore(path)
+    for number in range(sessions):
+        session(memory, f"s{number}", number)
+        store.put(asyncio.run(memory.read(f"s{number}")))
+        memory.events.clear()
+        memory.texts.clear()
+    events = store._db().execute("SELECT count(*) FROM events").fetchone()[0]
+    store.close()
+    return path, events
+
+
+_RUN = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024, file=sys.stderr)
+sys.stdout.write(done.stdout[-2000:]); sys.stderr.write(done.stderr[-500:] if done.returncode not in (0, 103) else "")
+"""
+
+
+def measured(*words):
+    """Run a verb in a process of its own; return wall seconds, CPU seconds and peak MB."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, sys.executable, "-m", "codetape", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wall = time.perf_counter() - begun
+    code, cpu, peak = done.stderr.splitlines()[0].split()
+    if int(code) not in (0, 103):
+        raise RuntimeError(done.stderr)
+    return wall, float(cpu), int(peak)
+
+
+def diff_seconds():
+    one, other = long_stream(100), long_stream(100)
+    begun = time.process_time()
+    compare(one, other)
+    return len(one.events), time.process_time() - begun
+
+
+def main():
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pack = folder / "pack"
+        for file, text in {**load_pack(), "diagnose.md": load_pack()["diagnose.md"] + "\nThink twice.\n"}.items():
+            (pack / file).parent.mkdir(parents=True, exist_ok=True)
+            (pack / file).write_text(text)
+        sizes = {}
+        for sessions in (most // 10, most):
+            path, events = filled(folder, sessions)
+            wall, cpu, peak = measured("whatif", "--prompts", str(pack), "--db", str(path))
+            sizes[sessions] = cpu, peak
+            rows.append(
+                (
+                    f"whatif, {sessions:,} sessions, {events:,} events",
+                    "at most 15 s, 500 MB",
+                    f"{wall:.1f} s ({cpu:.1f} s CPU), {peak} MB",
+                )
+            )
+            wall, cpu, peak = measured("check", "--prompts", str(pack), "--db", str(path), "--dry-run")
+            rows.append(
+                (f"check --dry-run, {sessions:,} sessions", "memory as for a tenth", f"{wall:.1f} s, {peak} MB")
+            )
+        few, many = sizes[most // 10], sizes[most]
+        rows.append(
+            (
+                "whatif, ten times the sessions",
+                "linear",
+                f"{many[0] / few[0]:.1f} times the CPU, {many[1] / few[1]:.2f} times the memory",
+            )
+        )
+    events, seconds = diff_seconds()
+    rows.append((f"diff of two sessions of {events:,} events", "under 1 s", f"{seconds:.2f} s CPU"))
+    print("| what | aim | measured |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()

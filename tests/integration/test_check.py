@@ -1,0 +1,376 @@
+"""The regression test: its statistics on outcomes, its budget, its resumption, its reports, and what it never says."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import codetape
+from codetape import check_report, pages, regression, verdicts
+from codetape.agent import load_pack
+from codetape.attempts import Attempt
+from codetape.corpus import Corpus, Filter
+from codetape.errors import ModelUnavailable, UsageError
+from codetape.regression import Checked, Outcome, Plan, Planned
+from codetape.what_if import Change
+from codetape_adapters.stores.sqlite import SqliteStore
+from tests.corpora import Noisy, noisy_agent, noisy_corpus
+
+PACK = load_pack()
+OTHER = {**PACK, "code.md": PACK["code.md"] + "\nThink twice.\n"}
+EVIL = "<script>document.title='owned'</script>\x1b[2J\u202e'\"&]]>--><![CDATA[ =1+1 |*`"
+
+
+@pytest.fixture
+def store():
+    store = SqliteStore("tape.db")
+    noisy_corpus(store, 12)
+    yield store
+    store.close()
+
+
+def live(store, seed, *, control=False, attempts=1, model=None, **more):
+    agent = noisy_agent(store, seed)
+    other = noisy_agent(store, f"{seed}-control")
+    if model is not None:
+        agent = codetape.AutoCoderAgent(model=model, sandbox=agent.sandbox, store=store, clock=agent.clock)
+    return regression.Live(candidate=agent, control=other if control else None, attempts=attempts, **more)
+
+
+def checked(store, live_, *, pack=OTHER, number=1, where=None):
+    async def work():
+        plan = await regression.planned(Corpus(store, (), where or Filter()), Change(pack), number=number)
+        return await regression.run(plan, live_)
+
+    return asyncio.run(work())
+
+
+# ---- what is made, and what is reused
+
+
+def test_each_attempt_begins_at_its_first_difference_and_reuses_what_stays(store):
+    live_ = live(store, 1, control=True, attempts=2)
+    done = checked(store, live_)
+    assert len(done.outcomes) == 12 * 2 * 2
+    for outcome in done.outcomes:
+        assert outcome.made.solved is not None
+        assert (outcome.made.calls, outcome.made.reused) == (2, 1)  # the code anew, the tests reused
+    made = [r.purpose for r in (*live_.candidate.model.requests, *live_.control.model.requests)]
+    assert set(made) == {"code"}
+    assert len(made) == 48
+    sessions = {o.made.session for o in done.outcomes}
+    assert len(sessions) == 48
+    rows = {row["session"]: row for row in store.sessions()[0]}
+    assert {rows[s]["tags"] for s in sessions} == {f"check:{done.plan.id}"}
+    assert {rows[s]["parent"] for s in sessions} == {f"n0-{n}-0" for n in range(12)}
+
+
+def test_no_attempt_reuses_anothers_fresh_calls(store):
+    done = checked(store, live(store, 2, attempts=5))
+    by_parent = {}
+    for outcome in done.outcomes:
+        stream = asyncio.run(store.read(outcome.made.session))
+        code = [
+            stream.texts[e.payload.text] for e in stream.events if e.kind == "Answered" and not e.payload.matched_by
+        ]
+        by_parent.setdefault(outcome.parent, []).append(code[-1])
+    assert all(len({*codes}) == 5 for codes in by_parent.values())
+
+
+def test_the_same_check_goes_on_and_makes_no_call_twice(store):
+    class Stops(Noisy):
+        async def ask(self, request):
+            if len(self.requests) >= 5:
+                raise asyncio.CancelledError
+            return await super().ask(request)
+
+    with pytest.raises(asyncio.CancelledError):
+        checked(store, live(store, 3, model=Stops(3)))
+    live_ = live(store, 4)
+    done = checked(store, live_)
+    assert len(live_.candidate.model.requests) == 12 - 5
+    assert all(o.made.solved is not None for o in done.outcomes)
+    again = live(store, 5)
+    assert checked(store, again).found == 12
+    assert again.candidate.model.requests == []
+    fresh = live(store, 6)
+    checked(store, fresh, number=2)
+    assert len(fresh.candidate.model.requests) == 12
+
+
+def test_the_budget_stops_it_before_the_call_and_more_of_it_goes_on(store):
+    first = checked(store, live(store, 7, max_tokens=20_000))
+    assert first.stopped_by_budget
+    spent = sum(o.made.tokens for o in first.outcomes if o.made.solved is not None)
+    assert spent <= 20_000
+    report = verdicts.report(first, control=False)
+    assert report.exit_code() == 101
+    assert report.errors == 0
+    done = checked(store, live(store, 7, max_tokens=10_000_000))
+    assert not done.stopped_by_budget
+    assert all(o.made.solved is not None for o in done.outcomes)
+
+
+def test_an_outage_is_an_error_and_never_a_regression(store):
+    class Down(Noisy):
+        async def ask(self, request):
+            raise ModelUnavailable("down")
+
+    done = checked(store, live(store, 8, control=True, model=Down(8)))
+    report = verdicts.report(done, control=True)
+    assert report.verdict == "no outcome"
+    assert report.errors == 12
+    assert report.exit_code() == 1
+    suite = ElementTree.fromstring(check_report.as_junit(report))[0]
+    assert (suite.get("errors"), suite.get("failures")) == ("12", "0")
+    done = checked(store, live(store, 9, control=True))  # and it goes on when the provider is back
+    assert verdicts.report(done, control=True).errors == 0
+
+
+# ---- what may be said
+
+
+def planned(task, session, solved=True, graded="oracle"):
+    none = dict.fromkeys(regression.FATES, 0)
+    return Planned(session, "0" * 64, task, graded, solved, "m", 5, "code", frozenset(), none, none, none)
+
+
+def outcome(arm, task, session, solved, number=1, cause=""):
+    status = "succeeded" if solved else "failed" if solved is not None else "suspended"
+    made = Attempt(task, number, f"{arm}{session}{number}", status, solved, "oracle", cause=cause, calls=3, reused=1)
+    return Outcome(arm, session, made)
+
+
+def of(tasks, candidate, control=None, *, selected=False, graded="oracle"):
+    """Return the report of outcomes: lists of lists of solved, a task each."""
+    changed = tuple(planned(f"t{n}", f"s{n}", graded=graded) for n in range(tasks))
+    plan = Plan("id", Change(OTHER), changed, (), (), selected)
+    found = [outcome("candidate", f"t{n}", f"s{n}", s, k) for n in range(tasks) for k, s in enumerate(candidate[n], 1)]
+    if control is not None:
+        found += [outcome("control", f"t{n}", f"s{n}", s, k) for n in range(tasks) for k, s in enumerate(control[n], 1)]
+    return verdicts.report(Checked(plan, tuple(found)), control=control is not None)
+
+
+def test_a_clear_drop_is_a_regression_and_a_clear_gain_an_improvement():
+    worse = of(30, [[False]] * 10 + [[True]] * 20, [[True]] * 30)
+    assert (worse.verdict, worse.worse, worse.better, worse.exit_code()) == ("regression", 10, 0, 100)
+    assert worse.test.startswith("exact McNemar")
+    assert worse.p == pytest.approx(2 / 2**10)
+    better = of(30, [[True]] * 30, [[False]] * 10 + [[True]] * 20)
+    assert (better.verdict, better.exit_code()) == ("improvement", 0)
+
+
+def test_several_attempts_are_tested_over_tasks():
+    report = of(20, [[True, False, False]] * 20, [[True, True, False]] * 20)
+    assert report.test.startswith("sign-flip")
+    assert report.verdict == "regression"
+    assert report.difference == pytest.approx(-1 / 3)
+    assert report.candidate.pass_at_k == pytest.approx({"1": 1 / 3, "2": 2 / 3, "3": 1.0})
+    assert report.n_fresh == 20 * 6 * 2
+    assert report.n_reused == 20 * 6
+
+
+def test_too_few_tasks_are_inconclusive_and_say_how_many_it_would_take():
+    report = of(8, [[True]] * 7 + [[False]], [[True]] * 8)
+    assert (report.verdict, report.exit_code()) == ("inconclusive", 103)
+    assert report.tasks_needed > 50
+    assert str(report.tasks_needed) in report.why
+    many = of(400, [[True]] * 396 + [[False]] * 4, [[True]] * 398 + [[False]] * 2)
+    assert many.verdict == "no regression"
+
+
+def test_past_outcomes_that_were_selected_are_no_control():
+    selected = of(30, [[False]] * 30, selected=True)
+    assert (selected.p, selected.control, selected.verdict) == (None, "none", "inconclusive")
+    assert "--control" in selected.why
+    alone = of(30, [[False]] * 30)
+    assert alone.p is None
+    assert "may have been luck" in alone.why
+    assert alone.worse == 30  # told, and not tested
+
+
+def test_several_past_attempts_that_nobody_chose_are_a_control(store):
+    noisy_corpus(store, 10, seed=5, attempts=3)
+    done = checked(store, live(store, 10), where=Filter(since="2020-01-01"))
+    mixed = verdicts.report(done, control=False)
+    assert mixed.control == "none"  # the first twelve tasks were tried once
+    plan = done.plan
+    several = Plan(
+        plan.id, plan.change, tuple(p for p in plan.changed if p.session.startswith("n5")), (), (), selected=False
+    )
+    report = verdicts.report(
+        Checked(several, tuple(o for o in done.outcomes if o.parent.startswith("n5"))), control=False
+    )
+    assert report.control == "recorded"
+    assert report.p is not None
+
+
+def test_what_a_session_judged_itself_passes_only_where_that_is_accepted():
+    report = of(400, [[True]] * 400, [[True]] * 400, graded="self")
+    assert report.verdict == "no regression"
+    assert report.self_graded == 400
+    assert report.exit_code() == 103
+    assert report.exit_code(accept_self_graded=True) == 0
+
+
+def test_a_former_report_is_a_baseline(tmp_path):
+    former = of(30, [[True]] * 30, [[True]] * 30)
+    (tmp_path / "base.json").write_text(check_report.as_json(former))
+    known = verdicts.read_baseline(tmp_path / "base.json")
+    assert known["t3"] == (1, 1)
+    changed = tuple(planned(f"t{n}", f"s{n}") for n in range(30))
+    found = tuple(outcome("candidate", f"t{n}", f"s{n}", n > 9) for n in range(30))
+    report = verdicts.report(
+        Checked(Plan("id", Change(OTHER), changed, (), (), True), found), control=False, baseline=known
+    )
+    assert (report.control, report.verdict, report.worse) == ("baseline", "regression", 10)
+    (tmp_path / "bad.json").write_text('{"rows": [{"task": "t", "candidate_solved": 2, "candidate_attempts": 1}]}')
+    with pytest.raises(UsageError, match="more was solved"):
+        verdicts.read_baseline(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(UsageError, match="no report"):
+        verdicts.read_baseline(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_null_change_is_called_a_regression_in_at_most_5_per_cent_of_checks(attempts):
+    draw, false = random.Random(attempts), 0
+    for _ in range(400):
+        tasks = draw.choice([10, 30, 60])
+        chances = [draw.uniform(0.2, 0.95) for _ in range(tasks)]
+        arms = [[[draw.random() < c for _ in range(attempts)] for c in chances] for _ in range(2)]
+        false += of(tasks, *arms).verdict == "regression"
+    assert false / 400 <= 0.05
+
+
+def test_a_null_change_through_the_whole_of_it(store):
+    """The same model and luck on both sides, forks, sandbox and log among it: no side is favoured by what is reused."""
+    found = [
+        verdicts.report(checked(store, live(store, n, control=True), number=n), control=True) for n in range(10, 16)
+    ]
+    assert all(report.verdict == "inconclusive" for report in found)
+    assert (
+        abs(sum(r.worse for r in found) - sum(r.better for r in found)) < 20
+    )  # of 72 pairs, about 30 differ: 3.5 deviations
+    assert sum(r.worse + r.better for r in found) > 12
+
+
+def test_power_statements_hold_by_simulation_through_the_report():
+    draw = random.Random(5)
+    needed = of(60, [[draw.random() < 0.7] for _ in range(60)], [[draw.random() < 0.7] for _ in range(60)]).tasks_needed
+    found = 0
+    for _ in range(60):
+        chances = [draw.choice([0.55, 0.85]) for _ in range(needed)]
+        candidate = [[draw.random() < c - 0.1] for c in chances]
+        found += of(needed, candidate, [[draw.random() < c] for c in chances]).verdict == "regression"
+    assert found / 60 >= 0.6  # 0.8, less three deviations of 60 draws
+
+
+# ---- reports
+
+
+def hostile():
+    changed = (planned(f"t{EVIL}", "s0", graded="self"),)
+    found = [outcome("candidate", f"t{EVIL}", "s0", False), outcome("control", f"t{EVIL}", "s0", None, cause="outage")]
+    found[1] = Outcome("control", "s0", Attempt(**{**vars(found[1].made), "reason": EVIL}))
+    return verdicts.report(
+        Checked(Plan("id", Change(OTHER, {"system_prompt": EVIL}), changed, (), (), False), tuple(found)), control=True
+    )
+
+
+class Strict(HTMLParser):
+    """Keeps the tags that are open, and what there is of elements and attributes."""
+
+    void = {"meta", "rect", "link", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_whole_by_itself_and_shows_what_is_hostile_as_text():
+    page = check_report.as_html(hostile())
+    parser = Strict()
+    parser.feed(page)
+    assert parser.open == []
+    assert not {tag for tag, _ in parser.tags} & {"script", "img", "iframe", "link", "object"}
+    assert not any(name in attrs for _, attrs in parser.tags for name in ("src", "href", "onload"))
+    assert "<script>document.title" in parser.text
+    assert not any(ord(c) < 32 and c not in "\n\t" for c in page)
+    assert "\\x1b[2J" in parser.text
+    assert "\\x202e" in parser.text
+
+
+def test_the_other_forms_are_well_formed_and_hold_no_control_characters():
+    report = hostile()
+    suite = ElementTree.fromstring(check_report.as_junit(report))[0]
+    assert suite[0].get("name").startswith("t<script>")
+    assert suite[0][0].tag == "error"
+    lines = check_report.as_markdown(report)
+    assert "<script>" not in lines
+    assert "\x1b" not in lines
+    table = check_report.as_csv(report)
+    assert "\x1b" not in table
+    assert pages.csv_text([{"a": "=1+1"}]) == "a\n'=1+1\n"
+    assert json.loads(check_report.as_json(report))["verdict"] == "no outcome"
+    with pytest.raises(UsageError, match="none of the extensions"):
+        check_report.form_of("report.pdf")
+
+
+def test_a_browser_shows_it_and_runs_nothing():
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        assert os.environ.get("CODETAPE_REQUIRE_BROWSER") != "1"
+        pytest.skip("no chromium here")
+    Path("page.html").write_text(check_report.as_html(hostile()))
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--user-data-dir=profile", "--dump-dom"]  # fmt: skip
+    done = subprocess.run(
+        [browser, *words, f"file://{Path('page.html').absolute()}"], capture_output=True, text=True, timeout=120
+    )
+    assert "<title>codetape check id" in done.stdout
+    assert "owned</title>" not in done.stdout
+    assert "&lt;script&gt;document.title" in done.stdout
+
+
+# ---- from Python
+
+
+def test_from_python_it_is_one_call(store):
+    agent = noisy_agent(store, 30)
+    report = codetape.check(
+        store=store,
+        prompts=OTHER,
+        model=agent.model,
+        sandbox=agent.sandbox,
+        control=True,
+        control_model=Noisy(31),
+        attempts=2,
+    )
+    assert report.control == "fresh"
+    assert len(report.records()) == 12
+    assert len(report.attempt_records()) == 48
+    assert set(report.records()[0]) >= {"task", "candidate_solved", "control_solved", "difference"}
+    with pytest.raises(UsageError, match="Nothing is changed"):
+        codetape.check(store=store)
