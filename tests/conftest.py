@@ -43,6 +43,13 @@ def docker_sandbox():
     sandbox.close()
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that share a Docker engine run one after another: some of them sweep what others would need."""
+    for item in items:
+        if "docker" in item.nodeid or "docker_sandbox" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
 @pytest.fixture(autouse=True)
 def _a_quiet_environment(monkeypatch, tmp_path):
     """No test reads this machine's settings or writes into its working folder."""

@@ -24,7 +24,7 @@ from codetape.packages import package_name, valid_system_name
 from codetape.ports import Clock, EventStore, Model, Sandbox
 from codetape.prices import Prices
 from codetape.prompts import check_pack
-from codetape.redaction import Redactor
+from codetape.redaction import Redactor, read_patterns
 from codetape.result import GenerateResult, run_sync
 from codetape.run import Run
 from codetape.session import CodeGenSession, started
@@ -84,7 +84,7 @@ class AutoCoderAgent:
     ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
     ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not fit
-    is not made, and the session is suspended. ``limits`` are budgets of several sessions together, by tag or database.
+    is not made, and the session is suspended. ``redact`` maps names to patterns that are replaced before anything is written. ``limits`` are budgets of several sessions together, by tag or database.
     """
 
     model: str | Model
@@ -117,6 +117,7 @@ class AutoCoderAgent:
     max_seconds: int | None = None
     limits: tuple[Limit, ...] = ()
     prices: Prices = Prices()
+    redact: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
 
     def generate(self, prompt: str, **options: Any) -> GenerateResult:
@@ -299,7 +300,7 @@ class AutoCoderAgent:
 
     def _redactor(self) -> Redactor:
         also = {name: os.environ[name] for name in (*self.secrets, self.api_key_env) if name in os.environ}
-        return Redactor.of_environment(os.environ, also)
+        return Redactor.of_environment(os.environ, also, read_patterns(self.redact))
 
     def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:
         facts = sandbox.facts()

@@ -13,6 +13,7 @@ from typing import Any
 
 from codetape.agent import AutoCoderAgent, EventHook
 from codetape.attempts import Attempt, records
+from codetape.budgets import pico
 from codetape.chain import Event
 from codetape.errors import CodetapeError, LeaseHeld, StoreError, UsageError
 from codetape.fold import fold
@@ -35,7 +36,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a batch is. ``stopped`` came to no end: an outage, a question, a budget."""
+    """How far a batch is. ``stopped`` came to no end: an outage, a question, a budget. ``cost`` is in picodollars."""
 
     total: int
     done: int = 0
@@ -43,7 +44,8 @@ class Progress:
     failed: int = 0
     stopped: int = 0
     tokens: int = 0
-    running: int = 0
+    cost: int = 0
+    unpriced: int = 0
 
     @property
     def left(self) -> int:
@@ -59,6 +61,8 @@ class Progress:
             failed=self.failed + (attempt.solved is False),
             stopped=self.stopped + (attempt.solved is None),
             tokens=self.tokens + attempt.tokens,
+            cost=self.cost + pico(attempt.cost or "0"),
+            unpriced=self.unpriced + attempt.unpriced,
         )
 
 

@@ -69,6 +69,14 @@ def pico(text: str) -> int:
     return int((amount * PICO).to_integral_value())
 
 
+def money(amount: int, unpriced: int) -> str:
+    """Return a sum for a reader: what has no price is said, and never shown as nothing."""
+    words = f"{unpriced} {'call' if unpriced == 1 else 'calls'} without a price"
+    return (
+        f"${dollars(amount)}" + (f", {words}" if unpriced else "") if amount or not unpriced else f"unpriced: {words}"
+    )
+
+
 def dollars(amount: int) -> str:
     """Return picodollars as a decimal text without needless zeros, two digits at least after the point."""
     whole, part = divmod(abs(amount), 10**12)

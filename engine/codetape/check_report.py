@@ -5,6 +5,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 from codetape import pages
+from codetape.budgets import money, pico
 from codetape.errors import UsageError
 from codetape.verdicts import Rate, Report, TaskRow
 
@@ -120,13 +121,12 @@ def facts(report: Report) -> list[tuple[str, str]]:
         if report.self_graded
         else "all by an oracle"
     )
-    about = f"${report.cost}" + (f", {report.unpriced} calls without a price" if report.unpriced else "")
     found += [
         ("graded", graded),
         ("attempts", f"{report.attempts}, {report.errors} without an outcome" + (", cut short by the budget" if report.budget_spent else "")),
         ("calls", f"n_fresh {report.n_fresh}, n_reused {report.n_reused}"),
         ("tokens", f"{report.input_tokens:,} in, {report.output_tokens:,} out, reused ones among them"),
-        ("money", about),
+        ("money", money(pico(report.cost), report.unpriced)),
     ]  # fmt: skip
     return found
 

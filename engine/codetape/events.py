@@ -297,6 +297,13 @@ class ConfigChanged(Payload):
     changes: Ref
 
 
+class ContentForgotten(Payload):
+    """The session's texts were erased; hashes and figures stay. Texts that other sessions need are kept for those."""
+
+    role = "input"
+    texts: int
+
+
 class PersonAnswered(Payload):
     """The answer to a question."""
 
@@ -334,6 +341,7 @@ KINDS: dict[str, type[Payload]] = {
         TestQuarantined,
         CodeReverted,
         ConfigChanged,
+        ContentForgotten,
         PersonAnswered,
         Resumed,
     )

@@ -28,6 +28,7 @@ from codetape.events import (
     Closing,
     CodeReverted,
     ConfigChanged,
+    ContentForgotten,
     Decided,
     FailureReclassified,
     GaveUp,
@@ -301,6 +302,31 @@ def _(payload: Decided, run: Run, texts: Texts) -> Run:
         reason=reason if ending else "",
         confidence=getattr(payload, "confidence", ""),
     )
+
+
+@_apply.register
+def _(payload: ContentForgotten, run: Run, texts: Texts) -> Run:
+    return run
+
+
+def legal(events: Iterable[Event]) -> None:
+    """Check what can be checked without texts: order, the machine's moves, and that every call is closed. Raises CorruptTape."""
+    run = Run()
+    for event in events:
+        try:
+            if event.seq != run.seq:
+                raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
+            run, payload = _move(run, event.payload), event.payload
+            if isinstance(payload, Requested):
+                call = OpenCall(
+                    payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate
+                )
+                run = run.but(call=call)
+            elif isinstance(payload, Closing):
+                run = run.but(call=None)
+        except CorruptTape as error:
+            raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
+        run = run.but(seq=run.seq + 1)
 
 
 def _note(payload: Payload, run: Run, texts: Texts) -> Run:

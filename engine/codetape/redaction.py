@@ -12,6 +12,8 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel
 
+from codetape.errors import UsageError
+
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 MIN_LENGTH = 8  # shorter values would redact ordinary words
 
@@ -32,30 +34,40 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Redactor:
-    """Replaces the values of known secrets, given by name, with ``[redacted:NAME]``."""
+    """Replaces the values of known secrets, given by name, and what matches a user's own patterns, with ``[redacted:NAME]``."""
 
-    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, secrets: Mapping[str, str] | None = None, patterns: Mapping[str, re.Pattern[str]] | None = None
+    ) -> None:
         forms: dict[str, str] = {}
         for name, value in (secrets or {}).items():
             if len(value) >= MIN_LENGTH:
                 forms.update(dict.fromkeys(_forms(value), name))
         self._names = forms
+        self._own = dict(patterns or {})
         ordered = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str], also: Mapping[str, str] | None = None) -> "Redactor":
-        """Take every variable whose name says that it is secret, and further secrets by name."""
+    def of_environment(
+        cls,
+        environment: Mapping[str, str],
+        also: Mapping[str, str] | None = None,
+        patterns: Mapping[str, re.Pattern[str]] | None = None,
+    ) -> "Redactor":
+        """Take every variable whose name says that it is secret, further secrets by name, and patterns of the user's."""
         named = {
             name: value for name, value in environment.items() if SECRET_NAME.search(name) and "/" not in value[:1]
         }
-        return cls({**named, **(also or {})})
+        return cls({**named, **(also or {})}, patterns)
 
     def text(self, text: str) -> str:
-        """Return the text without the known secrets."""
-        if self._pattern is None:
-            return text
-        return self._pattern.sub(lambda match: f"[redacted:{self._names[match.group()]}]", text)
+        """Return the text without the known secrets, and without what the user's patterns match."""
+        if self._pattern is not None:
+            text = self._pattern.sub(lambda match: f"[redacted:{self._names[match.group()]}]", text)
+        for name, pattern in self._own.items():
+            text = pattern.sub(lambda match, name=name: f"[redacted:{name}]" if match.group() else "", text)  # type: ignore[misc]  # mypy knows no defaults of lambdas
+        return text
 
     def error(self, text: str) -> str:
         """Return an error's text without the known secrets, and without credentials in headers it echoes."""
@@ -67,7 +79,9 @@ class Redactor:
 
     def model(self, value: T) -> T:
         """Return a record with every string in it redacted."""
-        if self._pattern is None or (not self._pattern.search(value.model_dump_json()) and self._plain()):
+        if not self._own and (
+            self._pattern is None or (not self._pattern.search(value.model_dump_json()) and self._plain())
+        ):
             return value
         return type(value).model_validate(self._walk(value.model_dump(mode="json")))
 
@@ -95,6 +109,20 @@ def _forms(value: str) -> set[str]:
         inner = encoded[start : len(encoded) - (1 if (len(raw) + shift) % 3 else 0)]
         if len(inner) >= MIN_LENGTH:
             found |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return found
+
+
+def read_patterns(given: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
+    """Compile a user's patterns, by name. Raises UsageError for one that is no regular expression, or matches nothing at all."""
+    found = {}
+    for name, text in given.items():
+        try:
+            pattern = re.compile(text)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise UsageError(f"The pattern {name} is no regular expression: {error}.") from error
+        if pattern.search(""):
+            raise UsageError(f"The pattern {name} matches the empty text.", remedy="Say what it is to match.")
+        found[name] = pattern
     return found
 
 

@@ -7,7 +7,7 @@ the same state, a former report, or past outcomes where nobody chose them for wh
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,10 +20,8 @@ from codetape.canonical import canonical, sha256
 from codetape.chain import Event
 from codetape.corpus import Corpus, Member
 from codetape.errors import CodetapeError, StoreError, UsageError
-from codetape.events import Usage
 from codetape.fold import fold
 from codetape.ports import Model, Stream
-from codetape.prices import Prices, plain
 from codetape.reuse import Key, Reusing, answered, answers
 from codetape.run import Run
 from codetape.what_if import Change, Fate, WhatIf, foresee
@@ -97,20 +95,6 @@ class Plan:
                 found[fate]["input"] += one.input_tokens[fate]
                 found[fate]["output"] += one.output_tokens[fate]
         return found
-
-    def cost(self, prices: Prices, billing: tuple[str, str], at: str, fates: Iterable[str]) -> str:
-        """Return what the calls of some fates would cost once, in dollars; empty where a model has no price."""
-        total = None
-        for one in self.changed:
-            usage = Usage(
-                input=sum(one.input_tokens[fate] for fate in fates),
-                output=sum(one.output_tokens[fate] for fate in fates),
-            )
-            rate = prices.rate((str(self.change.config.get("model", one.model)),), billing, usage, at)
-            if rate is None:
-                return ""
-            total = rate.cost(usage) + (total or 0)
-        return plain(total) if total is not None else ""
 
 
 @dataclass(frozen=True)

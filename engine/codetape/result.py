@@ -19,6 +19,7 @@ from codetape.artefacts import (
     Quarantined,
     Report,
 )
+from codetape.budgets import dollars
 from codetape.canonical import Frozen
 from codetape.commands import BuildSpec, Job
 from codetape.decide.builds import spec_of
@@ -56,7 +57,8 @@ class Exchange(Frozen):
 class GenerateResult(Frozen):
     """A session's outcome. ``status`` is succeeded, failed, suspended, or the state it is in while it runs.
 
-    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted.
+    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted. ``cost`` is in dollars, of the
+    session's own calls that have a price; ``unpriced`` of them have none, ``replayed`` came from a recording.
     """
 
     session: str
@@ -88,6 +90,9 @@ class GenerateResult(Frozen):
     forked_at: int = 0
     inherited: Usage = Usage()
     inherited_calls: int = 0
+    cost: str = "0.00"
+    unpriced: int = 0
+    replayed: int = 0
     head: str = ""
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -159,6 +164,9 @@ class GenerateResult(Frozen):
             forked_at=run.forked_at,
             inherited=run.inherited,
             inherited_calls=run.inherited_calls,
+            cost=dollars(run.spent.cost),
+            unpriced=run.spent.unpriced,
+            replayed=run.spent.reused,
             head=run.head,
             inputs=task.inputs,
             outputs=task.outputs,

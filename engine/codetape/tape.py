@@ -46,6 +46,7 @@ class Lines:
     """A tape as it is written: rows and texts, each with the number of its line. Its form is checked, what it says is not."""
 
     session: str
+    content: bool = True
     rows: list[tuple[int, Row]] = field(default_factory=list)
     texts: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -55,11 +56,12 @@ class Lines:
         return {key: text for key, (_, text) in self.texts.items()}
 
 
-def write(session: str, stream: Stream) -> Iterator[str]:
-    """Yield a tape's lines, each with its line break."""
-    kept = {ref for event in stream.events for ref in refs(event.payload)}
+def write(session: str, stream: Stream, *, content: bool = True) -> Iterator[str]:
+    """Yield a tape's lines, each with its line break. Without ``content`` the texts are left out: their hashes stay."""
+    kept = {ref for event in stream.events for ref in refs(event.payload)} if content else set[str]()
     texts = {key: stream.texts[key] for key in sorted(kept)}
-    yield canonical({"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}) + "\n"
+    head = {"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}
+    yield canonical(head if content else {**head, "content": False}) + "\n"
     for event in stream.events:
         row = row_of(event)
         yield (
@@ -84,6 +86,7 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> Lines:
         if number == 1:
             head = _head(value, name)
             found.session = head["session"]
+            found.content = "content" not in head
         elif set(value) == {"event"} and not found.texts:
             found.rows.append((number, _row(value["event"], name, number)))
             wanted.update(_HASH.findall(found.rows[-1][1].payload))
@@ -107,6 +110,11 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> Lines:
 def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
     """Read a tape whole, or raise CorruptTape with the line and the reason; nothing is taken from a bad one."""
     found = parse(lines, name=name)
+    if not found.content:
+        raise UsageError(
+            f"{name} holds no content, but hashes in its place.",
+            remedy="`codetape verify` checks it, and `codetape spend` counts it; it cannot be replayed or imported.",
+        )
     texts, places = found.by_hash, {row.seq: number for number, row in found.rows}
     try:
         for due, (number, row) in enumerate(found.rows):
@@ -191,7 +199,10 @@ def _head(value: dict[str, Any], name: str) -> dict[str, Any]:
         raise CorruptTape(f"{name} is no tape: its first line is no header.")
     if version > FORMAT:
         raise CorruptTape(f"{name} is a tape of format {version}.", remedy="A newer codetape wrote it: upgrade.")
-    if set(value) != set(_HEADER) or any(type(value[key]) is not kind for key, kind in _HEADER.items()):
+    without = value.get("content") is False and not value.get("texts")
+    if set(value) - ({"content"} if without else set()) != set(_HEADER) or any(
+        type(value[key]) is not kind for key, kind in _HEADER.items()
+    ):
         raise CorruptTape(f"{name}, line 1: the header is not as codetape writes it.")
     return value
 

@@ -12,8 +12,8 @@ from typing import Literal
 from codetape.canonical import sha256
 from codetape.chain import GENESIS, Event, Row, check_texts, envelope, unseal
 from codetape.errors import CodetapeError, CorruptTape, Divergence
-from codetape.events import refs
-from codetape.fold import apply, fold
+from codetape.events import ContentForgotten, refs
+from codetape.fold import apply, fold, legal
 from codetape.ports import Stream
 from codetape.run import Run
 from codetape.strict import Drift, Replayed, replay
@@ -35,7 +35,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of verifying one session. ``derived`` counts the requests and decisions that were derived again."""
+    """What came of verifying one session. ``derived`` counts the requests and decisions that were derived again.
+
+    Without ``content`` none was: texts were left out or forgotten, and hashes, chain and the machine's moves are what was checked.
+    """
 
     session: str
     events: int
@@ -44,6 +47,7 @@ class Verified:
     derived: int = 0
     drift: tuple[Drift, ...] = ()
     run: Run | None = None
+    content: bool = True
 
     @property
     def sound(self) -> bool:
@@ -56,10 +60,11 @@ class Verified:
         return not self.drift
 
 
-def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> Verified:
+def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "", content: bool = True) -> Verified:
     """Examine a session's stored rows, in the order of their seq, and the texts that could be read.
 
-    ``head`` is the hash that the last event is to have, or its first digits, as kept elsewhere.
+    ``head`` is the hash that the last event is to have, or its first digits, as kept elsewhere. Without ``content`` texts may be
+    missing; so they may where the session says that it was forgotten.
     """
     findings, events = _links(rows), []
     for row in rows:
@@ -68,7 +73,8 @@ def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> 
         except CorruptTape as error:
             if row.covered:
                 findings.append(Finding(row.seq, "unreadable", str(error)))
-    findings += _missing_texts(events, texts)
+    content = content and not any(isinstance(event.payload, ContentForgotten) for event in events)
+    findings += _missing_texts(events, texts) if content else []
     if not rows:
         findings.append(Finding(None, "missing", "There are no events."))
     session, last = (rows[-1].session, rows[-1].hash) if rows else ("", "")
@@ -76,6 +82,12 @@ def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "") -> 
         findings.append(_other_head(rows, head))
     if any(finding.what in CORRUPT and finding.what != "head" for finding in findings) or not rows:
         return Verified(session, len(rows), last, _in_order(findings))
+    if not content:
+        try:
+            legal(events)
+        except CorruptTape as error:
+            findings.append(Finding(error.seq, "illegal", str(error)))
+        return Verified(session, len(rows), last, _in_order(findings), content=False)
     done: Replayed | None = None
     try:
         stream = Stream(tuple(events), texts)

@@ -93,6 +93,30 @@ def measured(*words):
     return wall, float(cpu), int(peak)
 
 
+def guards():
+    """Return what budgets and patterns add to a call, in ms of CPU: sessions with and without, in turn."""
+    from codetape.budgets import Limit
+
+    def once(**settings):
+        with tempfile.TemporaryDirectory() as name:
+            store = SqliteStore(Path(name) / "tape.db")
+            model = ScriptedModel(
+                {"plan": [plan()], "code": [block("def add(a, b):\n    return a + b")], "tests": [ADD_TESTS]}
+            )
+            agent = AutoCoderAgent(model=model, sandbox=FakeSandbox(), store=store, clock=FakeClock(), **settings)
+            begun = time.process_time()
+            for number in range(40):
+                asyncio.run(agent.agenerate(f"Add, {number}."))
+            spent = time.process_time() - begun
+            store.close()
+            return spent / len(model.requests) * 1000
+
+    patterns = {"customer": "ACME-[0-9]{6}", "mail": "[a-z]+@example[.]com"}
+    limits = (Limit("tag:x", tokens=10**9), Limit("database", tokens=10**9))
+    added = [once(redact=patterns, max_tokens=10**9, limits=limits) - once() for _ in range(7)]
+    return sorted(added)[3]
+
+
 def diff_seconds():
     one, other = long_stream(100), long_stream(100)
     begun = time.process_time()
@@ -125,6 +149,16 @@ def main():
             rows.append(
                 (f"check --dry-run, {sessions:,} sessions", "memory as for a tenth", f"{wall:.1f} s, {peak} MB")
             )
+            for words, aim in (
+                (("spend", "--by", "task,purpose"), "at most 1.5 s for 1,000"),
+                (("export", "--format", "csv", "-o", str(folder / "calls.csv")), "constant memory"),
+                (("export", "--format", "otel", "-o", str(folder / "spans.json")), "constant memory"),
+                (("why", "s1:40"), "under 0.3 s"),
+            ):
+                wall, cpu, peak = measured(*words, "--db", str(path))
+                rows.append(
+                    (f"{' '.join(words[:3])}, {sessions:,} sessions", aim, f"{wall:.2f} s ({cpu:.2f} s CPU), {peak} MB")
+                )
         few, many = sizes[most // 10], sizes[most]
         rows.append(
             (
@@ -133,6 +167,7 @@ def main():
                 f"{many[0] / few[0]:.1f} times the CPU, {many[1] / few[1]:.2f} times the memory",
             )
         )
+    rows.append(("budget and redaction, CPU per call", "at most 0.3 ms", f"{guards():.2f} ms"))
     events, seconds = diff_seconds()
     rows.append((f"diff of two sessions of {events:,} events", "under 1 s", f"{seconds:.2f} s CPU"))
     print("| what | aim | measured |\n|---|---|---|")

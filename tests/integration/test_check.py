@@ -15,13 +15,18 @@ import pytest
 import codetape
 from codetape import check_report, pages, regression, verdicts
 from codetape.agent import load_pack
+from codetape.artefacts import Report, TestResult
 from codetape.attempts import Attempt
+from codetape.audit import as_html, as_markdown, audit
 from codetape.corpus import Corpus, Filter
 from codetape.errors import ModelUnavailable, UsageError
 from codetape.regression import Checked, Outcome, Plan, Planned
+from codetape.testing import FakeSandbox, MemoryStore
+from codetape.testing.fakes import passing_report
 from codetape.what_if import Change
 from codetape_adapters.stores.sqlite import SqliteStore
 from tests.corpora import Noisy, noisy_agent, noisy_corpus
+from tests.support import ADD_TESTS, block, diagnosis, failure, generate, plan
 
 PACK = load_pack()
 OTHER = {**PACK, "code.md": PACK["code.md"] + "\nThink twice.\n"}
@@ -338,20 +343,65 @@ def test_the_other_forms_are_well_formed_and_hold_no_control_characters():
         check_report.form_of("report.pdf")
 
 
-def test_a_browser_shows_it_and_runs_nothing():
+def shown_by_a_browser(page):
+    """Return the page as Chromium has it after its scripts, if any, have run."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         assert os.environ.get("CODETAPE_REQUIRE_BROWSER") != "1"
         pytest.skip("no chromium here")
-    Path("page.html").write_text(check_report.as_html(hostile()))
+    Path("page.html").write_text(page)
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--user-data-dir=profile", "--dump-dom"]  # fmt: skip
     done = subprocess.run(
-        [browser, *words, f"file://{Path('page.html').absolute()}"], capture_output=True, text=True, timeout=120
+        [browser, *words, f"file://{Path('page.html').absolute()}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
-    assert "<title>codetape check id" in done.stdout
-    assert "owned</title>" not in done.stdout
-    assert "&lt;script&gt;document.title" in done.stdout
+    return done.stdout
+
+
+def test_a_browser_shows_it_and_runs_nothing():
+    shown = shown_by_a_browser(check_report.as_html(hostile()))
+    assert "<title>codetape check id" in shown
+    assert "owned</title>" not in shown
+    assert "&lt;script&gt;document.title" in shown
+
+
+def hostile_session():
+    """A session whose task, code, output and failures hold what a page, a terminal or a table would obey."""
+    code = f"def add(a, b):\n    return a + b  # {EVIL}"
+    told = Report(
+        exit="tests_failed", whole=True, exit_code=1, collected=("test_solution.py::test_sum",), stdout=EVIL, stderr=EVIL,
+        tests=(TestResult(id="test_solution.py::test_sum", outcome="failed", exception="TypeError", message=EVIL),),
+    )  # fmt: skip
+    answers = {
+        "plan": [plan()],
+        "code": [block(code)],
+        "tests": [ADD_TESTS],
+        "diagnose": [diagnosis(failure("test_sum", cause=EVIL))],
+    }
+    store = MemoryStore()
+    sandbox = FakeSandbox(lambda job: told if job.purpose == "run" else passing_report(job))
+    result, _ = generate(
+        answers, f"Add {EVIL}", store=store, sandbox=sandbox, max_iterations=1, ask={"task": f"t{EVIL}"}
+    )
+    return asyncio.run(store.read(result.session))
+
+
+def test_pages_of_a_hostile_session_show_it_as_text_and_run_none_of_it():
+    found = audit(hostile_session())
+    page = as_html(found)
+    parser = Strict()
+    parser.feed(page)
+    assert parser.open == []
+    assert "script" not in {tag for tag, _ in parser.tags}
+    assert parser.text.count("<script>document.title") > 4
+    for text in (page, as_markdown(found)):
+        assert not any(ord(c) < 32 and c not in "\n\t" for c in text)
+        assert "\u202e" not in text
+    assert "owned</title>" not in shown_by_a_browser(page)
 
 
 # ---- from Python

@@ -69,3 +69,40 @@ def _money(db: Database) -> None:
     """Costs are whole picodollars (10^-12). What is reserved is what an open call, or a lost one, may have come to."""
     for column in ("cost", "unpriced", "reused_tokens", "open_tokens", "open_cost", "reserved_tokens", "reserved_cost"):
         db.execute(f"ALTER TABLE sessions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+@_migration
+def _views(db: Database) -> None:
+    """Answers to the common questions, for whoever opens the database with something else than codetape. Costs are in dollars."""
+    for view in ("spend", "llm_calls"):
+        db.execute(f"DROP VIEW {view}")
+    payload = "json_extract({}.payload, '$.{}')".format
+    a, buckets = "a", ("input", "cache_read", "cache_write", "output", "reasoning")
+    for statement in (
+        "CREATE VIEW llm_calls AS SELECT r.session, r.seq, r.at, s.task, s.model AS asked_model,"
+        f" {payload('r', 'purpose')} AS purpose, a.kind AS outcome, {payload(a, 'model')} AS model,"
+        f" {payload(a, 'finish_reason')} AS finish_reason,"
+        + "".join(f" {payload(a, f'usage.{bucket}')} AS {bucket}," for bucket in buckets)
+        + f" CAST({payload(a, 'price.cost')} AS REAL) AS cost, {payload(a, 'price.source')} AS cost_source,"
+        f" coalesce({payload(a, 'matched_by')}, '') <> '' AS replayed,"
+        f" json_array_length(a.payload, '$.tries') AS retries, {payload(a, 'duration_ms')} AS duration_ms"
+        " FROM events r JOIN sessions s USING (session) LEFT JOIN events a ON a.session = r.session AND a.seq = r.seq + 1"
+        f" WHERE r.kind = 'Requested' AND {payload('r', 'effect')} = 'ask'",
+        "CREATE VIEW spend AS SELECT session, task, asked_model AS model, purpose, count(*) AS calls, sum(input) AS input,"
+        " sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(output) AS output, sum(reasoning) AS reasoning,"
+        " sum(cost) AS cost, sum(outcome = 'Answered' AND cost IS NULL) AS unpriced"
+        " FROM llm_calls WHERE NOT replayed GROUP BY session, purpose",
+        f"CREATE VIEW decisions AS SELECT session, seq, at, kind, {payload('events', 'about')} AS about,"
+        f" {payload('events', 'usable')} AS usable, {payload('events', 'reason')} AS reason,"
+        f" {payload('events', 'source')} AS source, {payload('events', 'target')} AS target,"
+        f" {payload('events', 'confidence')} AS confidence"
+        " FROM events WHERE kind IN ('Decided', 'Suspended', 'Succeeded', 'Failed')",
+        "CREATE VIEW failures AS"
+        " SELECT session, seq, at, 'tests' AS what, purpose || ': ' || failed || ' failed, ' || errors || ' errors, ' || exit AS detail"
+        " FROM test_runs WHERE purpose <> 'vet' AND (failed > 0 OR errors > 0 OR exit <> 'ok')"
+        " UNION ALL SELECT session, seq, at, 'answer', about || ': ' || reason FROM decisions WHERE NOT usable"
+        f" UNION ALL SELECT session, seq, at, 'call', kind FROM events WHERE kind IN ('CallLost', 'GaveUp', 'CallRefused')"
+        f" UNION ALL SELECT session, seq, at, 'build', {payload('events', 'reason')} FROM events WHERE kind = 'BuildRefused'"
+        " UNION ALL SELECT session, seq, at, 'session', reason FROM decisions WHERE kind = 'Failed'",
+    ):
+        db.execute(statement)

@@ -5,8 +5,9 @@ Timestamps are made by the caller. Nothing is changed or deleted in place, but f
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from time import time
@@ -16,12 +17,23 @@ import zstandard
 from sqlite_utils import Database
 
 from codetape.budgets import Reservation, pico
-from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, unseal
+from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, seal, unseal
 from codetape.errors import LeaseHeld, StaleLease, StoreError
-from codetape.events import Answered, Closing, SessionForked, SessionStarted, Transition, refs
+from codetape.events import (
+    Answered,
+    Closing,
+    ContentForgotten,
+    Requested,
+    SessionForked,
+    SessionStarted,
+    Transition,
+    refs,
+)
+from codetape.ledger import LOOKED_AT, Fact
 from codetape.ports import Stream
 from codetape_adapters.stores import budgeted, salvage
 from codetape_adapters.stores.connection import Transaction, one, open_database, translated
+from codetape_adapters.stores.forgetting import rewrite
 from codetape_adapters.stores.holders import alive, identity
 from codetape_adapters.stores.salvage import MAX_TEXT, ROW, unpack
 
@@ -114,6 +126,11 @@ class SqliteStore:
             raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
         events = tuple(map(unseal, rows))
         check_chain(events)
+        if isinstance(events[-1].payload, ContentForgotten):
+            raise StoreError(
+                f"The content of session {session} was forgotten at {events[-1].at}.",
+                remedy="`codetape verify` and `codetape spend` still tell what its hashes and figures say.",
+            )
         texts = self._texts(db, {ref for event in events for ref in refs(event.payload)})
         check_texts(events, texts)
         return Stream(events, texts)
@@ -148,6 +165,48 @@ class SqliteStore:
             added += len(new)
         return added
 
+    async def forget(self, session: str) -> int:
+        """Erase a session's content for good, and say so in its log; return how many texts went. Raises LeaseHeld, StoreError.
+
+        Begun again after a kill it goes on. This store is closed afterwards: another file is in its place.
+        """
+        try:
+            return await self._forget(session)
+        finally:
+            self.close()
+
+    async def _forget(self, session: str) -> int:
+        db = self._db()
+        lease = await self.acquire(session)
+        try:
+            rows = self._rows(db, session)
+            if not rows:
+                raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
+            chain = [unseal(row) for row in salvage.chain_of(lambda name: self._rows(db, name), session)]
+            check_chain(chain)
+            if isinstance(chain[-1].payload, Requested):
+                raise StoreError(
+                    f"Session {session} was stopped in a call.", remedy="`codetape resume` settles it; then forget it."
+                )
+            if not isinstance(chain[-1].payload, ContentForgotten):
+                own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
+                at = (
+                    datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+                )
+                event = seal(session, len(chain), at, ContentForgotten(texts=len(own)), chain[-1].hash)
+                await self.append(event, {}, lease)
+        finally:
+            lease.release()
+        query = "SELECT session FROM events WHERE kind = 'ContentForgotten'"
+        forgotten = [row[0] for row in db.conn.execute(query).fetchall()]
+        self._check_nobody_works(db)
+        self.close()
+        return rewrite(self.path, forgotten)
+
+    def _check_nobody_works(self, db: Database) -> None:
+        for (name,) in db.conn.execute("SELECT session FROM leases WHERE held").fetchall():
+            self._check_free(db, name)
+
     # ---- for the command line
 
     def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
@@ -172,6 +231,34 @@ class SqliteStore:
             raise StoreError("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
         what = "names more than one session" if found else "names no session"
         raise StoreError(f"{name!r} {what} in {self.path}.", remedy="`codetape list` shows them.")
+
+    def facts(self, sessions: Collection[str] | None = None) -> Iterator[Fact]:
+        """Yield what the log says of calls, session by session, parents first; of these sessions, and what they come from."""
+        kinds = ",".join(f"'{kind}'" for kind in LOOKED_AT)
+        query = (
+            "SELECT e.session, e.seq, e.kind, e.at, e.payload FROM sessions s JOIN events e USING (session)"  # noqa: S608 - fixed names
+            f" WHERE e.kind IN ({kinds})"
+            " AND (e.kind <> 'Requested' OR substr(e.payload, instr(e.payload, '\"effect\":') + 9, 5) = '\"ask\"')"
+        )
+        with translated(self.path):
+            wanted = self._with_parents(sessions) if sessions is not None else None
+            if wanted is not None and len(wanted) <= 100:
+                marks = ",".join("?" * len(wanted))
+                found = self._db().conn.execute(
+                    f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(wanted)
+                )
+            else:
+                found = self._db().conn.execute(f"{query} ORDER BY s.rowid, e.seq")
+            yield from (Fact(*row) for row in found if wanted is None or row[0] in wanted)
+
+    def _with_parents(self, sessions: Collection[str]) -> set[str]:
+        parents = dict(self._db().conn.execute("SELECT session, parent FROM sessions WHERE parent <> ''").fetchall())
+        wanted, left = set[str](), list(sessions)
+        while left:
+            if (name := left.pop()) not in wanted:
+                wanted.add(name)
+                left += [parents[name]] if name in parents else []
+        return wanted
 
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
         """Return the sessions, with their states, that last built each image."""

@@ -11,7 +11,7 @@ import click
 
 from codetape.cli.changes import change, change_of
 from codetape.cli.filters import corpus_of, filters, none_found
-from codetape.cli.options import as_json, database, own_prices, server, server_settings
+from codetape.cli.options import as_json, database, own_patterns, own_prices, redacting, server, server_settings
 from codetape.cli.text import safe, say, say_json
 from codetape.errors import UsageError
 
@@ -57,6 +57,7 @@ from codetape.errors import UsageError
 @click.option("--base-url", metavar="URL", help="Where the model's server is.")
 @click.option("--control-base-url", metavar="URL", help="Where the recorded model's server is, if elsewhere.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
+@redacting
 @server
 @database
 @as_json
@@ -137,7 +138,13 @@ def _live(plan: Any, given: dict[str, Any], sandbox: Any, cost: int | None) -> A
     from codetape.regression import Live
 
     model = given["model"] or (plan.changed[0].model if plan.changed else "tape:none")
-    common = {**server_settings(given), "sandbox": sandbox, "store": given["db"], "prices": own_prices()}
+    common = {
+        **server_settings(given),
+        "sandbox": sandbox,
+        "store": given["db"],
+        "prices": own_prices(),
+        "redact": own_patterns(given),
+    }
     agent = AutoCoderAgent(model=model, base_url=given["base_url"], **common)
     other = AutoCoderAgent(model=model, base_url=given["control_base_url"] or given["base_url"], **common)
     return Live(
@@ -187,8 +194,25 @@ def _estimate(plan: Any, given: dict[str, Any]) -> None:
         f"  tokens           about {made['input'] * times:,} in, {made['output'] * times:,} out to be made;"
         f" {unknown['input'] * times:,} in, {unknown['output'] * times:,} out as recorded for the rest",
     ]
+    about = _money(plan, times)
+    lines += [f"  money            {about}"] if about else []
     for line in lines:
         say(line, err=given["as_json"])
+
+
+def _money(plan: Any, times: int) -> str:
+    """Return what the estimate comes to in dollars; empty where a model has no price."""
+    from codetape.agent import SystemClock
+    from codetape.cli.whatif_verb import Money
+
+    sums = {fate: Money(own_prices(), SystemClock().now()) for fate in ("made", "unknown")}
+    for one in plan.changed:
+        for fate, money in sums.items():
+            model = str(plan.change.config.get("model", one.model))
+            money.add(model, one.input_tokens[fate] * times, one.output_tokens[fate] * times)
+    if not all(money.text for money in sums.values()):
+        return "" if not plan.changed else "unpriced: a model has no price"
+    return f"about ${sums['made'].text} to be made, ${sums['unknown'].text} as recorded for the rest"
 
 
 def _say(found: Any, files: tuple[str, ...]) -> None:

@@ -11,8 +11,10 @@ from codetape.cli.options import (
     database,
     limits,
     open_store,
+    own_patterns,
     own_prices,
     parameters,
+    redacting,
     server,
     server_settings,
     text_of,
@@ -43,6 +45,7 @@ from codetape.errors import UsageError
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
 @budget
+@redacting
 @server
 @database
 @as_json
@@ -74,6 +77,7 @@ def command(**given: Any) -> int:
         prompts=given["prompts"],
         limits=limits(given),
         prices=own_prices(),
+        redact=own_patterns(given),
     )
     fork = new_session_id()
     return drive(

@@ -10,7 +10,21 @@ import click
 from codetape import __version__
 from codetape.cli import VERBS, help_text
 
-_SET_BY = ("run", "resume", "demo", "exec", "list", "show", "export", "import", "replay", "diff", "verify", "doctor")
+_SET_BY = (
+    "run",
+    "resume",
+    "demo",
+    "exec",
+    "list",
+    "show",
+    "export",
+    "import",
+    "replay",
+    "diff",
+    "verify",
+    "doctor",
+    "spend",
+)
 
 _CHANGING = ("fork", "whatif", "check", "backtest")
 

@@ -109,6 +109,27 @@ def seconds(text: str | None) -> int | None:
     return found
 
 
+def redacting(function: F) -> F:
+    """Add --redact."""
+    return click.option(
+        "--redact",
+        "patterns",
+        multiple=True,
+        metavar="PATTERN",
+        help="A regular expression; what it matches is never written.",
+    )(function)
+
+
+def own_patterns(given: dict[str, Any]) -> dict[str, str]:
+    """Return the patterns of the settings file and of --redact, by name. Raises UsageError."""
+    from codetape.settings import table
+
+    source, found = table(Path.cwd(), "redact")
+    if wrong := next((name for name, pattern in found.items() if not isinstance(pattern, str)), None):
+        raise UsageError(f"The pattern {wrong} in {source} is no text.")
+    return {**found, **{f"pattern {number}": text for number, text in enumerate(given["patterns"], 1)}}
+
+
 def own_prices() -> Any:
     """Return the user's prices, from the settings file. Raises UsageError."""
     from codetape.prices import read_prices

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
+from codetape.budgets import money, pico
 from codetape.cli.text import first_line, say
 from codetape.errors import UsageError
 from codetape.redaction import find_keys
@@ -48,6 +49,9 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
             "total": usage.total_input + usage.total_output,
             "calls": result.calls,
             "estimated": result.usage_estimated,
+            "cost": result.cost if not result.unpriced or float(result.cost) else None,
+            "unpriced": result.unpriced,
+            "replayed": result.replayed,
         },
         "inherited": {
             "parent": result.parent,
@@ -128,6 +132,8 @@ def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | 
         calls = result.calls - result.inherited_calls
         say(f"  inherited   {result.inherited_calls} of the calls, from {result.parent} up to event {result.forked_at}")
         say(f"  spent here  {about}{own[0]:,} in, {own[1]:,} out, {calls} calls")
+    replayed = f"; {result.replayed} answers from a recording, at $0" if result.replayed else ""
+    say(f"  money       {money(pico(result.cost), result.unpriced)}{replayed}")
     say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")
     say(f"  time        {duration_s:.1f} s")
     if path:
@@ -149,6 +155,15 @@ def next_steps(result: GenerateResult, run: Run, path: Path | None, again: str =
     if result.status == "suspended":
         if run.cause == "question":
             return [f"codetape resume {name}{again} --{verb}-package {result.question}" for verb in ("allow", "deny")]
+        if run.cause == "budget":
+            config = run.the_config
+            given = (
+                ("--max-tokens N", config.max_tokens),
+                ("--max-cost USD", config.max_cost),
+                ("--max-time T", config.max_seconds),
+            )
+            flags = " ".join(flag for flag, value in given if value) or "--max-total-cost USD"
+            return [f"codetape resume {name}{again} {flags}"]
         return [f"codetape resume {name}{again}"]
     if result.status == "failed":
         more = (

@@ -12,7 +12,9 @@ from codetape.cli.options import (
     database,
     limits,
     open_store,
+    own_patterns,
     own_prices,
+    redacting,
     server,
     server_settings,
 )
@@ -36,6 +38,7 @@ from codetape.errors import UsageError
 @click.option("--model", hidden=True)
 @click.option("--prompts", hidden=True)
 @budget
+@redacting
 @server
 @database
 @as_json
@@ -61,6 +64,7 @@ def command(**given: Any) -> int:
         store=given["db"],
         limits=limits(given),
         prices=own_prices(),
+        redact=own_patterns(given),
     )
     changes = {"max_iterations": given["max_iterations"]} if given["max_iterations"] else {}
     changes |= budget_changes(given)

@@ -12,9 +12,11 @@ from codetape.cli.options import (
     database,
     limits,
     memory_mb,
+    own_patterns,
     own_prices,
     pairs,
     parameters,
+    redacting,
     server,
     server_settings,
     text_of,
@@ -113,6 +115,7 @@ from codetape.errors import UsageError
 )
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
 @budget
+@redacting
 @server
 @database
 @as_json
@@ -149,6 +152,7 @@ def command(**given: Any) -> int:
         **budget_settings(given),
         limits=limits(given),
         prices=own_prices(),
+        redact=own_patterns(given),
     )
     if given["tasks"] is not None:
         from codetape.cli import tasks

@@ -6,6 +6,7 @@ from typing import Any
 
 from codetape.attempts import Attempt
 from codetape.batch import Batch, Progress, read_tasks, run_tasks
+from codetape.budgets import money
 from codetape.cli.text import safe, say, say_json
 from codetape.errors import UsageError
 
@@ -75,10 +76,11 @@ def exit_code(made: Batch) -> int:
 
 def line_of(progress: Progress) -> str:
     """Return how far it is, in one line."""
+    spent = f", {money(progress.cost, progress.unpriced)}" if progress.cost else ""
     stopped = f", {progress.stopped} stopped" if progress.stopped else ""
     return (
         f"{progress.done} of {progress.total} done, {progress.left} left: {progress.solved} solved,"
-        f" {progress.failed} not{stopped}; {progress.tokens:,} tokens"
+        f" {progress.failed} not{stopped}; {progress.tokens:,} tokens{spent}"
     )
 
 

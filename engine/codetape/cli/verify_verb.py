@@ -6,25 +6,30 @@ from typing import Any
 
 import click
 
+from codetape import heads
 from codetape.cli.filters import filters, names_of
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import CodetapeError, CorruptTape, UsageError
+from codetape.heads import Heads
 
 
 @click.command("verify")
 @filters()
+@click.option(
+    "--anchor", metavar="FILE", help="A file of head hashes, a line a session: checked, then brought up to date."
+)
 @click.option("--all", "everything", is_flag=True, help="Every session of the database, and the file itself.")
 @click.option(
     "--head", default="", metavar="HASH", help="The last event's hash, or its first 12 digits, as kept elsewhere."
 )
 @database
 @as_json
-def command(everything: bool, head: str, db: str, as_json: bool, **given: Any) -> int:
+def command(everything: bool, head: str, anchor: str | None, db: str, as_json: bool, **given: Any) -> int:
     """Check every hash, the chain, the texts, the machine's legality, and derive the decisions again.
 
     Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed anew,
-    unless what it rests on was forged with it. A tail that was cut off is found with --head. Sound: exit 0; damaged
+    unless what it rests on was forged with it. A tail that was cut off is found with --head or --anchor. Sound: exit 0; damaged
     or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell: 103.
     """
     from codetape.verify import CORRUPT
@@ -38,7 +43,12 @@ def command(everything: bool, head: str, db: str, as_json: bool, **given: Any) -
     store = open_store(db) if everything else None
     problems = store.unsound() if store else []
     alone = len(sessions) == 1
-    found = [_named(name, db, head, alone=alone) for name in (store.stored_sessions() if store else sessions)]
+    kept = heads.read(anchor) if anchor else {}
+    found = [_named(name, db, head, kept, alone=alone) for name in (store.stored_sessions() if store else sessions)]
+    if anchor:
+        problems += heads.absent(kept, {one["session"] for one in found}) if everything else []
+        if not problems and all(one["sound"] for one in found):
+            heads.write(anchor, dict(kept) | {one["session"]: (one["events"] - 1, one["head"]) for one in found})
     if as_json:
         say_json({"verified": found, "problems": problems})
     else:
@@ -53,10 +63,10 @@ def command(everything: bool, head: str, db: str, as_json: bool, **given: Any) -
     return 102 if wrong else 103 if unsettled else 0
 
 
-def _named(name: str, db: str, head: str, *, alone: bool) -> dict[str, Any]:
+def _named(name: str, db: str, head: str, kept: Heads, *, alone: bool) -> dict[str, Any]:
     """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
     try:
-        return _one(name, db, head)
+        return _one(name, db, head, kept)
     except CodetapeError as error:
         if isinstance(error, UsageError) and alone:
             raise
@@ -64,11 +74,12 @@ def _named(name: str, db: str, head: str, *, alone: bool) -> dict[str, Any]:
         return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}
 
 
-def _one(name: str, db: str, head: str) -> dict[str, Any]:
+def _one(name: str, db: str, head: str, kept: Heads) -> dict[str, Any]:
     from codetape import tape
     from codetape.verify import Finding, verify
 
     problems: list[str] = []
+    content = True
     listed: dict[str, Any] | None = None
     if Path(name).is_file() or name == "demo" or name.endswith(".jsonl"):
         try:
@@ -78,20 +89,23 @@ def _one(name: str, db: str, head: str) -> dict[str, Any]:
             form = Finding(error.seq, "form", str(error))
             return {"name": name, "session": "", "sound": False, "events": 0, "findings": [vars(form)]}
         rows, texts = [row for _, row in lines.rows], lines.by_hash
-        problems = tape.misplaced(lines)
+        problems, content = tape.misplaced(lines), lines.content
     else:
         store = open_store(db)
         session = store.find(name)
         saved = store.salvage(session)
         rows, texts, problems = saved.rows, saved.texts, saved.problems
         listed = next((row for row in store.sessions()[0] if row["session"] == session), {})
-    done = verify(rows, texts, head=head)
+    done = verify(rows, texts, head=head, content=content)
+    anchored = heads.check(kept, done.session, {row.seq: row.hash for row in rows})
     findings = [*(Finding(None, "unreadable", text) for text in problems), *done.findings]
+    findings += [Finding(seq, "head", text) for seq, text in anchored]
     if listed is not None and done.sound and done.run is not None and (lies := _lies(listed, done.run)):
         findings.append(Finding(None, "list", f"What `codetape list` says of {done.session} is not so: {lies}."))
     return {
         "name": name,
         "session": done.session,
+        "content": done.content,
         "sound": not findings,
         "events": done.events,
         "derived": done.derived,
@@ -130,7 +144,8 @@ def _say(one: dict[str, Any]) -> None:
                 err=True,
             )
             return
-        say(f"{one['name']}: sound, {one['events']} events, {one['derived']} derived again, head {one['head']}")
+        how = f"{one['derived']} derived again" if one["content"] else "no content: decisions were not derived"
+        say(f"{one['name']}: sound, {one['events']} events, {how}, head {one['head']}")
         return
     say(f"{one['name']}: not sound", err=True)
     for finding in one["findings"][:20]:
