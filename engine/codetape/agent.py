@@ -161,13 +161,25 @@ class AutoCoderAgent:
     def session_id(self, prompt: str, *, key: tuple[str, int] = ("", 1), **options: Any) -> str:
         """Return the id of the session that is made of just this, with this key: the same again for the same.
 
-        Takes what `agenerate` takes of a task. Where its samples lie is no part of it, what they hold is.
+        Takes what `agenerate` takes of a task. Where its samples lie is no part of it, what they hold is; nor is its budget.
         """
         redactor = self._redactor()
         asked = self._task(redactor, prompt, **options)
         plain = asked.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path"}}}})
-        config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude={"sandbox": {"why"}})
-        return sha256(canonical([list(key), plain, config, sorted(load_pack(self.prompts).items())]))[:16]
+        left_out: Any = {"sandbox": {"why"}, "max_cost": True, "max_tokens": True, "max_seconds": True}
+        config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude=left_out)
+        whole = [list(key), plain, config, sorted(load_pack(self.prompts).items()), self.server]
+        return sha256(canonical(whole))[:16]
+
+    @property
+    def server(self) -> str:
+        """The address that the model is reached at, where one is named."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
+
+    def budget(self) -> dict[str, Any]:
+        """Return the session's budget as changes of a configuration, as far as one is given."""
+        given = {"max_cost": self.max_cost, "max_tokens": self.max_tokens, "max_seconds": self.max_seconds}
+        return {name: value for name, value in given.items() if value not in (None, "")}
 
     def resolved(self) -> "AutoCoderAgent":
         """Return this agent with its sandbox and store made, for many sessions to share."""

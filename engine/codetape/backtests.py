@@ -11,7 +11,7 @@ from typing import Any, Literal
 from codetape.attempts import Grade, records
 from codetape.budgets import dollars, pico
 from codetape.corpus import Member
-from codetape.events import Answered, Requested
+from codetape.events import Answered, CallLost, Requested
 from codetape.fold import fold
 from codetape.ports import Stream
 from codetape.strict import changed
@@ -86,7 +86,9 @@ def _kind(payload: Any) -> str:
 
 def under(stream: Stream, name: LimitName, limit: int) -> Outcome:
     """Say what a session would have come to under a limit."""
-    found = foresee(stream, Change(config={name: limit}))
+    found = foresee(
+        stream, Change(config={name: limit} if name == "max_iterations" else {})
+    )  # no prompt can tell a budget
     config = _own_limit(stream)
     spent = _spent(stream, len(stream.events))
     stop, status, refused = len(stream.events), found.status, ""
@@ -95,6 +97,8 @@ def under(stream: Stream, name: LimitName, limit: int) -> Outcome:
     elif name == "max_tokens":
         stop = _out_of_tokens(stream, limit)
         status = found.status if stop == len(stream.events) else "suspended"
+        if stop == len(stream.events) and getattr(stream.events[-1].payload, "cause", "") == "budget":
+            refused = "it was stopped by a budget of its own"
     elif found.first is not None and found.ends == "failed: iterations":
         stop, status = found.first.seq, "failed"
     elif _was_cut(found, stream) and limit > config:
@@ -136,13 +140,17 @@ def _spent(stream: Stream, stop: int) -> tuple[int, int, int]:
 
 def _out_of_tokens(stream: Stream, limit: int) -> int:
     """Return the first ask that a budget of tokens would not have let through; the stream's length where there is none."""
-    spent = 0
+    spent = reserved = 0
+    free = {e.payload.call for e in stream.events if isinstance(e.payload, Answered) and e.payload.matched_by}
     for event in stream.events:
         payload = event.payload
-        if isinstance(payload, Requested) and payload.effect == "ask":
-            if spent + payload.input_estimate + payload.max_output_tokens > limit:
+        if isinstance(payload, Requested) and payload.effect == "ask" and payload.call not in free:
+            reserved = payload.input_estimate + payload.max_output_tokens
+            if spent + reserved > limit:
                 return event.seq
-        elif isinstance(payload, Answered):
+        elif isinstance(payload, CallLost):
+            spent += reserved  # a lost call keeps its reservation
+        elif isinstance(payload, Answered) and not payload.matched_by:
             spent += payload.usage.total_input + payload.usage.total_output
     return len(stream.events)
 

@@ -6,7 +6,9 @@ attempt and the batch's name. So a batch that is begun again finds what it has, 
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 from codetape.agent import AutoCoderAgent, EventHook
 from codetape.attempts import Attempt, records
 from codetape.budgets import pico
+from codetape.canonical import well_formed
 from codetape.chain import Event
-from codetape.errors import CodetapeError, LeaseHeld, StoreError, UsageError
+from codetape.errors import CodetapeError, StoreError, UsageError
 from codetape.fold import fold
 from codetape.ports import EventStore
 from codetape.run import Run
@@ -23,6 +26,7 @@ from codetape.run import Run
 MAX_TASKS = 100_000
 _KNOWN = ("id", "prompt", "inputs", "outputs", "tests", "oracle", "schema", "constraints", "tags")
 _PATHS = ("file:", "directory:")
+_PATH = re.compile(r"[^\s():=\0]{1,400}\.py")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
     """
     path = Path(place)
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"The task file {place} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."
@@ -114,14 +118,14 @@ def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
 def _task(line: str, where: str, folder: Path) -> TaskSpec:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: no JSON: {error}.") from error
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("id", "prompt")):
         raise UsageError(f"{where}: a task is an object with an id and a prompt, both texts.")
     if unknown := sorted(set(value) - set(_KNOWN)):
         raise UsageError(f"{where}: a task has no {', '.join(unknown)}.", remedy=f"Known are: {', '.join(_KNOWN)}.")
     name = value["id"].strip()
-    if not name or len(name) > 200:
+    if not name or len(name) > 200 or name != well_formed(name):
         raise UsageError(f"{where}: a task's id has 1 to 200 characters.")
     options = {key: value[key] for key in _KNOWN[2:] if value.get(key) not in (None, "", [], {})}
     for key in ("inputs", "outputs"):
@@ -130,6 +134,8 @@ def _task(line: str, where: str, folder: Path) -> TaskSpec:
     for key in ("tests", "oracle"):
         if key in options:
             options[key] = _test_text(options[key], f"{where}: {key}", folder)
+    if not isinstance(options.get("schema", ""), str | dict):
+        raise UsageError(f"{where}: schema is a JSON Schema, or a text.")
     for key in ("constraints", "tags"):
         if not all(isinstance(text, str) for text in _list(options.get(key, []), f"{where}: {key}")):
             raise UsageError(f"{where}: {key} is a list of texts.")
@@ -157,11 +163,11 @@ def _list(value: Any, where: str) -> list[Any]:
 def _test_text(value: Any, where: str, folder: Path) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{where} is a pytest file's text, or its path.")
-    if "\n" in value or not value.endswith(".py"):
+    if not _PATH.fullmatch(value):
         return value
     try:
         return (folder / value).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{where}: {value} cannot be read.") from error
 
 
@@ -194,12 +200,12 @@ async def run_tasks(
         for task in tasks
         for number in range(1, attempts + 1)
     ]
-    known = {row["session"]: row["state"] for row in store.sessions()[0]} if hasattr(store, "sessions") else {}
+    known = {row["session"] for row in store.sessions()[0]} if hasattr(store, "sessions") else set[str]()
     slots, progress = asyncio.Semaphore(concurrent), [Progress(len(planned))]
 
     async def one(task: TaskSpec, number: int, session: str) -> Attempt:
         async with slots:
-            made = await _attempt(shared, store, task, number, session, known.get(session, ""), tuple(tags), on_event)
+            made = await _attempt(shared, store, task, number, session, tuple(tags), on_event)
             progress[0] = progress[0].plus(made)
             if on_progress:
                 on_progress(progress[0], made)
@@ -237,7 +243,6 @@ async def _attempt(
     task: TaskSpec,
     number: int,
     session: str,
-    state: str,
     tags: tuple[str, ...],
     on_event: EventHook | None,
 ) -> Attempt:
@@ -249,18 +254,44 @@ async def _attempt(
             on_event(event, run)
 
     try:
-        if state in ("succeeded", "failed"):
-            stream = await store.read(session)
-            return Attempt.of(fold(stream.events, stream.texts), number)
-        if state:
-            await replace(agent, prompts=None).aresume(session, on_event=hook)
+        if (there := await recorded(store, session)) is not None:  # it may have been made since the batch was begun
+            if there.state in ("succeeded", "failed"):
+                return Attempt.of(there, number)
+            await replace(agent, prompts=None).aresume(session, changes=agent.budget(), on_event=hook)
         else:
             await agent.agenerate(
                 task.prompt, task=task.id, tags=_tags(task, tags), session=session, on_event=hook, **_rest(task)
             )
-        return Attempt.of(last[-1], number)
-    except (LeaseHeld, StoreError) as error:
+        return Attempt.of(last[-1] if last else await loaded(store, session), number)
+    except UsageError:
+        raise
+    except CodetapeError as error:
+        if (there := await _ended(store, session)) is not None:  # another process was quicker
+            return Attempt.of(there, number)
         return _stopped(task, number, session, error)
+
+
+async def recorded(store: EventStore, session: str) -> Run | None:
+    """Return a session's state as the log has it now; None where there is no such session. Raises what a bad log raises."""
+    try:
+        return await loaded(store, session)
+    except StoreError as error:
+        if "no session" in error.message:
+            return None
+        raise
+
+
+async def loaded(store: EventStore, session: str) -> Run:
+    """Return a session's state as the log has it now."""
+    stream = await store.read(session)
+    return fold(stream.events, stream.texts)
+
+
+async def _ended(store: EventStore, session: str) -> Run | None:
+    with suppress(CodetapeError):
+        run = await loaded(store, session)
+        return run if run.state in ("succeeded", "failed") else None
+    return None
 
 
 def _stopped(task: TaskSpec, number: int, session: str, error: CodetapeError) -> Attempt:

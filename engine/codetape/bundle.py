@@ -3,7 +3,6 @@
 import ast
 import base64
 import hashlib
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,9 +23,11 @@ Made from a recording. It runs with: pytest {needs}
     pytest {name}           every test below fails as it was recorded, or has been mended
     python {name} FOLDER    write the files into a folder, to look into them there
 Recorded with Python {python}.{inputs}
+Careful: this runs code that a model wrote, and here no sandbox is around it.
 """
 
 import base64
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def unpack(folder):
 def test_recorded_failure(test, tmp_path):
     """Run one failed test again, in a process and a folder of its own."""
     unpack(tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "-c", "pytest.ini", test]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "-c", "pytest.ini", "--", test]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout={timeout}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -69,7 +70,7 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     place.mkdir(parents=True, exist_ok=True)
     unpack(place)
-    print("cd", place, "&& python -m pytest --noconftest -c pytest.ini", *FAILED)
+    print("cd", shlex.quote(str(place)), "&& python -m pytest --noconftest -c pytest.ini --", *map(shlex.quote, FAILED))
 '''
 
 
@@ -116,16 +117,16 @@ def _file(
     there = (
         f"\nA tape holds no samples: put {', '.join(absent)} into a folder `inputs` beside this file." if absent else ""
     )
-    files = "".join(f"    {json.dumps(file)}: {literal(text)},\n" for file, text in job.files.items())
+    files = "".join(f"    {file!a}: {literal(text)},\n" for file, text in job.files.items())
     return _FILE.format(
         title=_word(f"What failed in codetape session {run.session}, task {run.the_task.id}: the {finished.purpose} of event {finished.call}."),
         needs=_word(f"(pip install pytest {needs})" if needs else "(pip install pytest)"),
-        name=name,
+        name=_word(name).replace("\n", "?"),
         python=run.the_config.python_version,
         inputs=_word(there),
         files=files,
-        samples="".join(f"    {json.dumps(sample)}: {json.dumps(data)},\n" for sample, data in samples.items()),
-        failed=json.dumps(failed, indent=4) if failed else "[]",
+        samples="".join(f"    {sample!a}: {data!a},\n" for sample, data in samples.items()),
+        failed=ascii(failed),
         timeout=job.resources.wall_seconds,
     )  # fmt: skip
 
@@ -156,7 +157,10 @@ def literal(text: str) -> str:
     """Return a text as a Python literal that a person can read, of several lines."""
     body = "".join(_escaped(c) for c in text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'))
     shown = f'"""\\\n{body}"""' if not body.endswith('"') else f'"""\\\n{body[:-1]}\\""""'
-    return shown if ast.literal_eval(shown) == text else repr(text)
+    with suppress(SyntaxError, ValueError):
+        if ast.literal_eval(shown) == text:
+            return shown
+    return ascii(text)
 
 
 def _escaped(character: str) -> str:

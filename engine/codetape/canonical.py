@@ -14,9 +14,9 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 class Frozen(BaseModel):
-    """A value: immutable, and closed to fields that it does not know."""
+    """A value: immutable, and closed to fields that it does not know. Its validator is built when it is first used."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def canonical(value: Any) -> str:

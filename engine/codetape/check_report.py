@@ -55,21 +55,34 @@ def as_html(report: Report) -> str:
 
 
 def as_junit(report: Report) -> str:
-    """Return JUnit XML: a case a task. A drop is a failure; no outcome at all is an error, and never a failure."""
-    failed = [row for row in report.rows if row.change == "worse"]
-    broken = [row for row in report.rows if row.change == "unknown" and row.errors]
-    suite = ElementTree.Element("testsuite", name=f"codetape check {report.id}", tests=str(len(report.rows)),
-                        failures=str(len(failed)), errors=str(len(broken)), skipped="0")  # fmt: skip
+    """Return JUnit XML: a case for the verdict, which alone can fail, and a case a task.
+
+    A task with an attempt that has no outcome is an error, and never a failure; one that cannot be compared is skipped.
+    """
+    suite = ElementTree.Element("testsuite", name=f"codetape check {report.id}")
+    case = ElementTree.SubElement(suite, "testcase", classname="codetape.check", name="verdict")
+    if report.verdict == "regression":
+        ElementTree.SubElement(case, "failure", message=pages.shown(report.why), type="regression")
+    elif report.verdict in ("inconclusive", "no outcome"):
+        ElementTree.SubElement(case, "skipped", message=pages.shown(report.why))
+    reasons = {
+        o.made.task: o.made.reason for o in report.outcomes if o.made.solved is None and o.made.cause != "budget"
+    }
     for row in report.rows:
-        case = ElementTree.SubElement(suite, "testcase", classname="codetape.check", name=pages.shown(row.task))
-        if row in broken:
-            why = next(
-                (o.made.reason for o in report.outcomes if o.made.task == row.task and o.made.solved is None), ""
+        case = ElementTree.SubElement(suite, "testcase", classname="codetape.check.task", name=pages.shown(row.task))
+        text = f"candidate {row.candidate_solved}/{row.candidate_attempts}, control {row.control_solved}/{row.control_attempts}"
+        if row.errors:
+            ElementTree.SubElement(
+                case, "error", message=pages.shown(reasons.get(row.task, ""))[:500], type="infrastructure"
             )
-            ElementTree.SubElement(case, "error", message=pages.shown(why)[:500], type="infrastructure")
-        elif row in failed:
-            text = f"candidate {row.candidate_solved}/{row.candidate_attempts}, control {row.control_solved}/{row.control_attempts}"
+        elif row.change == "unknown":
+            ElementTree.SubElement(case, "skipped", message=text)
+        elif row.change == "worse" and report.verdict == "regression":
             ElementTree.SubElement(case, "failure", message=text, type="worse")
+        ElementTree.SubElement(case, "system-out").text = f"{row.change}: {text}"
+    counted = (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+    for name, tag in counted:
+        suite.set(name, str(len(suite.findall(f".//{tag}"))))
     out = ElementTree.SubElement(suite, "system-out")
     out.text = pages.shown(f"{report.verdict}: {report.why}")
     root = ElementTree.Element("testsuites")
@@ -100,13 +113,15 @@ def form_of(file: str) -> Callable[[Report], str]:
 def facts(report: Report) -> list[tuple[str, str]]:
     """Return what there is to say beside the verdict, name and value."""
     found = [
-        ("check", report.id),
+        ("check", f"{report.id}, round {report.round}" + (f"; {report.found} attempts were there before" if report.found else "")),
         ("change", ", ".join(filter(None, ("prompts" if report.prompts else "", *(f"{k}={v}" for k, v in report.config.items())))) or "none"),
         ("sessions", f"{report.sessions_changed} that it alters, {report.sessions_same} that it leaves alone, {report.skipped} without an end"),
         ("candidate", rate(report.candidate)),
         ("control", f"{report.control}: {rate(report.control_rate)}" if report.control != "none" else "none"),
         ("test", f"{report.test}, p = {report.p:.3g}" if report.p is not None else "none"),
     ]  # fmt: skip
+    if report.drifted:
+        found.append(("sandbox", f"another than {report.drifted} of the sessions ran in"))
     if report.difference is not None and report.low is not None and report.high is not None:
         found.append(
             (

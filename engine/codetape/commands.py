@@ -48,6 +48,12 @@ class Request(Frozen):
         """Input tokens by rule of thumb: four characters a token."""
         return sum(len(m.content) for m in self.messages) // 4 + 4 * len(self.messages)
 
+    @property
+    def reserved_input(self) -> int:
+        """Input tokens that a budget reserves: three bytes of UTF-8 a token, the schema among them; rather too many than too few."""
+        schema = len(canonical(self.reply_schema).encode()) if self.reply_schema else 0
+        return (sum(len(m.content.encode()) for m in self.messages) + schema) // 3 + 4 * len(self.messages)
+
 
 class BuildSpec(Frozen):
     """The environment that is wanted. Its name is its content, hashed."""

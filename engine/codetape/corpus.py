@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,7 +35,7 @@ class Sessions(Protocol):
 
 @dataclass(frozen=True)
 class Filter:
-    """Which sessions are meant. Texts are globs; every condition that is given must hold.
+    """Which sessions are meant. Texts are globs, one or several; every condition that is given must hold.
 
     ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time in
     UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left out
@@ -47,8 +48,19 @@ class Filter:
     tags: tuple[str, ...] = ()
     since: str = ""
     failing: bool = False
-    limit: str = ""
+    limit: str | int = ""
     forks: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("status", "model", "task", "tags"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        object.__setattr__(self, "limit", str(self.limit or ""))
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether sessions are named, or may be what a person made of others: who named them may have known how they ended."""
+        return self.forks or any(not set(glob) & set("*?[") for glob in self.task)
 
     @property
     def by_outcome(self) -> bool:
@@ -60,13 +72,13 @@ class Filter:
         if wrong := sorted({*self.status} - {*STATES}):
             raise UsageError(f"There is no status {wrong[0]!r}.", remedy=f"Known are: {', '.join(STATES)}.")
         self.bounds()
-        return Filter(**{**vars(self), "since": _since(self.since, now)})
+        return replace(self, since=_since(self.since, now))
 
     def bounds(self) -> tuple[int, int | None]:
         """Return the first session and the one after the last, counted from 0. Raises UsageError."""
         if not self.limit:
             return 0, None
-        match = _LIMIT.fullmatch(self.limit)
+        match = _LIMIT.fullmatch(str(self.limit))
         first, last = (
             (1, int(match[1])) if match and not match[2] else (int(match[1]), int(match[2])) if match else (0, 0)
         )
@@ -109,12 +121,17 @@ def _since(text: str, now: datetime) -> str:
     if not text:
         return ""
     if match := _SINCE.fullmatch(text):
-        return _iso(now - timedelta(**{_UNIT[match[2]]: int(match[1])}))
+        with suppress(OverflowError):
+            return _iso(now - timedelta(**{_UNIT[match[2]]: int(match[1])}))
+        return ""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"--since {text!r} is no time.", remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h.") from None  # fmt: skip
-    return _iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    try:
+        return _iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except OverflowError:
+        raise UsageError(f"--since {text!r} is no time that there is.") from None
 
 
 def _iso(moment: datetime) -> str:
@@ -155,18 +172,33 @@ class Corpus:
         """Yield each session that is meant, with its stream. Raises what a bad session or file raises."""
         names = [name for source in self.sources for name in _expanded(source)]
         files = [name for name in names if is_tape(name)]
-        async for found in self._of_store([name for name in names if not is_tape(name)], every=not names):
-            yield found
-        first, last = self.filter.bounds() if files else (0, None)
-        number = 0
+        stored = [name for name in names if not is_tape(name)]
+        rows: list[tuple[dict[str, Any], str]] = (
+            [(row, "") for row in self._rows(stored)] if stored or not names else []
+        )
+        seen = {row["session"] for row, _ in rows}
         for file in files:
             read = tape.load(file)
             row = row_of(read.run, read.stream)
-            if not (self.filter.takes(row) or (row["parent"] and len(files) == 1)):
-                continue
-            number += 1
-            if first < number <= (last or number):
-                yield _member(row, file), read.stream
+            if self._named(file).takes(row) and row["session"] not in seen:  # a session that is there twice counts once
+                seen.add(row["session"])
+                rows.append((row, file))
+        if files and self.filter.limit:
+            first, last = self.filter.bounds()
+            rows = sorted(rows, key=lambda pair: str(pair[0]["started_at"]), reverse=True)[first:last]
+        for row, file in rows:
+            if file:
+                yield _member(row, file), tape.load(file).stream
+            elif self.store is not None:
+                yield _member(row), await self.store.read(row["session"])
+
+    def _named(self, name: str) -> Filter:
+        """Return the filter for a source: what is named itself may be a fork."""
+        return replace(self.filter, forks=True) if name in self.sources else self.filter
+
+    def ids(self) -> list[str]:
+        """Return the ids of a store's sessions that are meant; none is read."""
+        return [row["session"] for row in self._rows([name for name in self.sources if not is_tape(name)])]
 
     async def names(self) -> list[str]:
         """Return what each session that is meant is called; of a store none is read, so that damaged ones are named too."""
@@ -177,12 +209,6 @@ class Corpus:
         found = [row["session"] for row in self._rows(stored)] if stored or not names else []
         alone = Corpus(None, tuple(name for name in names if is_tape(name)), self.filter)
         return found + ([member.file async for member, _ in alone.members()] if alone.sources else [])
-
-    async def _of_store(self, names: list[str], *, every: bool) -> AsyncIterator[tuple[Member, Stream]]:
-        if self.store is None or not (names or every):
-            return
-        for row in self._rows(names):
-            yield _member(row), await self.store.read(row["session"])
 
     def _rows(self, names: list[str]) -> list[dict[str, Any]]:
         if self.store is None:
@@ -195,13 +221,16 @@ class Corpus:
         wanted = dict.fromkeys(map(self.store.find, names))
         if wanted:
             rows = [row for row in rows if row["session"] in wanted]
-        kept = Filter(**{**vars(self.filter), "forks": True}) if wanted else self.filter
+        kept = replace(self.filter, forks=True) if wanted else self.filter
+        if any(is_tape(name) for name in self.sources):
+            kept = replace(kept, limit="")  # it is of all of them together
         return list(kept.chosen(rows))
 
     @property
     def selected(self) -> bool:
         """Whether its sessions are chosen for how they ended, or one by one by a person who may know it."""
-        return self.filter.by_outcome or bool(self.sources and not all(Path(s).is_dir() for s in self.sources))
+        named = bool(self.sources and not all(Path(source).is_dir() for source in self.sources))
+        return self.filter.by_outcome or self.filter.one_by_one or named
 
 
 def row_of(run: Run, stream: Stream) -> dict[str, Any]:

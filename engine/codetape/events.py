@@ -231,6 +231,16 @@ class GaveUp(Closing):
     tries: tuple[str, ...] = ()
 
 
+_UNANSWERED = re.compile(r"(?i)time|broke|reset|incomplete|5\d\d|no chat completion")
+
+
+def maybe_billed(payload: Closing) -> bool:
+    """Whether a call without an answer may have been billed: lost, or given up after a try that the provider had begun on."""
+    return isinstance(payload, CallLost) or (
+        isinstance(payload, GaveUp) and any(map(_UNANSWERED.search, payload.tries))
+    )
+
+
 class Decided(Transition):
     """What the rules made of an outcome. ``ledger`` holds the new plain values, ``changes`` the new texts.
 

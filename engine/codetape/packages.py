@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from codetape.artefacts import Config, Proposal
@@ -28,6 +27,8 @@ def package_name(text: str) -> str:
 
     Raises UsageError for what is no package name: an option, a URL, a path.
     """
+    from packaging.requirements import InvalidRequirement, Requirement  # slow to load, and most verbs name no package
+
     try:
         requirement = Requirement(text.strip())
     except InvalidRequirement:

@@ -8,7 +8,8 @@ from html import escape
 from typing import Any
 
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef"
+    "\ufffe\uffff\U000e0000-\U000e007f]"
 )
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--good:#2a7f3f;--bad:#b3261e;--dim:#777}
@@ -85,7 +86,8 @@ def markdown_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> st
 def markdown(value: object) -> str:
     """Return a value as one line of Markdown text."""
     text = shown("" if value is None else value).replace("\n", " ")
-    return re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", text)
+    text = re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", text)
+    return text.replace("@", "&#64;").replace("://", "&#58;//")  # nobody is called, and nothing becomes a link
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:

@@ -19,6 +19,8 @@ from codetape.events import Price, Usage
 BUCKETS = ("input", "cache_read", "cache_write", "output")
 """Priced buckets, a million tokens each; reasoning is paid as output, and cached input as input where it has no price."""
 
+_DIGITS = 18  # after the point: below a picodollar nothing is counted
+_LEAST = Decimal(10) ** -_DIGITS
 _MILLION = Decimal(1_000_000)
 _FIELDS = {
     "input": "input_mtok",
@@ -91,7 +93,7 @@ class Prices:
 
 def plain(value: Decimal) -> str:
     """Return a decimal as a text without an exponent or needless zeros."""
-    text = f"{value:f}"
+    text = f"{value.quantize(_LEAST) if value.as_tuple().exponent < -_DIGITS else value:f}"  # type: ignore[operator]  # finite
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -106,7 +108,9 @@ def _reported(raw: str) -> str:
         value = json.loads(raw, parse_float=Decimal, parse_int=Decimal).get("cost") if raw else None
     except (ValueError, AttributeError, RecursionError):
         return ""
-    return plain(value) if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= MOST else ""
+    if not isinstance(value, Decimal) or not value.is_finite() or not 0 < value <= MOST or value.adjusted() < -_DIGITS:
+        return ""  # one that says 0 knows no price: what it costs is then looked up
+    return plain(value)
 
 
 def _listed(name: str, billing: tuple[str, str], usage: Usage, at: str) -> Rate | None:
@@ -152,6 +156,11 @@ def _amount(value: Any, model: str, source: str) -> Decimal:
         amount = Decimal(str(value))
     except InvalidOperation:
         amount = Decimal(-1)
-    if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount <= MOST:
+    if (
+        isinstance(value, bool)
+        or not amount.is_finite()
+        or not 0 <= amount <= MOST
+        or (amount and amount.adjusted() < -12)
+    ):
         raise UsageError(f"The price of {model} in {source} is no amount: {value!r}.")
     return amount

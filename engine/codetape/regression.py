@@ -8,18 +8,20 @@ the same state, a former report, or past outcomes where nobody chose them for wh
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from codetape import registry
 from codetape.agent import AutoCoderAgent
 from codetape.attempts import Attempt, Grade
-from codetape.batch import Progress, all_of
+from codetape.batch import Progress, all_of, loaded, recorded
 from codetape.budgets import Limit
 from codetape.canonical import canonical, sha256
 from codetape.chain import Event
 from codetape.corpus import Corpus, Member
-from codetape.errors import CodetapeError, StoreError, UsageError
+from codetape.errors import CodetapeError, UsageError
+from codetape.events import PersonAnswered
 from codetape.fold import fold
 from codetape.ports import Model, Stream
 from codetape.reuse import Key, Reusing, answered, answers
@@ -32,7 +34,10 @@ FATES: tuple[Fate, ...] = ("reused", "made", "unknown", "dropped")
 
 @dataclass(frozen=True)
 class Planned:
-    """One session of the corpus, and what the change would do to it; small, for there may be many."""
+    """One session of the corpus, and what the change would do to it; small, for there may be many.
+
+    ``control_`` figures are what the old prompts would ask for afresh from the same state, as recorded.
+    """
 
     session: str
     head: str
@@ -46,13 +51,18 @@ class Planned:
     calls: Mapping[str, int]
     input_tokens: Mapping[str, int]
     output_tokens: Mapping[str, int]
+    control_calls: int = 0
+    control_input: int = 0
+    control_output: int = 0
+    drifted: bool = False
     file: str = ""
 
     @classmethod
-    def of(cls, found: WhatIf, member: Member) -> "Planned":
-        """Make the record from what was foreseen."""
+    def of(cls, found: WhatIf, member: Member, *, drifted: bool = False) -> "Planned":
+        """Make the record from what was foreseen. ``drifted`` says that the session ran in another sandbox than the check will."""
         tokens: dict[Fate, tuple[int, int]] = {fate: found.tokens(fate) for fate in FATES}
         after = found.fork_at if found.fork_at is not None else 0
+        again = [c for c in found.calls if c.seq > after and c.fate != "reused"] if found.differs else []
         return cls(
             session=found.session,
             head=str(member.row["head"]),
@@ -68,6 +78,10 @@ class Planned:
             calls={fate: found.count(fate) for fate in FATES},
             input_tokens={fate: pair[0] for fate, pair in tokens.items()},
             output_tokens={fate: pair[1] for fate, pair in tokens.items()},
+            control_calls=len(again),
+            control_input=sum(call.input_tokens for call in again),
+            control_output=sum(call.output_tokens for call in again),
+            drifted=drifted,
             file=member.file,
         )
 
@@ -76,7 +90,8 @@ class Planned:
 class Plan:
     """What a check would do: its id, the sessions that the change alters, and those that it leaves alone or that never ended.
 
-    The id is the hash of the change: a check that is begun again goes on with the attempts that it has.
+    The id is the hash of the change, of where it is run, and of the round: a check that is begun again goes on with the attempts that
+    it has. ``selected`` says that sessions were chosen for how they ended, or one by one.
     """
 
     id: str
@@ -85,6 +100,7 @@ class Plan:
     same: tuple[Planned, ...]
     skipped: tuple[str, ...]
     selected: bool
+    number: int = 1
 
     def sums(self) -> dict[str, dict[str, int]]:
         """Return calls and tokens by fate, over the sessions that the change alters, one attempt each."""
@@ -116,13 +132,17 @@ class Checked:
     found: int = 0
 
 
-def check_id(change: Change, number: int = 1) -> str:
-    """Return a check's id: 12 hex digits. Another ``number`` draws fresh attempts at the same change."""
+def check_id(change: Change, number: int = 1, where: tuple[str, ...] = ()) -> str:
+    """Return a check's id: 12 hex digits. Another ``number`` draws fresh attempts at the same change.
+
+    ``where`` names what answers beside the model's name: servers, an object's class. The sandbox's facts are the change's.
+    """
     pack = sorted((change.pack or {}).items())
-    return sha256(canonical([pack, change.pack is None, dict(change.config), number]))[:12]
+    facts = change.facts.model_dump(mode="json", exclude={"why"}) if change.facts else None
+    return sha256(canonical([pack, change.pack is None, dict(change.config), number, list(where), facts]))[:12]
 
 
-async def planned(corpus: Corpus, change: Change, *, number: int = 1) -> Plan:
+async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tuple[str, ...] = ()) -> Plan:
     """Say what a check of a corpus would do. No call is made, and no session is held longer than it is looked at.
 
     The change should hold the facts of the sandbox that the check will run in: where sessions ran in another, more may differ.
@@ -131,12 +151,28 @@ async def planned(corpus: Corpus, change: Change, *, number: int = 1) -> Plan:
     same: list[Planned] = []
     skipped = []
     async for member, stream in corpus.members():
-        if not member.ended:
-            skipped.append(f"{member.name} is {member.state}")
+        if why := _unfit(member, stream):
+            skipped.append(f"{member.name} {why}")
             continue
-        one = Planned.of(foresee(stream, change), member)
-        (changed if one.fork_at is not None else same).append(one)
-    return Plan(check_id(change, number), change, tuple(changed), tuple(same), tuple(skipped), corpus.selected)
+        found = foresee(stream, replace(change, facts=None))
+        if not found.differs:  # another sandbox alone is no change of what is tested
+            same.append(Planned.of(found, member))
+            continue
+        here = change.on(fold(stream.events, stream.texts).the_config.sandbox).facts is None
+        changed.append(Planned.of(found if here else foresee(stream, change), member, drifted=not here))
+    made = check_id(change, number, where)
+    return Plan(made, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number)
+
+
+def _unfit(member: Member, stream: Stream) -> str:
+    """Return why a session cannot be gone on with by itself; empty where it can."""
+    if not member.ended:
+        return f"is {member.state}"
+    if any(tag.startswith("check:") for tag in str(member.row["tags"]).split(",")):
+        return "is an attempt of a check"
+    if any(isinstance(event.payload, PersonAnswered) for event in stream.events):
+        return "rests on a person's answer"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -173,11 +209,8 @@ class _Work:
     def __init__(self, plan: Plan, live: Live) -> None:
         self.plan, self.live = plan, live
         tag = f"check:{plan.id}"
-        limit = (
-            (Limit(f"tag:{tag}", live.max_tokens, live.max_cost),)
-            if live.max_tokens or live.max_cost is not None
-            else ()
-        )
+        budget = Limit(f"tag:{tag}", live.max_tokens, live.max_cost)
+        limit = (budget,) if (budget.tokens, budget.cost) != (None, None) else ()
         self.agents: dict[Arm, AutoCoderAgent] = {"candidate": self._shared(live.candidate, limit)}
         if live.control is not None:
             same_store = replace(
@@ -186,7 +219,7 @@ class _Work:
             self.agents["control"] = self._shared(same_store, limit)
         self.store: Any = self.agents["candidate"].store
         rows = self.store.sessions()[0] if hasattr(self.store, "sessions") else []
-        self.known = {row["session"]: row["state"] for row in rows if row["parent"]}
+        self.known = {row["session"] for row in rows if row["parent"]}
         self.tag = tag
         self.list: list[tuple[Planned, Arm, int]] = [
             (one, arm, number) for one in plan.changed for number in range(1, live.attempts + 1) for arm in self.agents
@@ -206,7 +239,7 @@ class _Work:
             if self.spent and session not in self.known:
                 return None
             made = await self._made(one, arm, number, session)
-            self.spent = self.spent or made.cause == "budget"
+            self.spent = self.spent or (made.cause == "budget" and f"tag {self.tag}" in made.reason)
             outcome = Outcome(arm, one.session, made)
             self.progress = self.progress.plus(made)
             if self.live.on_progress:
@@ -221,34 +254,37 @@ class _Work:
             if self.live.on_event:
                 self.live.on_event(event, run)
 
-        state = self.known.get(session, "")
         try:
-            if state in ("succeeded", "failed"):
+            there = await recorded(self.store, session)
+            if there is not None and there.state in ("succeeded", "failed"):
                 self.found += 1
-                stream = await self.store.read(session)
-                return Attempt.of(fold(stream.events, stream.texts), number)
-            await self._go(one, arm, session, state, hook)
-            return Attempt.of(last[-1], number)
+                return Attempt.of(there, number)
+            await self._go(one, arm, session, there is not None, hook)
+            return Attempt.of(last[-1] if last else await loaded(self.store, session), number)
         except UsageError:
             raise
-        except (StoreError, CodetapeError) as error:
+        except CodetapeError as error:
+            with suppress(CodetapeError):
+                if (there := await loaded(self.store, session)).state in ("succeeded", "failed"):
+                    return Attempt.of(there, number)  # another process was quicker
             return Attempt(one.task, number, session, "error", None, one.graded, cause="error", reason=str(error))
 
-    async def _go(self, one: Planned, arm: Arm, session: str, state: str, hook: Any) -> None:
+    async def _go(self, one: Planned, arm: Arm, session: str, there: bool, hook: Any) -> None:
         agent, change = self.agents[arm], self.plan.change
         parent: Stream = await self.store.read(one.session)
         known = {key: reply for key, reply in answers(parent).items() if key in one.reusable}
         model = str(change.config.get("model", one.model)) if arm == "candidate" else one.model
         before = (
-            await self.store.read(session) if state else Stream(parent.events[: (one.fork_at or 0) + 1], parent.texts)
+            await self.store.read(session) if there else Stream(parent.events[: (one.fork_at or 0) + 1], parent.texts)
         )
         counts = Counter(fingerprint for fingerprint, _, _ in answered(before))
         reusing = Reusing(model, _maker(agent, model), known, counts)
-        if state:
+        if there:
             await replace(agent, model=reusing, prompts=None).aresume(session, on_event=hook)
             return
         pack = change.pack if arm == "candidate" else None
         changes = {k: v for k, v in change.config.items() if k != "model"} if arm == "candidate" else {}
+        changes |= {"max_tokens": None, "max_cost": "", "max_seconds": None}  # the check has a budget of its own
         agent = replace(agent, model=reusing, prompts=pack)
         await agent.afork(one.session, one.fork_at or 0, changes=changes, fork=session, tags=(self.tag,), on_event=hook)
 

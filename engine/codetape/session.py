@@ -258,11 +258,9 @@ class CodeGenSession:
         own = Limit("session", config.max_tokens, pico(config.max_cost) if config.max_cost else None)
         limits = tuple(limit for limit in (own, *self._limits) if (limit.tokens, limit.cost) != (None, None))
         request = command.request
-        most = Usage(input=request.input_estimate, output=request.max_output_tokens)
-        cost = None
-        if any(limit.cost is not None for limit in limits):
-            rate = self._prices.rate((request.model,), self._billing, most, self._clock.now())
-            cost = picodollars(plain(rate.cost(most))) if rate else None
+        most = Usage(input=request.reserved_input, output=request.max_output_tokens)
+        rate = self._prices.rate((request.model,), self._billing, most, self._clock.now())
+        cost = picodollars(plain(rate.cost(most))) if rate else None
         return Reservation(most.total_input + most.total_output, cost, limits)
 
     def _free(self, request: Request) -> bool:

@@ -22,6 +22,7 @@ from codetape.agent import AutoCoderAgent, EventHook, load_pack
 from codetape.attempts import records
 from codetape.batch import Batch, TaskSpec, read_tasks
 from codetape.batch import run_tasks as _run_tasks
+from codetape.budgets import pico
 from codetape.compare import Comparison, compare
 from codetape.corpus import Corpus, Filter, Member, is_tape
 from codetape.errors import UsageError
@@ -112,7 +113,7 @@ def check(
     baseline: str | Path | None = None,
     margin: float = verdicts.MARGIN,
     max_tokens: int | None = None,
-    max_cost: int | None = None,
+    max_cost: str | None = None,
     number: int = 1,
     sandbox: str | Sandbox = "auto",
     on_progress: Any = None,
@@ -121,17 +122,19 @@ def check(
     """Test a change on recorded sessions, live, and judge it; the same check goes on where it was stopped.
 
     ``model`` is another model's name, or an object that answers for the recorded ones; ``control_model`` is one for the
-    control. ``max_cost`` is in picodollars. Sessions of tape files are put into the store. No question is asked: to see first what
+    control. ``max_cost`` is in dollars, such as "2.00". Sessions of tape files are put into the store. No question is asked: to see first what
     it would cost, call `whatif`.
     """
     if control and baseline is not None:
         raise UsageError("A check has one control: fresh runs, or a baseline.")
     change = _change(prompts, model if isinstance(model, str) else None, changes)
     corpus = _corpus(sources, store, where)
+    known = verdicts.read_baseline(baseline) if baseline is not None else None
 
     async def work() -> Report:
         kept = registry.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
-        plan = await regression.planned(corpus, replace(change, facts=kept.facts()), number=number)
+        servers = (str(settings.get("base_url") or ""), *(_named(m) for m in (model, control_model)))
+        plan = await regression.planned(corpus, replace(change, facts=kept.facts()), number=number, where=servers)
         opened: Any = _opened(store)
         for one in plan.changed:
             if one.file:
@@ -148,11 +151,10 @@ def check(
             attempts=attempts,
             concurrent=concurrent,
             max_tokens=max_tokens,
-            max_cost=max_cost,
+            max_cost=pico(max_cost) if max_cost is not None else None,
             on_progress=on_progress,
         )
         checked = await regression.run(plan, live) if plan.changed else regression.Checked(plan, ())
-        known = verdicts.read_baseline(baseline) if baseline is not None else None
         return verdicts.report(checked, control=control, baseline=known, margin=margin)
 
     return run_sync(work())
@@ -196,6 +198,12 @@ def pytest_file(session: str, seq: int | None = None, *, store: Store = DEFAULT_
     """Return the tests that failed in a session, with their code, as a pytest file that needs no codetape."""
     folder = Path(session).parent if is_tape(session) and session != "demo" else None
     return bundle.bundle(open_tape(session, store=store).stream, seq, folder=folder)
+
+
+def _named(model: str | Model | None) -> str:
+    return (
+        model if isinstance(model, str) else f"{type(model).__qualname__} {getattr(model, 'name', '')}" if model else ""
+    )
 
 
 def _change(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:

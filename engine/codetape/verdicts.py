@@ -1,7 +1,7 @@
 """What a check's outcomes say: rates, a paired test where one may be made, and a verdict with its reason."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -13,7 +13,7 @@ from codetape import statistics
 from codetape.attempts import Grade
 from codetape.budgets import dollars, pico
 from codetape.errors import UsageError
-from codetape.regression import Checked, Outcome
+from codetape.regression import Checked, Outcome, Plan
 
 ALPHA, WANTED_POWER, MARGIN = 0.05, 0.8, 0.1
 """The error that is allowed, the chance with which a drop is to be found, and the drop in solve rate that matters."""
@@ -51,14 +51,37 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
+class State:
+    """One session as the candidate went on with it: from where, and what it came to. A baseline is compared state by state."""
+
+    session: str
+    head: str
+    fork_at: int
+    solved: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A former report: its id, and what its candidate came to from each state."""
+
+    id: str
+    states: Mapping[tuple[str, str, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class Report:
     """A check's result. ``p`` is None where no test may be made; ``why`` says so in words, and what would help.
 
-    ``n_fresh`` counts calls that were made for this check, ``n_reused`` answers taken from recordings. ``tasks_needed`` is how
+    ``found`` attempts were there before: whoever looks again after adding some sees too small a p. ``drifted`` sessions ran in another
+    sandbox than this one. ``n_fresh`` counts calls that were made for this check, ``n_reused`` answers taken from recordings. ``tasks_needed`` is how
     many tasks it would take to find a drop of ``margin`` with a chance of 80 %.
     """
 
     id: str
+    round: int
+    found: int
+    drifted: int
     prompts: tuple[str, ...]
     config: Mapping[str, Any]
     verdict: Verdict
@@ -91,6 +114,7 @@ class Report:
     unpriced: int
     budget_spent: bool
     rows: tuple[TaskRow, ...]
+    states: tuple[State, ...]
     outcomes: tuple[Outcome, ...]
 
     def records(self) -> list[dict[str, Any]]:
@@ -106,10 +130,11 @@ class Report:
         plain = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("rows", "outcomes", "candidate", "control_rate")
+            if name not in ("rows", "states", "outcomes", "candidate", "control_rate")
         }
         rates = {"candidate": asdict(self.candidate), "control_rate": asdict(self.control_rate)}
-        return {**plain, **rates, "rows": self.records(), "outcomes": self.attempt_records()}
+        states = [asdict(state) for state in self.states]
+        return {**plain, **rates, "rows": self.records(), "states": states, "outcomes": self.attempt_records()}
 
     def exit_code(self, *, accept_self_graded: bool = False) -> int:
         """Return 1 for errors, 101 for a spent budget, 103 where nothing is settled, 100 for a regression, else 0."""
@@ -128,11 +153,16 @@ Arms = dict[str, dict[str, list[list[bool]]]]
 """Arm, task: a list of outcomes for each of the task's sessions."""
 
 
-def report(
-    checked: Checked, *, control: bool, baseline: Mapping[str, tuple[int, int]] | None = None, margin: float = MARGIN
-) -> Report:
-    """Judge a check's outcomes. ``control`` says that the old prompts were run afresh; ``baseline`` holds a former report's rates."""
+def report(checked: Checked, *, control: bool, baseline: Baseline | None = None, margin: float = MARGIN) -> Report:
+    """Judge a check's outcomes. ``control`` says that the old prompts were run afresh; ``baseline`` is a former report.
+
+    Raises UsageError for a baseline that is of this very check.
+    """
     plan = checked.plan
+    if baseline is not None and baseline.id == plan.id:
+        raise UsageError(
+            f"The baseline is a report of this very check, {plan.id}.", remedy="Give one of another change."
+        )
     arms: Arms = {"candidate": defaultdict(list), "control": defaultdict(list)}
     errors: dict[str, int] = defaultdict(int)
     by_session: dict[tuple[str, str], list[bool]] = defaultdict(list)
@@ -148,16 +178,22 @@ def report(
         arms["candidate"][one.task].append(by_session["candidate", one.session])
         if control:
             arms["control"][one.task].append(by_session["control", one.session])
-    if kind == "none" and plan.changed and not plan.selected and all(len(found) > 1 for found in recorded.values()):
+        elif baseline is not None:
+            solved, count = baseline.states.get((one.session, one.head, one.fork_at or 0), (0, 0))
+            arms["control"][one.task].append([True] * solved + [False] * (count - solved))
+    if kind == "none" and plan.changed and not _no_control(plan):
         kind = "recorded"
         for task, found in recorded.items():
             arms["control"][task] = [[solved] for solved in found]
-    pairs = _pairs(arms, baseline)
-    rows = tuple(_rows(plan.changed, arms, baseline, pairs, errors))
+    pairs = _pairs(arms)
+    rows = tuple(_rows(plan.changed, arms, pairs, errors))
     judged = _judge(kind, pairs, checked, sum(errors.values()), margin)
     made = [o.made for o in checked.outcomes]
     return Report(
         id=plan.id,
+        round=plan.number,
+        found=checked.found,
+        drifted=sum(one.drifted for one in plan.changed),
         prompts=tuple(sorted(plan.change.pack or ())),
         config=dict(plan.change.config),
         control=kind,
@@ -170,9 +206,7 @@ def report(
         self_graded=sum(row.graded == "self" for row in rows),
         margin=margin,
         candidate=_rate([_flat(arms["candidate"][row.task]) for row in rows]),
-        control_rate=_rate([_flat(arms["control"][row.task]) for row in rows])
-        if baseline is None
-        else _rate([[True] * s + [False] * (n - s) for row in rows for s, n in [baseline.get(row.task, (0, 0))]]),
+        control_rate=_rate([_flat(arms["control"][row.task]) for row in rows]),
         n_fresh=sum(a.calls - a.reused for a in made),
         n_reused=sum(a.reused for a in made),
         input_tokens=sum(a.input_tokens for a in made),
@@ -181,6 +215,11 @@ def report(
         unpriced=sum(a.unpriced for a in made),
         budget_spent=checked.stopped_by_budget,
         rows=rows,
+        states=tuple(
+            State(one.session, one.head, one.fork_at or 0, sum(done), len(done))
+            for one in plan.changed
+            if (done := by_session["candidate", one.session])
+        ),
         outcomes=checked.outcomes,
         **judged,
     )
@@ -204,25 +243,33 @@ def _flat(sessions: Iterable[list[bool]]) -> list[bool]:
     return [solved for session in sessions for solved in session]
 
 
-def _pairs(arms: Arms, baseline: Mapping[str, tuple[int, int]] | None) -> dict[str, _Pair]:
+def _pairs(arms: Arms) -> dict[str, _Pair]:
     """Return the tasks that have an outcome in both arms. A task's rate is the mean of its sessions' rates."""
     found = {}
     for task, sessions in arms["candidate"].items():
-        new = [Fraction(sum(s), len(s)) for s in sessions if s]
-        if baseline is not None:
-            solved, count = baseline.get(task, (0, 0))
-            old, single = ([Fraction(solved, count)] if count else []), count == 1
-        else:
-            both = list(zip(sessions, arms["control"].get(task, []), strict=False))
-            new = [Fraction(sum(a), len(a)) for a, b in both if a and b]
-            old = [Fraction(sum(b), len(b)) for a, b in both if a and b]
-            single = all(len(b) == 1 for a, b in both if a and b) and len(old) == 1
-        if new and old:
-            single = single and len(new) == 1 and len(_flat(sessions)) == 1
-            found[task] = _Pair(
-                sum(new, Fraction(0)) / len(new), sum(old, Fraction(0)) / len(old), single, len(_flat(sessions))
-            )
+        both = [(new, old) for new, old in zip(sessions, arms["control"].get(task, []), strict=False) if new and old]
+        if both:
+            new = [Fraction(sum(a), len(a)) for a, _ in both]
+            old = [Fraction(sum(b), len(b)) for _, b in both]
+            single = len(both) == 1 and len(both[0][0]) == len(both[0][1]) == 1
+            attempts = sum(len(a) for a, _ in both)
+            found[task] = _Pair(sum(new, Fraction(0)) / len(new), sum(old, Fraction(0)) / len(old), single, attempts)
     return found
+
+
+def _no_control(plan: Plan) -> str:
+    """Return why past outcomes are no control; empty where they are one."""
+    if plan.selected:
+        return "The sessions were chosen for how they ended or one by one, so their past outcomes are no control."
+    if drifted := sum(one.drifted for one in plan.changed):
+        return f"{drifted} of the sessions ran in another sandbox than this one, so their past outcomes are no control."
+    counts = Counter(one.task for one in (*plan.changed, *plan.same))
+    alone = sorted(task for task in {one.task for one in plan.changed} if counts[task] < 2)
+    if alone:
+        return (
+            f"{len(alone)} tasks ({alone[0][:60]}) have one past attempt, which is no control: it may have been luck."
+        )
+    return ""
 
 
 def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: int, margin: float) -> dict[str, Any]:
@@ -232,11 +279,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
     if not checked.plan.changed:
         return blank | {"verdict": "unaffected", "why": "No request or decision of these sessions comes out otherwise."}
     if kind == "none":
-        why = (
-            "The sessions were chosen for how they ended or one by one, so their past outcomes are no control."
-            if checked.plan.selected
-            else "One past attempt at a task is no control: it may have been luck."
-        )
+        why = _no_control(checked.plan)
         flips = _flips(checked)
         return blank | {"worse": flips[0], "better": flips[1], "verdict": "inconclusive", "why": f"{why} Give --control to run the old prompts afresh as well."}  # fmt: skip
     if not pairs:
@@ -260,7 +303,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
     if p < ALPHA:
         verdict, why = ("regression", "solves less") if mean < 0 else ("improvement", "solves more")
         why = f"The change {why}: {shown}."
-    elif power < WANTED_POWER:
+    elif power < WANTED_POWER or low <= -margin:
         verdict = "inconclusive"
         why = f"{shown}. A drop of {margin:.0%} would be found here with a chance of {power:.0%}; {needed} tasks would find it with 80 %."  # fmt: skip
     else:
@@ -268,6 +311,11 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
             "no regression",
             f"{shown}. A drop of {margin:.0%} would have been found with a chance of {power:.0%}.",
         )
+    if low <= -margin and p >= ALPHA and power >= WANTED_POWER:
+        why += f" The interval reaches {low:+.1%}: more tasks would narrow it."
+    missing = len({one.task for one in checked.plan.changed}) - count
+    if missing:
+        why += f" {missing} tasks have no outcome on both sides, and are left out."
     if errors:
         why += f" {errors} attempts have no outcome and are counted nowhere; the same check goes on with them."
     return {"p": p, "test": test, "difference": mean, "low": low, "high": high, "worse": worse, "better": better,
@@ -293,16 +341,11 @@ def _flips(checked: Checked) -> tuple[int, int]:
 
 
 def _rows(
-    changed: Iterable[Any],
-    arms: Arms,
-    baseline: Mapping[str, tuple[int, int]] | None,
-    pairs: Mapping[str, _Pair],
-    errors: Mapping[str, int],
+    changed: Iterable[Any], arms: Arms, pairs: Mapping[str, _Pair], errors: Mapping[str, int]
 ) -> Iterable[TaskRow]:
     firsts = {one.task: one for one in changed}
     for task, one in firsts.items():
         new, old = _flat(arms["candidate"][task]), _flat(arms["control"].get(task, []))
-        solved, count = baseline.get(task, (0, 0)) if baseline is not None else (sum(old), len(old))
         pair = pairs.get(task)
         change: Literal["better", "worse", "same", "unknown"] = "unknown"
         if pair is not None:
@@ -310,8 +353,8 @@ def _rows(
         yield TaskRow(
             task=task,
             graded=one.graded,
-            control_solved=solved,
-            control_attempts=count,
+            control_solved=sum(old),
+            control_attempts=len(old),
             candidate_solved=sum(new),
             candidate_attempts=len(new),
             difference=float(pair.difference) if pair else None,
@@ -335,17 +378,21 @@ def _rate(tasks: list[list[bool]]) -> Rate:
     return Rate(sum(map(sum, kept)), sum(map(len, kept)), mean, low, high, best)
 
 
-def read_baseline(place: str | Path) -> dict[str, tuple[int, int]]:
-    """Read a former report: each task's solved and made attempts of its candidate. Raises UsageError."""
+def read_baseline(place: str | Path) -> Baseline:
+    """Read a former report: what its candidate came to from each state. Raises UsageError."""
     try:
-        rows = json.loads(Path(place).read_text("utf-8"))["rows"]
-        found = {str(r["task"]): (int(r["candidate_solved"]), int(r["candidate_attempts"])) for r in rows}
+        value = json.loads(Path(place).read_text("utf-8"))
+        found = {
+            (str(s["session"]), str(s["head"]), int(s["fork_at"])): (int(s["solved"]), int(s["attempts"]))
+            for s in value["states"]
+        }
+        name = str(value["id"])
     except OSError as error:
         raise UsageError(f"The baseline {place} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise UsageError(
             f"{place} is no report of a check.", remedy="Give one that `codetape check -o F.json` wrote."
         ) from error
-    if wrong := next((task for task, (solved, count) in found.items() if not 0 <= solved <= count), None):
-        raise UsageError(f"{place} says of {wrong[:80]} that more was solved than tried.")
-    return found
+    if any(not 0 <= solved <= count <= 1000 for solved, count in found.values()):
+        raise UsageError(f"{place} says that more was solved than tried, or tried more than a check tries.")
+    return Baseline(name, found)

@@ -32,6 +32,9 @@ from codetape.textdiff import unified
 AT_START = ("skip_tests", "packages", "system_packages", "commands", "sandbox")
 """Settings that a session takes up when it starts: changed later they change nothing, or half."""
 
+BUDGETS = ("max_cost", "max_tokens", "max_seconds")
+"""Settings that stop a session and change nothing that it asks or decides."""
+
 _ONLY_REQUESTS = {"model", "parameters", "max_output_tokens", "system_prompt"}
 _CUT = 4000
 Fate = Literal["reused", "made", "unknown", "dropped"]
@@ -53,6 +56,8 @@ class Change:
     def __post_init__(self) -> None:
         if wrong := sorted(set(self.config) & {*AT_START}):
             raise UsageError(f"{wrong[0]} is taken up when a session starts: no fork can change it.", remedy="Make new sessions, with `codetape run`.")  # fmt: skip
+        if wrong := sorted(set(self.config) & {*BUDGETS}):
+            raise UsageError(f"{wrong[0]} is a budget: it ends a session, and changes no request.", remedy="`codetape backtest limits` says what it would have ended.")  # fmt: skip
         if wrong := sorted(set(self.config) - {*Config.model_fields}):
             raise UsageError(
                 f"The configuration has no {', '.join(wrong)}.", remedy="`codetape show --json` shows one."

@@ -1,6 +1,7 @@
 """What it takes to look at many sessions: python -m tests.bench.corpus [SESSIONS]. A table for docs/benchmarks.md."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,7 @@ def measured(*words):
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _RUN, sys.executable, "-m", "codetape", *words],
+        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         capture_output=True,
         text=True,
         check=True,

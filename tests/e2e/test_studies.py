@@ -99,6 +99,10 @@ def test_a_task_file_makes_a_corpus_and_a_batch_that_was_stopped_goes_on(bubblew
         ('{"id": "a", "prompt": "p", "oracle": "x = ("}', "no valid Python"),
         ('{"id": "a", "prompt": "p", "inputs": {"d": "file:nowhere.csv"}}', "there is no file"),
         ("", "holds 0 tasks"),
+        ("[" * 100_000, "no JSON"),
+        ('{"id": "a", "prompt": "p", "tests": "\\u0000.py"}', "no valid Python"),
+        ('{"id": "\\ud800", "prompt": "p"}', "1 to 200 characters"),
+        ('{"id": "a", "prompt": "p", "schema": 5}', "schema is a JSON Schema"),
     ],
 )
 def test_a_bad_task_is_told_by_its_line_before_anything_is_asked(bubblewrap, line, said):
@@ -131,6 +135,16 @@ def test_whatif_names_the_first_request_that_differs_and_makes_no_call():
     assert codetape("whatif", DEMO).returncode == 2
     assert codetape("whatif", "--set", "packages=x", DEMO).returncode == 2
     assert "no session" in codetape("whatif", "--model", "m", DEMO, "--task", "nothing").stderr.lower()
+    budget = codetape("whatif", "--set", "max_tokens=1", DEMO)
+    assert budget.returncode == 2
+    assert "backtest limits" in budget.stderr
+    for words in (
+        ("--since", "0001-01-01T00:00+14:00"),
+        ("--set", 'parameters={"temperature":1e400}'),
+        ("--limit", "5-1"),
+    ):
+        done = codetape("whatif", "--model", "m", *words, DEMO)
+        assert (done.returncode, "own" in done.stderr) == (2, False)
 
 
 def test_check_from_its_estimate_to_its_reports(bubblewrap, tasks):
@@ -158,9 +172,25 @@ def test_check_from_its_estimate_to_its_reports(bubblewrap, tasks):
         again = codetape(*common, "--yes", "--control", env=env)
         assert again.returncode == 103
         assert model.asked == ["code"] * 8
-        based = codetape(*common, "--baseline", "report.json", "--max-tokens", "1000000", "--json", env=env)
-        assert json.loads(based.stdout)["control"] == "baseline"
-    assert len(listed("--tag", "check:*")) == 8
+        own = codetape(*common, "--baseline", "report.json", "--max-tokens", "1000000", "--json", env=env)
+        assert own.returncode == 2
+        assert "very check" in own.stdout
+        second = pack("second", "code.md", "\nAlways add.\n")
+        based = codetape(
+            "check",
+            "--prompts",
+            second,
+            *common[3:],
+            "--baseline",
+            "report.json",
+            "--max-tokens",
+            "1000000",
+            "--json",
+            env=env,
+        )
+        value = json.loads(based.stdout)
+        assert (value["control"], value["better"]) == ("baseline", 4)
+    assert len(listed("--tag", "check:*")) == 12
     assert codetape(*common[:3], "-o", "x.pdf", "--dry-run").returncode == 2
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ import pytest
 import codetape
 from codetape import check_report, pages, regression, verdicts
 from codetape.agent import load_pack
-from codetape.artefacts import Report, TestResult
+from codetape.artefacts import Report, SandboxFacts, TestResult
 from codetape.attempts import Attempt
 from codetape.audit import as_html, as_markdown, audit
 from codetape.corpus import Corpus, Filter
@@ -135,6 +136,7 @@ def test_an_outage_is_an_error_and_never_a_regression(store):
     assert report.exit_code() == 1
     suite = ElementTree.fromstring(check_report.as_junit(report))[0]
     assert (suite.get("errors"), suite.get("failures")) == ("12", "0")
+    assert suite[0].find("skipped") is not None  # the verdict
     done = checked(store, live(store, 9, control=True))  # and it goes on when the provider is back
     assert verdicts.report(done, control=True).errors == 0
 
@@ -198,6 +200,8 @@ def test_past_outcomes_that_were_selected_are_no_control():
     alone = of(30, [[False]] * 30)
     assert alone.p is None
     assert "may have been luck" in alone.why
+    junit = ElementTree.fromstring(check_report.as_junit(alone))[0]
+    assert junit.get("skipped") == "31"
     assert alone.worse == 30  # told, and not tested
 
 
@@ -225,23 +229,113 @@ def test_what_a_session_judged_itself_passes_only_where_that_is_accepted():
     assert report.exit_code(accept_self_graded=True) == 0
 
 
-def test_a_former_report_is_a_baseline(tmp_path):
-    former = of(30, [[True]] * 30, [[True]] * 30)
-    (tmp_path / "base.json").write_text(check_report.as_json(former))
-    known = verdicts.read_baseline(tmp_path / "base.json")
-    assert known["t3"] == (1, 1)
-    changed = tuple(planned(f"t{n}", f"s{n}") for n in range(30))
+def against(former, heads="0" * 64, name="other"):
+    """Return the report of thirty tasks, of which ten are not solved, against a former one."""
+    changed = tuple(replace(planned(f"t{n}", f"s{n}"), head=heads) for n in range(30))
     found = tuple(outcome("candidate", f"t{n}", f"s{n}", n > 9) for n in range(30))
-    report = verdicts.report(
-        Checked(Plan("id", Change(OTHER), changed, (), (), True), found), control=False, baseline=known
-    )
+    plan = Plan(name, Change(OTHER), changed, (), (), True)
+    return verdicts.report(Checked(plan, found), control=False, baseline=former)
+
+
+def test_a_former_report_is_a_baseline_state_by_state(tmp_path):
+    former = of(30, [[True]] * 30, [[True]] * 30)
+    file = tmp_path / "base.json"
+    file.write_text(check_report.as_json(former))
+    known = verdicts.read_baseline(file)
+    report = against(known)
     assert (report.control, report.verdict, report.worse) == ("baseline", "regression", 10)
-    (tmp_path / "bad.json").write_text('{"rows": [{"task": "t", "candidate_solved": 2, "candidate_attempts": 1}]}')
-    with pytest.raises(UsageError, match="more was solved"):
-        verdicts.read_baseline(tmp_path / "bad.json")
-    (tmp_path / "bad.json").write_text("[]")
-    with pytest.raises(UsageError, match="no report"):
-        verdicts.read_baseline(tmp_path / "bad.json")
+    other = against(known, heads="1" * 64)  # gone on with from other states: those outcomes say nothing of these
+    assert (other.p, other.verdict) == (None, "no outcome")
+    with pytest.raises(UsageError, match="very check"):
+        against(known, name=known.id)
+    for text, said in (
+        (
+            '{"id": "x", "states": [{"session": "s", "head": "h", "fork_at": 1, "solved": 2, "attempts": 1}]}',
+            "more was solved",
+        ),
+        (
+            '{"id": "x", "states": [{"session": "s", "head": "h", "fork_at": 1, "solved": 1, "attempts": 90000000}]}',
+            "more was solved",
+        ),
+        (
+            '{"id": "x", "states": [{"session": "s", "head": "h", "fork_at": 1e999, "solved": 1, "attempts": 1}]}',
+            "no report",
+        ),
+        ("[]", "no report"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UsageError, match=said):
+            verdicts.read_baseline(file)
+
+
+def test_an_interval_that_reaches_the_margin_is_not_no_regression():
+    candidate = [[False]] * 24 + [[True]] * 176
+    control = [[True]] * 188 + [[False]] * 12
+    report = of(200, candidate, control)
+    assert (report.worse, report.better) == (24, 12)
+    assert report.p > 0.05
+    assert report.low <= -report.margin
+    assert (report.verdict, report.exit_code()) == ("inconclusive", 103)
+
+
+def test_another_sandbox_alone_changes_nothing_and_leaves_past_outcomes_no_control(store):
+    noisy_corpus(store, 6, seed=7, attempts=3)
+    facts = SandboxFacts(name="fake", python="3.11", system_packages=True)
+
+    async def plan(pack):
+        members = Corpus(store, (), Filter(since="2020-01-01"))
+        return await regression.planned(members, Change(pack, facts=facts))
+
+    assert asyncio.run(plan(PACK)).changed == ()
+    there = asyncio.run(plan(OTHER))
+    assert all(one.drifted for one in there.changed)
+    only = replace(there, changed=tuple(one for one in there.changed if one.session.startswith("n7")))
+    outcomes = tuple(outcome("candidate", one.task, one.session, False) for one in only.changed)
+    report = verdicts.report(Checked(only, outcomes), control=False)
+    assert (report.p, report.drifted) == (None, 18)
+    assert "another sandbox" in report.why
+
+
+def test_a_session_is_counted_once_and_attempts_of_checks_and_persons_answers_not_at_all(store):
+    checked(store, live(store, 40))
+    members = Corpus(store, (), Filter(forks=True))
+    plan = asyncio.run(regression.planned(members, Change(OTHER)))
+    assert len(plan.changed) == 12
+    assert sum("attempt of a check" in why for why in plan.skipped) == 12
+    assert plan.selected
+    assert Corpus(store, (), Filter(task="t1")).selected
+    assert not Corpus(store, (), Filter(task="t*")).selected
+
+
+def test_a_sessions_own_budget_is_not_the_checks(store):
+    agent = replace(noisy_agent(store, "own"), max_tokens=18_000)
+    asyncio.run(agent.agenerate("Add two numbers, chance 100.", task="budgeted", oracle=None, session="budgeted"))
+    assert any(row["session"] == "budgeted" and row["state"] == "succeeded" for row in store.sessions()[0])
+    done = checked(store, live(store, 41))
+    assert not done.stopped_by_budget
+    assert all(o.made.solved is not None for o in done.outcomes)
+
+
+def test_no_budget_is_none_and_nothing_of_it_is_nothing(store):
+    done = checked(store, live(store, 42, max_tokens=0))
+    assert done.stopped_by_budget
+    assert all(o.made.calls == 0 or o.made.reused == o.made.calls for o in done.outcomes)
+
+
+def test_the_id_says_where_it_is_run():
+    facts = SandboxFacts(name="a", python="3.11")
+    ids = {
+        regression.check_id(Change(OTHER)), regression.check_id(Change(OTHER), 2), regression.check_id(Change(OTHER), 1, ("http://a",)),
+        regression.check_id(Change(OTHER, facts=facts)), regression.check_id(Change(OTHER, facts=replace_model(facts, name="b"))),
+    }  # fmt: skip
+    assert len(ids) == 5
+    assert regression.check_id(Change(OTHER, facts=replace_model(facts, why="x"))) == regression.check_id(
+        Change(OTHER, facts=facts)
+    )
+
+
+def replace_model(facts, **changes):
+    return facts.model_copy(update=changes)
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
@@ -330,8 +424,8 @@ def test_the_page_is_whole_by_itself_and_shows_what_is_hostile_as_text():
 def test_the_other_forms_are_well_formed_and_hold_no_control_characters():
     report = hostile()
     suite = ElementTree.fromstring(check_report.as_junit(report))[0]
-    assert suite[0].get("name").startswith("t<script>")
-    assert suite[0][0].tag == "error"
+    assert suite[1].get("name").startswith("t<script>")
+    assert suite[1][0].tag == "error"
     lines = check_report.as_markdown(report)
     assert "<script>" not in lines
     assert "\x1b" not in lines

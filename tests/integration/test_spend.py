@@ -67,7 +67,17 @@ def test_a_cost_that_the_provider_reports_is_kept_beside_ours():
     raw = json.dumps({"prompt_tokens": 10, "cost": 0.000123})
     found = Prices().price(("openai:gpt-4o",), ("openai", ""), Usage(input=10), "2026-01-01T00:00:00Z", raw)
     assert (found.cost, found.source, found.computed) == ("0.000123", "provider", "0.000025")
-    for bad in ('{"cost": -1}', '{"cost": "x"}', '{"cost": 1e400}', "[", "[]", '{"cost": true}'):
+    for bad in (
+        '{"cost": 0}',
+        '{"cost": -0.0}',
+        '{"cost": 1e-3000000}',
+        '{"cost": -1}',
+        '{"cost": "x"}',
+        '{"cost": 1e400}',
+        "[",
+        "[]",
+        '{"cost": true}',
+    ):
         assert Prices().price(("m",), ("", ""), Usage(input=10), "2026-01-01T00:00:00Z", bad) is None
 
 

@@ -1,9 +1,8 @@
 """Budgets in the database: what is spent and reserved, summed and checked inside the transaction that announces a call."""
 
-from sqlite_utils import Database
-
 from codetape.budgets import Limit, Reservation, Spent, check
-from codetape.events import CallLost, Closing
+from codetape.events import Closing, maybe_billed
+from codetape_adapters.stores.database import Database
 
 _SUMS = (
     "SELECT coalesce(sum(input_tokens + output_tokens - reused_tokens + open_tokens + reserved_tokens), 0),"
@@ -34,6 +33,6 @@ def spent(db: Database, limit: Limit, session: str) -> Spent:
 
 
 def settled(payload: Closing) -> list[str]:
-    """Return what a call's end sets: its reservation is let go, but for a lost call's, which may have been billed."""
+    """Return what a call's end sets: its reservation is let go, but for a call's that may have been billed without an answer."""
     kept = ["reserved_tokens = reserved_tokens + open_tokens", "reserved_cost = reserved_cost + open_cost"]
-    return [*(kept if isinstance(payload, CallLost) else ()), "open_tokens = 0", "open_cost = 0"]
+    return [*(kept if maybe_billed(payload) else ()), "open_tokens = 0", "open_cost = 0"]

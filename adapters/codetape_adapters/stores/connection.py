@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from sqlite_utils import Database
-
 from codetape.errors import StoreError
+from codetape_adapters.stores.database import Database, Reading, writing
 from codetape_adapters.stores.schema import MIGRATIONS
 
 APPLICATION_ID = 0x63746170  # "ctap"
@@ -133,8 +132,9 @@ def _for_reading(path: Path) -> Database:
 def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Database:
     try:
         with translated(path):
-            _prepare(Database(connection), path, read_only=read_only)
-            return Database(connection)
+            db = Reading(connection) if read_only else writing(connection)
+            _prepare(db, path, read_only=read_only)
+            return db
     except BaseException:
         connection.close()
         raise

@@ -13,12 +13,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from sqlite_utils import Database
-
 from codetape.chain import Row, unseal
 from codetape.errors import StoreError
 from codetape.events import refs
 from codetape_adapters.stores.connection import open_database, store_error
+from codetape_adapters.stores.database import Database
 from codetape_adapters.stores.salvage import ROW
 
 _TABLES = ("sessions", "events", "leases")
@@ -91,7 +90,7 @@ def _copy(old: Database, new: Path, needed: set[bytes]) -> None:
     try:
         made.conn.execute("BEGIN")
         for table in _TABLES:
-            marks = ",".join("?" * len(made[table].columns))
+            marks = ",".join("?" for _ in made.conn.execute(f"PRAGMA table_info({table})"))
             found = old.conn.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - fixed names
             _all(made, f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - fixed names
         kept = (

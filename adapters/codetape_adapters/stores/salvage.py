@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
-from sqlite_utils import Database
 
 from codetape.canonical import sha256
 from codetape.chain import Row
 from codetape.errors import CorruptTape
 from codetape_adapters.stores.connection import store_error
+from codetape_adapters.stores.database import Database
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
 MAX_TEXT = 64 << 20  # bytes of one text, unpacked

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlite_utils import Database
+from codetape_adapters.stores.database import Database
 
 MIGRATIONS: list[Callable[[Database], None]] = []
 

@@ -14,7 +14,6 @@ from time import time
 from typing import Any, NoReturn
 
 import zstandard
-from sqlite_utils import Database
 
 from codetape.budgets import Reservation, pico
 from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, seal, unseal
@@ -33,6 +32,7 @@ from codetape.ledger import LOOKED_AT, Fact
 from codetape.ports import Stream
 from codetape_adapters.stores import budgeted, salvage
 from codetape_adapters.stores.connection import Transaction, one, open_database, translated
+from codetape_adapters.stores.database import Database
 from codetape_adapters.stores.forgetting import rewrite
 from codetape_adapters.stores.holders import alive, identity
 from codetape_adapters.stores.salvage import MAX_TEXT, ROW, unpack
@@ -216,7 +216,7 @@ class SqliteStore:
     def find(self, name: str) -> str:
         """Return the id that a unique prefix, or ``last``, names. Raises StoreError."""
         with translated(self.path):
-            if name in self.stored_sessions():
+            if name and one(self._db(), "SELECT 1 FROM sessions WHERE session = ?", name):
                 return name
             if name == "last":  # the last that came here: a tape's clock is its maker's
                 query = "SELECT session FROM sessions ORDER BY rowid DESC LIMIT 1"
@@ -227,6 +227,8 @@ class SqliteStore:
                 found = found[:1] if name in found[:1] else found
         if len(found) == 1 and name:
             return str(found[0])
+        if name and name in self.stored_sessions():  # a damaged list may not name what the log has
+            return name
         if not name:
             raise StoreError("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
         what = "names more than one session" if found else "names no session"

@@ -23,10 +23,9 @@ def calls_of(given: dict[str, Any]) -> Iterator[Any]:
         if not found:
             raise none_found(given)
         return
-    names = asyncio.run(corpus.names())
-    if not names:
+    meant = set(corpus.ids())
+    if not meant:
         raise none_found(given)
-    meant = {corpus.store.find(name) for name in names}
     store: Any = corpus.store
     parents = {row["parent"] for row in store.sessions()[0]}
     yield from (call for call in Ledger(parents).calls(store.facts(meant)) if call.session in meant)

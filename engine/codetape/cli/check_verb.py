@@ -1,6 +1,7 @@
 """codetape check."""
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -82,7 +83,8 @@ def command(**given: Any) -> int:
     wanted, corpus = change_of(given), corpus_of(given)
     sandbox = registry.sandbox(given["sandbox"])
     wanted = replace(wanted, facts=sandbox.facts())
-    plan = asyncio.run(regression.planned(corpus, wanted, number=given["number"]))
+    servers = tuple(given[name] or os.environ.get("OPENAI_BASE_URL") or "" for name in ("base_url", "control_base_url"))
+    plan = asyncio.run(regression.planned(corpus, wanted, number=given["number"], where=servers))
     if not (plan.changed or plan.same):
         raise none_found(given)
     _estimate(plan, given)
@@ -178,29 +180,39 @@ def _estimated(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
         "attempts": len(plan.changed) * given["attempts"] * arms,
         "first": dict(Counter(one.first for one in plan.changed)),
         "once": plan.sums(),
+        "control_once": {
+            "calls": sum(one.control_calls for one in plan.changed) if given["control"] else 0,
+            "input": sum(one.control_input for one in plan.changed) if given["control"] else 0,
+            "output": sum(one.control_output for one in plan.changed) if given["control"] else 0,
+        },
     }
 
 
 def _estimate(plan: Any, given: dict[str, Any]) -> None:
     """Print what the check may come to, before anything is spent."""
     found = _estimated(plan, given)
-    once, times = found["once"], found["attempts"] // max(1, len(plan.changed))
+    once, times = found["once"], given["attempts"]
     made, unknown = once["made"], once["unknown"]
     lines = [
         f"check {plan.id}: {len(plan.changed)} sessions would come out otherwise, {len(plan.same)} not, {len(plan.skipped)} have no end",
         f"  first to differ  {', '.join(f'{name} {count}' for name, count in found['first'].items()) or 'none'}",
         f"  attempts         {found['attempts']}" + (", the control's among them" if given["control"] else ""),
-        f"  calls            {made['calls'] * times:,} to be made, up to about {unknown['calls'] * times:,} that rest on them",
+        f"  calls            up to {made['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} that rest on them",
         f"  tokens           about {made['input'] * times:,} in, {made['output'] * times:,} out to be made;"
         f" {unknown['input'] * times:,} in, {unknown['output'] * times:,} out as recorded for the rest",
     ]
-    about = _money(plan, times)
+    control = found["control_once"]
+    if control["calls"]:
+        lines.append(
+            f"  control          {control['calls'] * times:,} calls, {control['input'] * times:,} tokens in, {control['output'] * times:,} out, as recorded"
+        )
+    about = _money(plan, times, control=given["control"])
     lines += [f"  money            {about}"] if about else []
     for line in lines:
         say(line, err=given["as_json"])
 
 
-def _money(plan: Any, times: int) -> str:
+def _money(plan: Any, times: int, *, control: bool) -> str:
     """Return what the estimate comes to in dollars; empty where a model has no price."""
     from codetape.agent import SystemClock
     from codetape.cli.whatif_verb import Money
@@ -210,6 +222,8 @@ def _money(plan: Any, times: int) -> str:
         for fate, money in sums.items():
             model = str(plan.change.config.get("model", one.model))
             money.add(model, one.input_tokens[fate] * times, one.output_tokens[fate] * times)
+        if control:
+            sums["unknown"].add(one.model, one.control_input * times, one.control_output * times)
     if not all(money.text for money in sums.values()):
         return "" if not plan.changed else "unpriced: a model has no price"
     return f"about ${sums['made'].text} to be made, ${sums['unknown'].text} as recorded for the rest"

@@ -161,7 +161,10 @@ def _bundle(named: str, file: str, given: dict[str, Any]) -> int:
     folder = Path(name).parent if is_tape(name) and name != "demo" else None
     text = bundle(known.stream, seq, name=Path(file).name if file != "-" else "test_recorded.py", folder=folder)
     if file == "-":
-        sys.stdout.write(text)
+        if given["as_json"]:
+            say_json({"session": known.session, "text": text})
+        else:
+            sys.stdout.write(text)
         return 0
     _write(file, [text])
     if given["as_json"]:

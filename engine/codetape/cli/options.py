@@ -160,11 +160,16 @@ def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
 
 def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
     """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
+    from codetape.canonical import canonical
+
     found: dict[str, Any] = {}
     for name, value in pairs(values, what).items():
         try:
-            found[name] = json.loads(value)
-        except ValueError:
+            found[name] = json.loads(value, parse_constant=_no_number)
+            canonical(found[name])
+        except (ValueError, RecursionError):
+            if value[:1] in ("{", "["):
+                raise UsageError(f"--{what} {name} is no JSON that can be kept: {value[:80]!r}.") from None
             found[name] = value
     return found
 
@@ -175,6 +180,10 @@ def at_event(named: str) -> tuple[str, int | None]:
     if colon and seq.isdecimal() and name and not Path(named).is_file():
         return name, int(seq)
     return named, None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
 
 
 def text_of(path: str | None) -> str | None:

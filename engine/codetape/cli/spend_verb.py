@@ -9,7 +9,7 @@ import click
 from codetape.cli.calls import calls_of
 from codetape.cli.filters import filters
 from codetape.cli.options import as_json, database, own_prices
-from codetape.cli.text import safe, say, say_json
+from codetape.cli.text import columns, say, say_json
 from codetape.corpus import is_tape
 from codetape.errors import UsageError
 
@@ -79,18 +79,9 @@ def _date(text: str) -> str:
 
 
 def _say(found: Any, by: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from codetape.budgets import dollars
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in by:
-        table.add_column(name, no_wrap=True)
-    for name in ("calls", "input", "cached", "output", "reasoning", "tokens", "cost", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     total = found.total
     paid = bool(total.cost)
     for row in (*found.rows, total):
@@ -101,9 +92,9 @@ def _say(found: Any, by: list[str]) -> None:
         words = (*row.key,) if row.key or not by else ("total", *("" for _ in by[1:]))
         bar = "" if row is total else "█" * round(_BAR * share)
         figures = (f"{row.calls:,}", f"{row.input:,}", f"{row.cache_read + row.cache_write:,}", f"{row.output:,}", f"{row.reasoning:,}", f"{row.tokens:,}")  # fmt: skip
-        table.add_row(*(Text(safe(word)) for word in (*words, *figures, cost, f"{share:.0%}", bar)))
-    wide = {} if sys.stdout.isatty() else {"width": 220}
-    Console(highlight=False, **wide).print(table)  # type: ignore[arg-type]  # keyword arguments by case
+        rows.append((*words, *figures, cost, f"{share:.0%}", bar))
+    names = (*by, "calls", "input", "cached", "output", "reasoning", "tokens", "cost", "share", "")
+    say(columns([names, *rows], right=range(len(by), len(by) + 8)))
     parts = [
         f"{total.retries:,} retries in transport" if total.retries else "",
         f"{total.repairs:,} repairs" if total.repairs else "",

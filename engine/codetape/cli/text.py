@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -34,6 +35,20 @@ def as_json(value: Any) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(json.dumps(c)[1:-1] if _hidden(c) else c for c in text)
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
+    """Return rows as aligned columns; at once, however many there are."""
+    clean = [[safe(cell).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in clean
+    )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def first_line(text: str, width: int = 100) -> str:

@@ -1,5 +1,6 @@
 """codetape why."""
 
+import asyncio
 from dataclasses import asdict
 
 import click
@@ -15,11 +16,15 @@ from codetape.cli.text import say, say_json
 def command(named: str, db: str, as_json: bool) -> int:
     """Say why a call was made: the causal chain back to the prompt, and where each part of its prompt is from, in tokens."""
     from codetape.corpus import is_tape
-    from codetape.recorded import open_tape
+    from codetape.tape import load
     from codetape.why import why
 
     name, seq = at_event(named)
-    stream = open_tape(name, store=db if is_tape(name) else open_store(db)).stream
+    if is_tape(name):
+        stream = load(name).stream
+    else:
+        store = open_store(db)
+        stream = asyncio.run(store.read(store.find(name)))
     found = why(stream, len(stream.events) - 1 if seq is None else seq)
     if as_json:
         say_json(asdict(found))

@@ -7,7 +7,7 @@ from codetape.budgets import Reservation, Spent, check, pico
 from codetape.chain import GENESIS, Event, check_chain
 from codetape.commands import BuildSpec, Job, Request
 from codetape.errors import LeaseHeld, ModelUnavailable, StaleLease, StoreError
-from codetape.events import Answered, CallLost, Closing, SessionForked, SessionStarted, Usage
+from codetape.events import Answered, Closing, SessionForked, SessionStarted, Usage, maybe_billed
 from codetape.ports import BuildRejected, Built, Execution, Reply, RequestRefused, Stream
 from codetape.verdict import expected_names
 
@@ -162,7 +162,7 @@ class MemoryStore:
             check(limit, self._spent(limit.scope, event.session), reserve or Reservation(0, 0))
         if reserve:
             self.reserved[f"{event.session}:{event.seq}"] = Spent(reserve.tokens, reserve.cost or 0)
-        elif isinstance(payload, Closing) and not isinstance(payload, CallLost):
+        elif isinstance(payload, Closing) and not maybe_billed(payload):
             self.reserved.pop(payload.call, None)
         own.append(event)
         self.texts.update(texts)
