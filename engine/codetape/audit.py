@@ -1,6 +1,7 @@
 """One session, accounted for: what was asked and done, each call with its fate and cost, each decision with its reason, the result."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from codetape.events import (
     TestsFinished,
 )
 from codetape.fold import fold
-from codetape.ledger import Call, Ledger, facts_of
+from codetape.ledger import Call, Ledger, facts_of, record
 from codetape.ports import Stream
 from codetape.result import GenerateResult
 from codetape.spend import Spend, spend
@@ -63,8 +64,8 @@ class Audit:
         return {
             "session": self.result.session,
             "result": result,
-            "calls": [{**vars(call), "cost": None if call.cost is None else dollars(call.cost)} for call in self.calls],
-            "inherited": [vars(call) for call in self.inherited],
+            "calls": [record(call) for call in self.calls],
+            "inherited": [record(call) for call in self.inherited],
             "spend": {"rows": self.spent.records(), "total": self.spent.total.record(())},
             "steps": [vars(step) for step in self.steps],
             "versions": self.versions,
@@ -165,7 +166,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
-        ("calls", f"{total.calls} paid for, {total.replayed} replayed, {len(found.inherited)} inherited from {result.parent or 'nobody'}"),
+        ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited from {result.parent or 'nobody'}"),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
         ("money", money(total.cost, total.unpriced)),
         ("sandbox", f"{result.config.sandbox.name}, Python {result.config.python_version}"),
@@ -182,7 +183,7 @@ _CALLS = ("event", "purpose", "state", "run", "fate", "input", "output", "cost",
 def _call_rows(found: Audit) -> list[tuple[object, ...]]:
     return [
         (c.seq, c.purpose, c.state, c.iteration + 1, c.fate, f"{c.total_input:,}", f"{c.total_output:,}",
-         "unpriced" if c.cost is None else f"${dollars(c.cost)}", c.source or "no answer", f"{c.duration_ms / 1000:.1f}")
+         f"${dollars(c.cost)}" if c.cost is not None else c.source, c.source or "no answer", f"{c.duration_ms / 1000:.1f}")
         for c in found.calls
     ]  # fmt: skip
 
@@ -214,8 +215,7 @@ def as_markdown(found: Audit) -> str:
 
 def _fenced(text: str) -> str:
     shown = pages.shown(text)
-    longest = max((len(run) for run in shown.replace("`", " `").split() if set(run) == {"`"}), default=0)
-    fence = "`" * max(3, shown.count("`") and longest + 3)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence}text\n{shown}\n{fence}"
 
 

@@ -1,7 +1,7 @@
 """Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is used."""
 
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from codetape import tape
-from codetape.errors import UsageError
+from codetape.errors import ContentGone, UsageError
 from codetape.ports import Stream
 from codetape.run import Run
 
@@ -168,7 +168,7 @@ class Corpus:
     sources: tuple[str, ...] = ()
     filter: Filter = Filter()
 
-    async def members(self) -> AsyncIterator[tuple[Member, Stream]]:
+    async def members(self) -> AsyncGenerator[tuple[Member, Stream]]:
         """Yield each session that is meant, with its stream. Raises what a bad session or file raises."""
         names = [name for source in self.sources for name in _expanded(source)]
         files = [name for name in names if is_tape(name)]
@@ -190,7 +190,13 @@ class Corpus:
             if file:
                 yield _member(row, file), tape.load(file).stream
             elif self.store is not None:
-                yield _member(row), await self.store.read(row["session"])
+                try:
+                    stream = await self.store.read(row["session"])
+                except ContentGone:
+                    if stored:
+                        raise
+                    continue  # of all sessions those whose content was forgotten are left out
+                yield _member(row), stream
 
     def _named(self, name: str) -> Filter:
         """Return the filter for a source: what is named itself may be a fork."""

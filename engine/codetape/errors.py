@@ -7,6 +7,7 @@
     │   ├── ModelUnavailable       1    the provider; the session is suspended
     │   ├── SandboxUnavailable     1    the needed isolation cannot be had
     │   └── StoreError             1    the log
+    │       ├── ContentGone        1    a session whose content was forgotten
     │       ├── LeaseHeld          1    another process drives this session
     │       └── StaleLease         1    this process drove it once, and no longer does
     ├── BudgetSpent              101    the next call does not fit into a budget; the session is suspended
@@ -66,6 +67,10 @@ class SandboxUnavailable(InfrastructureError):
 
 class StoreError(InfrastructureError):
     """The log cannot be opened, read or appended to."""
+
+
+class ContentGone(StoreError):
+    """A session's content was forgotten: its hashes and figures are what is left."""
 
 
 class LeaseHeld(StoreError):

@@ -138,7 +138,7 @@ class Closing(Payload):
     call: str
 
 
-_AMOUNT = r"\d{1,9}(\.\d{1,24})?"
+_AMOUNT = r"\d{1,6}(\.\d{1,24})?"
 Amount = Annotated[str, Field(pattern=f"^(?:{_AMOUNT})$")]
 """Dollars, as a decimal text."""
 
@@ -172,7 +172,7 @@ class Answered(Closing):
     usage_raw: Ref | None = None
     matched_by: Literal["", "fingerprint", "order"] = ""
     price: Price | None = None
-    tries: tuple[str, ...] = ()
+    tries: tuple[Ref, ...] = ()
     duration_ms: int = 0
 
 
@@ -225,20 +225,19 @@ class CallLost(Closing):
 
 
 class GaveUp(Closing):
-    """The provider or daemon is down; the session is suspended next. It costs no iteration."""
+    """The provider or daemon is down; the session is suspended next. It costs no iteration.
+
+    ``maybe_billed`` says that the provider had begun on a try, and gave no answer.
+    """
 
     message: Ref
-    tries: tuple[str, ...] = ()
-
-
-_UNANSWERED = re.compile(r"(?i)time|broke|reset|incomplete|5\d\d|no chat completion")
+    tries: tuple[Ref, ...] = ()
+    maybe_billed: bool = False
 
 
 def maybe_billed(payload: Closing) -> bool:
     """Whether a call without an answer may have been billed: lost, or given up after a try that the provider had begun on."""
-    return isinstance(payload, CallLost) or (
-        isinstance(payload, GaveUp) and any(map(_UNANSWERED.search, payload.tries))
-    )
+    return isinstance(payload, CallLost) or (isinstance(payload, GaveUp) and payload.maybe_billed)
 
 
 class Decided(Transition):

@@ -41,9 +41,11 @@ def read(file: str) -> Heads:
 def write(file: str, heads: Heads) -> None:
     """Write the heads in the order of the sessions' ids, whole or not at all. Raises UsageError."""
     text = "".join(f"{session} {seq} {hash_}\n" for session, (seq, hash_) in sorted(heads.items()))
-    path = Path(file).absolute()
+    path = Path(file).resolve()  # a link stays one
     try:
-        if path.exists() and path.read_text("utf-8") == text:
+        there = path.read_text("utf-8") if path.exists() else ""
+        text = "".join(f"{line}\n" for line in there.splitlines() if line.startswith("#")) + text
+        if there == text:
             return
         with NamedTemporaryFile("w", dir=path.parent, prefix=".codetape-", delete=False, encoding="utf-8") as out:
             out.write(text)

@@ -17,6 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 from codetape.budgets import PICO, dollars
 from codetape.canonical import canonical, sha256
+from codetape.chain import reason_of
+from codetape.errors import CorruptTape
+from codetape.events import WORLDLY
 from codetape.ports import Stream
 
 Fate = Literal["accepted", "superseded", "rejected", "repair", "unusable", "transport retry", "abandoned"]
@@ -40,7 +43,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One call. Token buckets are disjoint. ``cost`` is in picodollars, None where it has no price; 0 for what was replayed.
+    """One call. Token buckets are disjoint. ``cost`` is in picodollars, None where it has no price or no answer; 0 for what was replayed.
 
     ``lineage`` is the session that the family began with, ``prompts`` the first digits of the prompt pack's hash. ``reserved``
     tokens of a lost call may have been billed. ``tries`` failed in transport before the answer came.
@@ -65,7 +68,7 @@ class Call:
     output: int = 0
     reasoning: int = 0
     estimated: bool = False
-    cost: int | None = 0
+    cost: int | None = None
     source: str = ""
     price_model: str = ""
     replayed: bool = False
@@ -130,7 +133,10 @@ class Ledger:
     def calls(self, facts: Iterable[Fact]) -> Iterator[Call]:
         """Yield the calls of sessions whose facts come in the order of session and seq, parents before their forks."""
         for name, own in groupby(facts, key=lambda fact: fact.session):
-            yield from self._session(name, own)
+            try:
+                yield from self._session(name, own)
+            except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+                raise CorruptTape(f"Session {name} holds an event that is none: {reason_of(error)}", remedy="`codetape verify` says which.") from error  # fmt: skip
 
     def _session(self, name: str, facts: Iterable[Fact]) -> Iterator[Call]:
         state = _Session(lineage=name)
@@ -153,7 +159,16 @@ class Ledger:
                 if code is not None:
                     code.reverted = True
             if "target" in payload and fact.kind not in ("SessionStarted", "SessionForked"):
-                if open_ is not None and open_.outcome == "Answered" and open_.usable is None and "usable" in payload:
+                halt = (
+                    fact.kind == "Suspended" and payload["cause"] in WORLDLY
+                )  # it settles nothing: the answer still waits
+                if (
+                    open_ is not None
+                    and open_.outcome == "Answered"
+                    and open_.usable is None
+                    and "usable" in payload
+                    and not halt
+                ):
                     open_.usable = payload["usable"]
                     open_.again = not payload["usable"] and payload["ledger"].get("repairs") == 1
                     open_.changes = frozenset(payload["changes"])
@@ -203,7 +218,8 @@ def _pack(files: Mapping[str, str]) -> str:
 
 def _closed(call: Call, kind: str, payload: Mapping[str, Any]) -> Call:
     if kind != "Answered":
-        return replace(call, reserved=call.reserved if kind == "CallLost" else 0, tries=len(payload.get("tries", ())))
+        billed = kind == "CallLost" or bool(payload.get("maybe_billed"))
+        return replace(call, reserved=call.reserved if billed else 0, tries=len(payload.get("tries", ())))
     usage, price = payload["usage"], payload.get("price")
     replayed = bool(payload.get("matched_by"))
     cost = 0 if replayed else int((Decimal(price["cost"]) * PICO).to_integral_value()) if price else None
@@ -264,9 +280,8 @@ def _served(i: int, one: _Open, calls: list[_Open], fates: Mapping[int, Fate]) -
     """Return the fate of what is no output by itself: a diagnosis shares that of what it led to, a check that of what it checked."""
     made = ("code", "tests", "fix_tests")
     if one.call.purpose == "diagnose":
-        led = [fates[j] for j in range(i + 1, len(calls)) if j in fates and calls[j].call.purpose in made]
-        until = next((n for n, j in enumerate(range(i + 1, len(calls))) if calls[j].call.purpose == "diagnose"), None)
-        led = led[: until if until is not None else len(led)]
+        until = next((j for j in range(i + 1, len(calls)) if calls[j].call.purpose == "diagnose"), len(calls))
+        led = [fates[j] for j in range(i + 1, until) if j in fates and calls[j].call.purpose in made]
     else:
         led = [fates[j] for j in range(i - 1, -1, -1) if j in fates and calls[j].call.purpose in made][:1]
     return "accepted" if "accepted" in led else "superseded"

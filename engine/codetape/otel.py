@@ -11,7 +11,7 @@ from typing import Any
 
 from codetape import __version__
 from codetape.canonical import canonical, sha256
-from codetape.errors import InfrastructureError, UsageError
+from codetape.errors import CorruptTape, InfrastructureError, UsageError
 from codetape.events import Answered, Closing, Requested, TestsFinished
 from codetape.fold import fold
 from codetape.ledger import Call, Ledger, facts_of
@@ -23,7 +23,8 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     sdk = _sdk()
     run = fold(stream.events, stream.texts)
     trace = int(sha256(f"trace {run.session} {stream.events[0].hash}")[:32], 16)
-    root = int(stream.events[0].hash[:16], 16) or 1
+    own = [event for event in stream.events if event.session == run.session]
+    root = int(own[0].hash[:16], 16) or 1  # of a fork its first own event: its parent's span is another
     fates = {call.name: call for call in Ledger().calls(facts_of(stream))}
     context = sdk.context(trace, root)
     for event, following in zip(stream.events, stream.events[1:], strict=False):
@@ -37,13 +38,13 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
         identity = int(event.hash[:16], 16) or 2
         yield sdk.span(title, sdk.context(trace, identity), context, attributes, _ns(event.at), _ns(following.at),
                        error=type(outcome).__name__ if failed else "")  # fmt: skip
-    own = [event for event in stream.events if event.session == run.session]
     yield sdk.span(
         f"invoke_agent {run.the_config.name}",
         context,
         None,
         {
             "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.provider.name": _provider(run.the_config.model),
             "gen_ai.agent.name": run.the_config.name,
             "gen_ai.conversation.id": run.session,
             "gen_ai.request.model": _bare(run.the_config.model),
@@ -60,6 +61,10 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     )
 
 
+def _provider(model: str) -> str:
+    return model.partition(":")[0] if ":" in model else "codetape"
+
+
 def _bare(model: str) -> str:
     return model.partition(":")[2] or model
 
@@ -67,10 +72,9 @@ def _bare(model: str) -> str:
 def _call(
     request: Requested, outcome: Any, call: Call | None, model: str, stream: Stream, *, content: bool
 ) -> tuple[str, dict[str, Any]]:
-    provider = model.partition(":")[0] if ":" in model else "codetape"
     found: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": provider,
+        "gen_ai.provider.name": _provider(model),
         "gen_ai.request.model": _bare(model),
         "gen_ai.request.max_tokens": request.max_output_tokens,
         "codetape.purpose": request.purpose,
@@ -86,6 +90,7 @@ def _call(
             "gen_ai.usage.input_tokens": usage.total_input,
             "gen_ai.usage.output_tokens": usage.total_output,
             "gen_ai.usage.cache_read.input_tokens": usage.cache_read,
+            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
             "codetape.replayed": bool(outcome.matched_by),
         }
@@ -117,7 +122,10 @@ def _work(request: Requested, outcome: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _ns(at: str) -> int:
-    return int(datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp() * 1000) * 1_000_000
+    try:
+        return int(datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp() * 1000) * 1_000_000
+    except ValueError as error:
+        raise CorruptTape(f"{at} is no time that there is: no span can be made of it.") from error
 
 
 def send(found: list[Any], endpoint: str) -> None:
@@ -170,7 +178,8 @@ class _Sdk:
         self._span: Any = ReadableSpan
         self._resource = Resource({"service.name": "codetape", "service.version": __version__})
         self._scope = InstrumentationScope("codetape", __version__)
-        self._kind, self._status, self._code = SpanKind.INTERNAL, Status, StatusCode
+        self._kinds = {True: SpanKind.CLIENT, False: SpanKind.INTERNAL}
+        self._status, self._code = Status, StatusCode
 
     def context(self, trace: int, span: int) -> Any:
         return self._context(trace, span, is_remote=False, trace_flags=self._flags)
@@ -182,7 +191,7 @@ class _Sdk:
         more = {"error.type": error} if error else {}
         return self._span(
             name=name, context=context, parent=parent, resource=self._resource, attributes={**attributes, **more},
-            kind=self._kind, instrumentation_scope=self._scope, status=status, start_time=start, end_time=end,
+            kind=self._kinds[name.startswith("chat ")], instrumentation_scope=self._scope, status=status, start_time=start, end_time=end,
         )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ Strings that look like keys but are nobody's known secret are reported, not repl
 """
 
 import base64
+import json
+import os
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel
@@ -22,12 +24,12 @@ _BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{12,}")
 KEY_PATTERNS = {
     "OpenAI key": re.compile(r"\bsk-(?:proj-|svcacct-)?[A-Za-z0-9_-]{20,}"),
     "Anthropic key": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
-    "GitHub token": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}"),
+    "GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{40,})"),
     "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{25,}"),
-    "AWS access key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
+    "AWS access key": re.compile(r"\bA(?:KIA|SIA)[0-9A-Z]{16}\b"),
     "Google API key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
     "Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    "private key": re.compile(r"-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----"),
+    "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"),
 }
 
 T = TypeVar("T", bound=BaseModel)
@@ -57,7 +59,9 @@ class Redactor:
     ) -> "Redactor":
         """Take every variable whose name says that it is secret, further secrets by name, and patterns of the user's."""
         named = {
-            name: value for name, value in environment.items() if SECRET_NAME.search(name) and "/" not in value[:1]
+            name: value
+            for name, value in environment.items()
+            if SECRET_NAME.search(name) and not (value.startswith("/") and os.path.exists(value))  # noqa: PTH110 - a text
         }
         return cls({**named, **(also or {})}, patterns)
 
@@ -65,9 +69,7 @@ class Redactor:
         """Return the text without the known secrets, and without what the user's patterns match."""
         if self._pattern is not None:
             text = self._pattern.sub(lambda match: f"[redacted:{self._names[match.group()]}]", text)
-        for name, pattern in self._own.items():
-            text = pattern.sub(lambda match, name=name: f"[redacted:{name}]" if match.group() else "", text)  # type: ignore[misc]  # mypy knows no defaults of lambdas
-        return text
+        return self._match(text)
 
     def error(self, text: str) -> str:
         """Return an error's text without the known secrets, and without credentials in headers it echoes."""
@@ -78,12 +80,36 @@ class Redactor:
         return text
 
     def model(self, value: T) -> T:
-        """Return a record with every string in it redacted."""
-        if not self._own and (
-            self._pattern is None or (not self._pattern.search(value.model_dump_json()) and self._plain())
-        ):
-            return value
-        return type(value).model_validate(self._walk(value.model_dump(mode="json")))
+        """Return a record with every string in it redacted; what a user's patterns match, in its free texts alone."""
+        if self._pattern is not None and (self._pattern.search(value.model_dump_json()) or not self._plain()):
+            value = type(value).model_validate(self._walk(value.model_dump(mode="json")))
+        return self._free(value) if self._own else value
+
+    def _free(self, value: T) -> T:
+        """Redact the fields that hold any text; words of our own, versions and figures are none."""
+        changed = {}
+        for name, field in type(value).model_fields.items():
+            old = getattr(value, name)
+            new = self._part(old, free=_is_free(field.annotation) and not field.metadata)
+            if new is not old:
+                changed[name] = new
+        return value.model_copy(update=changed) if changed else value
+
+    def _part(self, value: Any, *, free: bool) -> Any:
+        if isinstance(value, BaseModel):
+            return self._free(value)
+        if isinstance(value, str):
+            return self._match(value) if free else value
+        if isinstance(value, tuple | list):
+            return type(value)(self._part(item, free=free) for item in value) if value else value
+        if isinstance(value, dict):
+            return {key: self._part(item, free=free) for key, item in value.items()} if value else value
+        return value
+
+    def _match(self, text: str) -> str:
+        for name, pattern in self._own.items():
+            text = pattern.sub(lambda match, name=name: f"[redacted:{name}]" if match.group() else "", text)  # type: ignore[misc]  # mypy knows no defaults of lambdas
+        return text
 
     def _plain(self) -> bool:
         """Whether JSON's escapes cannot hide a secret: none holds a character that JSON would escape."""
@@ -101,7 +127,8 @@ class Redactor:
 
 def _forms(value: str) -> set[str]:
     """Return the spellings of a value: plain, URL-encoded, and base64 at each of its three alignments."""
-    found = {value, quote(value, safe=""), quote_plus(value)}
+    found = {value, quote(value, safe=""), quote_plus(value), repr(value)[1:-1]}
+    found |= {json.dumps(value, ensure_ascii=plain)[1:-1] for plain in (True, False)}
     raw = value.encode()
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
@@ -110,6 +137,13 @@ def _forms(value: str) -> set[str]:
         if len(inner) >= MIN_LENGTH:
             found |= {inner, inner.replace("+", "-").replace("/", "_")}
     return found
+
+
+def _is_free(annotation: Any) -> bool:
+    """Whether a field's type is any text, or a collection of such: a Literal's words are ours."""
+    if annotation is str or annotation is Any:
+        return True
+    return get_origin(annotation) is not Literal and any(map(_is_free, get_args(annotation)))
 
 
 def read_patterns(given: Mapping[str, str]) -> dict[str, re.Pattern[str]]:

@@ -150,6 +150,7 @@ class Run:
     inherited: Usage = Usage()
     inherited_calls: int = 0
     spent: Spending = Spending()
+    forgotten: bool = False
 
     def but(self, **changes: Any) -> "Run":
         """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an event."""

@@ -6,6 +6,7 @@ the append is durable before the state changes.
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
@@ -59,6 +60,9 @@ from codetape.versions import versions
 
 HEARTBEAT_SECONDS = 15
 MAX_REPLY = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
+
+_UNANSWERED = re.compile(r"(?i)time|broke|reset|incomplete|\b5\d\d\b|no chat completion")
+"""What a failed try says where the provider may have worked on it."""
 
 T = TypeVar("T")
 
@@ -286,8 +290,10 @@ class CodeGenSession:
         message = self._redactor.error(well_formed(str(error)))
         texts = Texts()
         ref = texts.put(message)
-        tries = tuple(self._redactor.error(well_formed(t))[:300] for t in getattr(error, "tries", ())[:20])
-        await self._append(Draft(GaveUp(call=call, message=ref, tries=tries), texts))
+        said = getattr(error, "tries", ())[:20]
+        tries = tuple(texts.put(self._redactor.error(well_formed(t))[:300]) for t in said)
+        billed = any(map(_UNANSWERED.search, said))
+        await self._append(Draft(GaveUp(call=call, message=ref, tries=tries, maybe_billed=billed), texts))
         await self._append(self._suspension("outage", message))
 
     def _suspension(self, cause: Any, message: str) -> Draft:
@@ -342,7 +348,7 @@ class CodeGenSession:
             usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
             matched_by=reply.matched_by,
             price=self._price(reply),
-            tries=tuple(self._redactor.error(well_formed(t))[:300] for t in reply.tries),
+            tries=tuple(texts.put(self._redactor.error(well_formed(t))[:300]) for t in reply.tries[:20]),
             duration_ms=self._clock.monotonic_ms() - begun,
         )
 

@@ -58,7 +58,7 @@ class Row:
         for bucket in ("input", "cache_read", "cache_write", "output", "reasoning"):
             setattr(self, bucket, getattr(self, bucket) + getattr(call, bucket))
         self.cost += call.cost or 0
-        self.unpriced += call.cost is None
+        self.unpriced += call.source == "unpriced"
         self.estimated += call.estimated
         self.lost += bool(call.reserved)
         self.possibly_billed += call.reserved
@@ -69,7 +69,8 @@ class Row:
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return a flat record, for tables; money in dollars."""
         plain_ = {name: value for name, value in vars(self).items() if name != "key"}
-        return {**dict(zip(names, self.key, strict=True)), **plain_, "tokens": self.tokens, "cost": dollars(self.cost)}
+        cost = "" if self.unpriced and not self.cost else dollars(self.cost)  # what has no price is never 0
+        return {**dict(zip(names, self.key, strict=True)), **plain_, "tokens": self.tokens, "cost": cost}
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,17 @@ def spend(
 def _keys(call: Call, by: Sequence[str]) -> list[tuple[str, ...]]:
     keys: list[tuple[str, ...]] = [()]
     for name in by:
-        words = call.tags or ("",) if name == "tag" else (call.at[:10] if name == "day" else str(getattr(call, name)),)
+        words = (
+            tuple(dict.fromkeys(call.tags)) or ("",)
+            if name == "tag"
+            else (call.at[:10] if name == "day" else str(getattr(call, name)),)
+        )
         keys = [(*key, word) for key in keys for word in words]
     return keys
 
 
 def _repriced(call: Call, prices: Prices, at: str) -> Call:
-    if call.replayed or call.source == "":
+    if call.replayed or not call.source:
         return call
     usage = Usage(
         input=call.input,
@@ -125,11 +130,14 @@ def _repriced(call: Call, prices: Prices, at: str) -> Call:
         output=call.output,
         reasoning=call.reasoning,
     )
-    provider, _, model = call.price_model.partition("/")
-    names = tuple(filter(None, (call.model, model)))
-    billing = provider or (call.provider if call.provider == "openai" else "")
-    rate = prices.rate(names, (billing, ""), usage, at)
-    return replace(call, cost=picodollars(plain(rate.cost(usage))) if rate else None)
+    provider, _, model = call.price_model.partition("/") if call.source != "settings" else ("", "", "")
+    names = tuple(
+        filter(None, (call.model, model))
+    )  # who billed nobody then is billed by nobody now, but for the user's own prices
+    rate = prices.rate(names, (provider, ""), usage, at)
+    if rate is None:
+        return replace(call, cost=None, source="unpriced")
+    return replace(call, cost=picodollars(plain(rate.cost(usage))), source=rate.source)
 
 
 def share(part: int, whole: int) -> Decimal:

@@ -6,7 +6,7 @@ gives the same bytes. A tape is untrusted: its size, form, hashes, chain and eve
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from codetape.canonical import canonical, sha256
 from codetape.chain import Row, check_chain, check_texts, row_of, unseal
 from codetape.errors import CorruptTape, UsageError
-from codetape.events import Answered, BuildFinished, BuildRefused, Requested, TestsFinished, refs
+from codetape.events import Answered, BuildFinished, BuildRefused, ContentForgotten, Requested, TestsFinished, refs
 from codetape.fold import fold
 from codetape.ports import Stream
 from codetape.run import Run
@@ -56,21 +56,29 @@ class Lines:
         return {key: text for key, (_, text) in self.texts.items()}
 
 
-def write(session: str, stream: Stream, *, content: bool = True) -> Iterator[str]:
-    """Yield a tape's lines, each with its line break. Without ``content`` the texts are left out: their hashes stay."""
-    kept = {ref for event in stream.events for ref in refs(event.payload)} if content else set[str]()
+def write(session: str, stream: Stream) -> Iterator[str]:
+    """Yield a tape's lines, each with its line break."""
+    kept = {ref for event in stream.events for ref in refs(event.payload)}
     texts = {key: stream.texts[key] for key in sorted(kept)}
-    head = {"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}
-    yield canonical(head if content else {**head, "content": False}) + "\n"
-    for event in stream.events:
-        row = row_of(event)
+    yield canonical({"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}) + "\n"
+    yield from _events(map(row_of, stream.events))
+    for text in texts.values():
+        yield canonical({"text": text}) + "\n"
+
+
+def bare(session: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of a tape without content: hashes stand for the texts."""
+    yield canonical({"codetape": FORMAT, "session": session, "events": len(rows), "texts": 0, "content": False}) + "\n"
+    yield from _events(rows)
+
+
+def _events(rows: Iterable[Row]) -> Iterator[str]:
+    for row in rows:
         yield (
             f'{{"event":{{"at":{canonical(row.at)},"hash":"{row.hash}","kind":{canonical(row.kind)},'
             f'"payload":{row.payload},"prev_hash":"{row.prev_hash}","seq":{row.seq},'
             f'"session":{canonical(row.session)},"version":{row.version}}}}}\n'
         )
-    for text in texts.values():
-        yield canonical({"text": text}) + "\n"
 
 
 def parse(lines: Iterable[str], *, name: str = "the tape") -> Lines:
@@ -121,6 +129,10 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
             if row.seq != due:
                 raise CorruptTape(f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing.")  # fmt: skip
         events = tuple(unseal(row) for _, row in found.rows)
+        if isinstance(events[-1].payload, ContentForgotten):
+            raise CorruptTape(
+                f"{name} says that its content was forgotten: there is no tape of such a session with content."
+            )
         check_chain(events)
         check_texts(events, texts)
         if wrong := misplaced(found):

@@ -73,8 +73,9 @@ def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "", con
         except CorruptTape as error:
             if row.covered:
                 findings.append(Finding(row.seq, "unreadable", str(error)))
-    content = content and not any(isinstance(event.payload, ContentForgotten) for event in events)
-    findings += _missing_texts(events, texts) if content else []
+    missing = _missing_texts(events, texts)
+    content = content and not (missing and events and isinstance(events[-1].payload, ContentForgotten))
+    findings += missing if content else []
     if not rows:
         findings.append(Finding(None, "missing", "There are no events."))
     session, last = (rows[-1].session, rows[-1].hash) if rows else ("", "")

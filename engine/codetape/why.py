@@ -4,18 +4,26 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from codetape.artefacts import Report
 from codetape.budgets import dollars, pico
 from codetape.errors import UsageError
 from codetape.events import (
+    WORLDLY,
     Answered,
-    CodeReverted,
+    BuildFinished,
+    BuildRefused,
+    CallLost,
+    CallRefused,
+    Closing,
     Decided,
+    GaveUp,
+    Payload,
     Requested,
     SessionForked,
     SessionStarted,
-    TestQuarantined,
+    Suspended,
     TestsFinished,
 )
 from codetape.fold import apply
@@ -97,63 +105,110 @@ def _call(stream: Stream, at: int, request: Requested) -> str:
 
 
 def _back(stream: Stream, at: int) -> Iterator[Link]:
-    """Yield what led to a call, the nearest first: decisions that brought the machine here, and what they rest on."""
-    events, wanted = stream.events, _Wanted()
-    for event in reversed(events[:at]):
-        payload = event.payload
+    """Yield what led to a call, the nearest first: the decision that brought the machine here, what it rests on, and so on back.
+
+    It goes on from the call whose outcome was decided on, until a run of the tests: what failed there was the code's, and the
+    code's came from the plan.
+    """
+    events = stream.events
+    for _ in range(200):
+        decided = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
+        if decided is None:
+            break
+        outcome = _outcome_before(stream, decided)
+        yield _link(
+            stream,
+            decided,
+            _decision(events[decided].payload, events[outcome].payload if outcome is not None else None),
+        )
+        if outcome is None:
+            at = decided
+            continue
+        found = events[outcome].payload
+        asked = next(
+            n
+            for n in range(outcome - 1, -1, -1)
+            if getattr(events[n].payload, "call", "") == getattr(found, "call", None)
+        )
+        if isinstance(found, TestsFinished):
+            yield _link(stream, outcome, _failed(found, Report.model_validate_json(stream.texts[found.report])))
+            if found.purpose != "vet":
+                yield from _made(stream, asked)
+                return
+        yield _link(stream, asked, _asked(events[asked].payload, found))
+        at = asked
+    yield from _begun(stream, at)
+
+
+def _settles(payload: Payload) -> bool:
+    """Whether an event is a decision; a halt from outside is none."""
+    return isinstance(payload, Decided) and not (isinstance(payload, Suspended) and payload.cause in WORLDLY)
+
+
+def _outcome_before(stream: Stream, decided: int) -> int | None:
+    """Return the outcome that a decision was taken on; None for one that needed none."""
+    for n in range(decided - 1, -1, -1):
+        payload = stream.events[n].payload
+        if isinstance(payload, Closing):
+            return n
+        if _settles(payload):
+            return None
+    return None
+
+
+def _made(stream: Stream, at: int) -> Iterator[Link]:
+    """Yield where the code that a run tested came from, and then the plan and the task."""
+    events = stream.events
+    code = next(
+        (n for n in range(at, -1, -1) if isinstance(p := events[n].payload, Decided) and "code" in p.changes), None
+    )
+    if code is not None:
+        yield _link(stream, code, "the code that it ran was taken from an answer here")
+    yield from _begun(stream, code if code is not None else at)
+
+
+def _begun(stream: Stream, at: int) -> Iterator[Link]:
+    """Yield the plan, forks and the task, going back."""
+    for n in range(at - 1, -1, -1):
+        payload = stream.events[n].payload
         words = ""
-        if isinstance(payload, Decided):
-            words = _decision(payload, wanted)
-        elif isinstance(payload, TestsFinished) and wanted.report:
-            wanted.report = False
-            wanted.code = True
-            words = _failed(payload, Report.model_validate_json(stream.texts[payload.report]))
-        elif isinstance(payload, Requested) and wanted.call == payload.purpose:
-            wanted.call = ""
-            words = f"it was asked for {payload.purpose}"
-        elif isinstance(payload, TestQuarantined | CodeReverted) and wanted.report:
-            words = _note(payload)
+        if isinstance(payload, Decided) and payload.about == "plan" and "plan" in payload.changes:
+            words = "the plan was made"
         elif isinstance(payload, SessionForked):
             words = f"the session was forked from {payload.parent} at event {payload.seq}"
         elif isinstance(payload, SessionStarted):
             words = f"the task {payload.task_id} was given to {payload.model}"
         if words:
-            yield Link(event.seq, event.session, event.kind, words)
+            yield _link(stream, n, words)
 
 
-class _Wanted:
-    """What the next links are to explain, going back."""
-
-    def __init__(self) -> None:
-        self.first, self.report, self.code, self.plan = True, False, False, False
-        self.call = ""
+def _link(stream: Stream, at: int, words: str) -> Link:
+    event = stream.events[at]
+    return Link(event.seq, event.session, event.kind, words)
 
 
-def _decision(payload: Decided, wanted: _Wanted) -> str:
-    """Return a decision in words, if it explains what comes after it."""
+def _asked(payload: Payload, outcome: Payload) -> str:
+    purpose = getattr(payload, "purpose", "")
+    if isinstance(outcome, CallLost | GaveUp):
+        return f"it was asked for {purpose}, and the call was {'lost' if isinstance(outcome, CallLost) else 'given up'}"
+    return {"build": "the environment was wanted", "vet": "the tests were to run on a stub"}.get(
+        purpose, f"it was asked for {purpose}"
+    )
+
+
+def _decision(payload: Any, outcome: Payload | None) -> str:
+    """Return a decision in words, by what it was taken on."""
     moved = f" and went from {payload.source} to {payload.target}" if payload.source != payload.target else ""
-    about, reason = payload.about, f" ({payload.reason})" if payload.reason else ""
-    if about in ("run", "standing", "vet", "oracle") and (wanted.first or wanted.report):
-        wanted.first, wanted.report = False, True
-        return f"the rules read the report of the {about}{reason}{moved}"
-    if about == "code" and "code" in payload.changes and wanted.code:
-        wanted.code, wanted.first, wanted.plan = False, False, True
-        return f"the code that failed was taken from an answer here{reason}"
-    if wanted.first:
-        wanted.first = False
-        wanted.report = about not in ("plan", "code", "tests", "packages")
-        wanted.plan = not wanted.report
-        wanted.code = False
-        wanted.call = about if about in ("diagnose", "second_opinion", "code", "tests", "plan") else ""
-        used = "was used" if payload.usable else f"could not be used{reason}"
-        return f"the answer to {about} {used}{moved}"
-    if about == "diagnose" and not wanted.plan and not wanted.code:
-        wanted.report = True
-        return f"a diagnosis was taken{moved}"
-    if about == "plan" and wanted.plan:
-        wanted.plan = False
-        return "the plan was made"
-    return ""
+    reason = f" ({payload.reason})" if payload.reason else ""
+    if isinstance(outcome, Answered):
+        return f"the answer to {payload.about} {'was used' if payload.usable else f'could not be used{reason}'}{moved}"
+    if isinstance(outcome, CallRefused):
+        return f"the server refused the request for {payload.about}: {outcome.what}"
+    if isinstance(outcome, TestsFinished):
+        return f"the rules read the report of the {outcome.purpose}{reason}{moved}"
+    if isinstance(outcome, BuildFinished | BuildRefused):
+        return f"the environment was {'ready' if isinstance(outcome, BuildFinished) else f'refused{reason}'}{moved}"
+    return f"the rules had nothing to ask on {payload.about}{reason}{moved}"
 
 
 def _failed(payload: TestsFinished, report: Report) -> str:
@@ -162,12 +217,6 @@ def _failed(payload: TestsFinished, report: Report) -> str:
     more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     counts = f"{payload.passed} passed, {payload.failed} failed, {payload.errors} errors"
     return f"the {payload.purpose} of the tests: {counts}" + (f". Failing: {shown}{more}" if shown else "")
-
-
-def _note(payload: TestQuarantined | CodeReverted) -> str:
-    if isinstance(payload, TestQuarantined):
-        return f"{payload.test} was quarantined ({payload.reason})"
-    return f"a change was taken back: it broke {', '.join(payload.broken[:3])}"
 
 
 def _parts(stream: Stream, at: int, request: Requested) -> Iterator[Part]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -48,6 +49,7 @@ def test_spend_in_every_form(database):
     one = json.loads(codetape("spend", "--task", "till", "--json").stdout)
     assert one["total"]["tokens"] == 32_444
     Path("codetape.toml").write_text('[prices]\n"openai:relay" = { input = "1", output = "2" }\n')
+    assert codetape("spend", "--json", "--csv", "-").returncode == 2
     priced = json.loads(codetape("spend", "--task", "till", "--prices-as-of", "2026-11-01", "--json").stdout)
     assert priced["total"]["cost"] == "0.037908"
     for words in (("--by", "nothing"), ("--prices-as-of", "x"), ("--task", "nothing")):
@@ -61,7 +63,7 @@ def test_why_goes_back_to_the_prompt():
         "diagnose was used",
         "10 passed, 1 failed",
         "41886.49",
-        "code that failed",
+        "the code that it ran",
         "the plan was made",
         "the task till",
     ):
@@ -130,14 +132,72 @@ def test_anchors_scan_and_forgetting(database):
     assert codetape("forget", name, "--yes").returncode == 0
     assert codetape("verify", "--all", "--anchor", "heads.txt").returncode == 0
     assert "no content" in codetape("verify", name).stdout
-    shown = codetape("show", name)
-    assert shown.returncode == 1
-    assert "forgotten" in shown.stderr
+    for verb in ("show", "audit", "why", "replay", "export"):
+        shown = codetape(verb, name, *(("-o", "x.jsonl") if verb == "export" else ()))
+        assert shown.returncode == 1, verb
+        assert "forgotten" in shown.stderr
+    assert codetape("export", name, "--no-content", "-o", "bare.jsonl").returncode == 0
+    assert codetape("verify", "bare.jsonl").returncode == 0
+    assert json.loads(codetape("spend", name, "--json").stdout)["total"]["calls"] == 3
+    for words in (
+        ("scan",),
+        ("export", "--format", "otel", "-o", "all.json"),
+        ("whatif", "--model", "m"),
+        ("backtest", "rules"),
+    ):
+        assert codetape(*words).returncode == 0, words
+    assert "not put back" in codetape("import", next(t for t in TAPES if name in Path(t).read_text())).stderr
     assert json.loads(codetape("spend", "--json").stdout)["total"]["tokens"] == 92_461
     assert codetape("scan", DEMO).returncode == 0
     found = codetape("scan", DEMO, "--redact", "Harbour")
     assert found.returncode == 100
     assert "Harbour" not in found.stdout
+
+
+def test_every_verb_with_a_database_takes_it_from_the_settings(database):
+    """A verb that erases must not erase in another database than the one that `list` shows."""
+    import click
+
+    from codetape.cli import VERBS
+    from codetape.cli.group import _defaults
+
+    with click.Context(click.Command("x")):
+        os.environ["CODETAPE_DB"] = "other.db"
+        try:
+            found = _defaults()
+        finally:
+            del os.environ["CODETAPE_DB"]
+    for verb in VERBS:
+        command = __import__(f"codetape.cli.{verb}_verb", fromlist=["command"]).command
+        for name, one in ({"": command} if not isinstance(command, click.Group) else command.commands).items():
+            if any(option.name == "db" for option in one.params):
+                given = found[verb][name] if name else found[verb]
+                assert given["db"] == "other.db", (verb, name)
+    codetape("import", "--db", "other.db", TAPES[0])
+    done = codetape("forget", "last", "--yes", env={"CODETAPE_DB": "other.db"})
+    assert done.returncode == 0
+    assert codetape("list").stdout.count("succeeded") == 5
+    assert "forgotten" in codetape("show", "last", "--db", "other.db").stderr
+
+
+def test_an_edited_tape_is_not_counted():
+    text = Path(DEMO).read_text()
+    Path("edited.jsonl").write_text(re.sub(r'"output":\d+', '"output":1', text))
+    done = codetape("spend", "edited.jsonl")
+    assert done.returncode == 1
+    assert "edited" in done.stderr
+
+
+def test_heads_are_counted_merged_and_kept_where_they_are(database):
+    Path("real.txt").write_text("# kept by hand\n")
+    Path("heads.txt").symlink_to("real.txt")
+    first = codetape("verify", "--all", "--anchor", "heads.txt")
+    assert "0 heads were there to check against, 6 are new" in first.stdout
+    assert Path("heads.txt").is_symlink()
+    assert Path("real.txt").read_text().startswith("# kept by hand\n")
+    assert (
+        "6 heads were there to check against, 0 are new" in codetape("verify", "--all", "--anchor", "heads.txt").stdout
+    )
 
 
 def test_a_tape_without_content_is_counted_and_verified(database):

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given
 
 from codetape import AutoCoderAgent, heads, tape
 from codetape.chain import Row, row_of, seal
-from codetape.errors import LeaseHeld, StoreError, UsageError
+from codetape.errors import CorruptTape, LeaseHeld, StoreError, UsageError
+from codetape.events import ContentForgotten
+from codetape.fold import legal
+from codetape.ports import Stream
 from codetape.redaction import Redactor, read_patterns
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel
 from codetape.verify import verify
 from codetape_adapters.stores.sqlite import SqliteStore
+from tests.property.test_machine import live, worlds
 from tests.support import ADD_TESTS, block, generate, plan
 
 MARK = "".join(random.Random(4).choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", k=48))
@@ -93,8 +98,9 @@ def test_a_session_that_is_driven_or_in_a_call_is_not_forgotten():
     with pytest.raises(LeaseHeld):
         asyncio.run(SqliteStore("tape.db").forget("a"))
     lease.release()
-    with pytest.raises(StoreError, match="has tape.db open"):
+    with pytest.raises(StoreError, match="has .*tape.db open"):
         asyncio.run(SqliteStore("tape.db").forget("a"))  # `store` is open still
+    assert asyncio.run(store.read("a")).events[-1].kind == "Succeeded"  # what was refused has changed nothing
     store.close()
     with pytest.raises(StoreError, match="no session"):
         asyncio.run(SqliteStore("tape.db").forget("nothing"))
@@ -107,7 +113,7 @@ def test_a_tape_without_content_verifies_and_its_forgery_is_found():
     store = MemoryStore()
     result, _ = generate(ANSWERS, f"Add, {MARK}.", store=store, sandbox=FakeSandbox())
     stream = asyncio.run(store.read(result.session))
-    lines = list(tape.write(result.session, stream, content=False))
+    lines = list(tape.bare(result.session, [row_of(e) for e in stream.events]))
     assert MARK not in "".join(lines)
     read = tape.parse(lines)
     rows = [row for _, row in read.rows]
@@ -175,3 +181,109 @@ def test_secrets_and_patterns_go_together():
     redactor = Redactor({"KEY": "abcdefghij"}, read_patterns({"n": "[0-9]{4}"}))
     assert redactor.text("abcdefghij 1234 12") == "[redacted:KEY] [redacted:n] 12"
     assert json.loads(json.dumps(redactor.text("x"))) == "x"
+
+
+def test_a_session_that_was_stopped_in_a_call_is_closed_and_forgotten():
+    store = SqliteStore("tape.db")
+    made(store, "whole")
+    stream = asyncio.run(store.read("whole"))
+    at = next(n for n, e in enumerate(stream.events) if e.kind == "Requested" and n > 3)
+    for event in stream.events[: at + 1]:
+        asyncio.run(_appended(store, "open", event, stream))
+    asyncio.run(store.forget("open"))
+    rows = SqliteStore("tape.db").salvage("open").rows
+    assert [row.kind for row in rows[-3:]] == ["Requested", "CallLost", "ContentForgotten"]
+    assert verify(rows, {}).sound
+
+
+async def _appended(store, session, event, stream):
+    from codetape.events import refs
+
+    chain = store.salvage(session).rows
+    lease = await store.acquire(session)
+    payload = event.payload
+    if hasattr(payload, "call"):
+        payload = payload.model_copy(update={"call": payload.call.replace("whole:", f"{session}:")})
+    made_ = seal(session, len(chain), event.at, payload, chain[-1].hash if chain else "0" * 64)
+    await store.append(made_, {ref: stream.texts[ref] for ref in refs(payload)}, lease)
+    lease.release()
+
+
+def test_what_a_killed_one_left_is_swept_links_stay_and_strangers_tables_too():
+    store = SqliteStore("real.db")
+    made(store, "a")
+    store._db().conn.execute("CREATE TABLE notes (text)")
+    store._db().conn.execute("INSERT INTO notes VALUES ('mine')")
+    store._db().conn.execute("CREATE VIEW short AS SELECT session FROM sessions")
+    store.close()
+    Path("real.db").chmod(0o600)
+    Path(".codetape-forget-x.db").write_text(MARK)
+    Path("tape.db").symlink_to("real.db")
+    asyncio.run(SqliteStore("tape.db").forget("a"))
+    assert Path("tape.db").is_symlink()
+    assert not list(Path().glob(".codetape-forget*"))
+    assert Path("real.db").stat().st_mode & 0o777 == 0o600
+    new = SqliteStore("tape.db")
+    assert new._db().execute("SELECT text FROM notes").fetchall() == [("mine",)]
+    assert new._db().execute("SELECT * FROM short").fetchall() == [("a",)]
+    assert new._db().execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    new.close()
+    assert MARK.encode() not in everything()
+
+
+def test_a_planted_end_hides_nothing():
+    """A chain that says it was forgotten, and holds its texts, is derived all the same; nothing follows such an end."""
+    store = MemoryStore()
+    result, _ = generate(ANSWERS, store=store, sandbox=FakeSandbox())
+    stream = asyncio.run(store.read(result.session))
+    last = stream.events[-1]
+    end = seal(last.session, last.seq + 1, last.at, ContentForgotten(texts=1), last.hash)
+    rows = [*map(row_of, stream.events), row_of(end)]
+    done = verify(rows, stream.texts)
+    assert (done.sound, done.content) == (True, True)
+    assert done.derived > 3
+    after = seal(last.session, end.seq + 1, last.at, last.payload, end.hash)
+    assert not verify([*rows, row_of(after)], stream.texts).sound
+    assert not verify([*rows, row_of(after)], {}, content=False).sound
+    with pytest.raises(CorruptTape, match="forgotten"):
+        tape.read(tape.write(last.session, Stream((*stream.events, end), stream.texts)))
+
+
+@given(worlds)
+def test_what_is_legal_with_texts_is_legal_without(drawn):
+    _, stream, *_ = live(*drawn)
+    legal(stream.events)
+
+
+def test_without_texts_splices_calls_after_the_end_and_empty_successes_are_found():
+    store = MemoryStore()
+    result, _ = generate(ANSWERS, store=store, sandbox=FakeSandbox())
+    events = asyncio.run(store.read(result.session)).events
+    asked = next(e for e in events if e.kind == "Requested")
+    run = next(n for n, e in enumerate(events) if e.kind == "TestsFinished" and e.payload.purpose == "run")
+    none = events[run].payload.model_copy(update={"passed": 0, "failed": 9})
+    for payloads, sessions in (
+        ([*(e.payload for e in events), asked.payload], None),
+        (
+            [e.payload for e in events if e.kind not in ("Requested", "Answered", "TestsFinished", "BuildFinished")],
+            None,
+        ),
+        ([*(e.payload for e in events[:run]), none, *(e.payload for e in events[run + 1 :])], None),
+        ([e.payload for e in events], ["a"] * 5 + ["b"] * (len(events) - 5)),
+    ):
+        found, head = [], "0" * 64
+        for n, payload in enumerate(payloads):
+            found.append(seal(sessions[n] if sessions else events[0].session, n, events[0].at, payload, head))
+            head = found[-1].hash
+        with pytest.raises(CorruptTape):
+            legal(found)
+
+
+def test_a_pattern_keeps_our_own_words_and_keys_are_found_in_every_spelling():
+    store = MemoryStore()
+    result, _ = generate(ANSWERS, store=store, sandbox=FakeSandbox(), redact={"p": "pass[a-z]*", "v": r"\\d+\\.\\d+"})
+    assert result.succeeded
+    for secret in ('pa"ss\\wörd-long', "two\nlines-of-a-key", "/Zx9kQ2wLm8pRt4vYb7n"):
+        redactor = Redactor.of_environment({"MY_TOKEN": secret})
+        for said in (secret, json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
+            assert "[redacted:MY_TOKEN]" in redactor.text(said), (secret, said)

@@ -168,11 +168,9 @@ def test_a_key_in_the_script_is_reported_and_left():
 
 def test_short_values_and_paths_are_no_secrets():
     redactor = Redactor.of_environment(
-        {"KEYBOARD_KEY": "short", "SSH_AUTH_SOCK": "/run/user/1/agent.sock", "A_TOKEN": "longenough1"}
+        {"KEYBOARD_KEY": "short", "SSH_AUTH_SOCK": "/usr/bin/env", "A_TOKEN": "longenough1"}
     )
-    assert (
-        redactor.text("short /run/user/1/agent.sock longenough1") == "short /run/user/1/agent.sock [redacted:A_TOKEN]"
-    )
+    assert redactor.text("short /usr/bin/env longenough1") == "short /usr/bin/env [redacted:A_TOKEN]"
 
 
 def test_a_key_echoed_by_a_server_is_cut_from_its_answer(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codetape import tape
+from codetape import AutoCoderAgent, tape
 from codetape.budgets import dollars, pico
 from codetape.errors import UsageError
 from codetape.events import Answered, CallLost, Requested, Usage
@@ -21,7 +21,7 @@ from codetape.testing import MemoryStore, ScriptedModel
 from codetape_adapters.stores.sqlite import SqliteStore
 from tests.corpora import random_corpus
 from tests.property.test_machine import live, worlds
-from tests.support import ADD, ADD_TESTS, SUBTRACT, diagnosis, failure, generate, opinions, plan
+from tests.support import ADD, ADD_TESTS, SUBTRACT, HostSandbox, diagnosis, failure, generate, opinions, plan
 
 ROOT = __import__("pathlib").Path(__file__).parents[2]
 
@@ -194,6 +194,45 @@ def test_fates_by_example():
     assert fates[-1] == ("code", "accepted")
     assert ("diagnose", "accepted") in fates
     assert [c.iteration for c in calls][-1] == 1
+
+
+def test_a_label_that_is_given_twice_counts_once_and_a_lost_call_has_no_price():
+    store = SqliteStore("twice.db")
+
+    class Stops(Priced):
+        async def ask(self, request):
+            if request.purpose == "code" and len(self.requests) < 2:
+                self.requests.append(request)
+                raise asyncio.CancelledError
+            return await super().ask(request)
+
+    model = Stops(ANSWERS, name="openai:gpt-5-mini")
+    with pytest.raises(asyncio.CancelledError):
+        generate(None, model=model, store=store, ask={"tags": ["n", "n"], "session": "s"})
+    found = spend(Ledger().calls(store.facts()), ("tag",))
+    assert [row.calls for row in found.rows] == [found.total.calls] == [2]
+    lost = next(c for c in Ledger().calls(store.facts()) if c.reserved)
+    assert (lost.cost, lost.source, lost.fate) == (None, "", "abandoned")
+    agent = AutoCoderAgent(model=model, sandbox=HostSandbox(), store=store)
+    asyncio.run(agent.aresume("s"))
+    fates = [(c.purpose, c.fate) for c in Ledger().calls(store.facts())]
+    assert fates[:3] == [("plan", "accepted"), ("code", "transport retry"), ("code", "superseded")]
+    store.close()
+
+
+def test_a_halt_between_an_answer_and_its_decision_does_not_change_its_fate():
+    store = MemoryStore()
+    result, _ = generate({**ANSWERS, "code": [ADD]}, store=store)
+    stream = asyncio.run(store.read(result.session))
+    facts = list(facts_of(stream))
+    at = next(
+        n
+        for n, f in enumerate(facts)
+        if f.kind == "Answered" and facts[n + 1].kind == "Decided" and '"about":"code"' in facts[n + 1].payload
+    )
+    halt = json.dumps({"trigger": "suspend", "source": "coding", "target": "suspended", "about": "session", "usable": True, "reason": "outage", "ledger": {}, "changes": {}, "cause": "outage"})  # fmt: skip
+    cut = [*facts[: at + 1], facts[at]._replace(kind="Suspended", payload=halt), *facts[at + 1 :]]
+    assert [c.fate for c in Ledger().calls(cut)] == [c.fate for c in Ledger().calls(facts)]
 
 
 def test_replayed_and_inherited_calls_cost_nothing_and_are_shown_apart():

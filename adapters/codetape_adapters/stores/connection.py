@@ -155,7 +155,7 @@ def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
     if read_only:
         db.execute("PRAGMA query_only = ON")
         return
-    if not version:
+    if not version or one(db, "PRAGMA journal_mode")[0] != "wal":
         _write_ahead(db)
     db.execute("PRAGMA synchronous = FULL")
     if version < len(MIGRATIONS):

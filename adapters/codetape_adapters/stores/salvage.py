@@ -54,6 +54,10 @@ def sessions(db: Database, path: Path) -> tuple[list[dict[str, Any]], list[str]]
         rows = list({row[0]: row for row in (*rows, *more)}.values())
     rows.sort(key=lambda row: row[0], reverse=True)
     found = [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows]
+    gone, _ = _rows(
+        db, path, "SELECT DISTINCT session FROM events WHERE session NOT IN (SELECT session FROM sessions) LIMIT 3"
+    )
+    problems += [f"The list lacks session {row[0]}." for row in gone if not problems]
     if problems:  # what the list no longer names may still have its events
         known = {row["session"] for row in found}
         blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}

@@ -17,11 +17,13 @@ import zstandard
 
 from codetape.budgets import Reservation, pico
 from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, seal, unseal
-from codetape.errors import LeaseHeld, StaleLease, StoreError
+from codetape.errors import ContentGone, LeaseHeld, StaleLease, StoreError
 from codetape.events import (
     Answered,
+    CallLost,
     Closing,
     ContentForgotten,
+    Payload,
     Requested,
     SessionForked,
     SessionStarted,
@@ -127,7 +129,7 @@ class SqliteStore:
         events = tuple(map(unseal, rows))
         check_chain(events)
         if isinstance(events[-1].payload, ContentForgotten):
-            raise StoreError(
+            raise ContentGone(
                 f"The content of session {session} was forgotten at {events[-1].at}.",
                 remedy="`codetape verify` and `codetape spend` still tell what its hashes and figures say.",
             )
@@ -157,6 +159,9 @@ class SqliteStore:
                 )
             if new:
                 self._check_free(db, session)
+            last = one(db, "SELECT kind FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1", session)
+            if last and last[0] == ContentForgotten.__name__:
+                raise StoreError(f"The content of session {session} was forgotten here: it is not put back.")
             for event in chain:
                 self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
             for event in new:
@@ -168,44 +173,41 @@ class SqliteStore:
     async def forget(self, session: str) -> int:
         """Erase a session's content for good, and say so in its log; return how many texts went. Raises LeaseHeld, StoreError.
 
-        Begun again after a kill it goes on. This store is closed afterwards: another file is in its place.
+        All of it is one change of files: until then nothing has happened. This store is closed afterwards.
         """
-        try:
-            return await self._forget(session)
-        finally:
-            self.close()
-
-    async def _forget(self, session: str) -> int:
-        db = self._db()
         lease = await self.acquire(session)
         try:
+            db = self._db()
             rows = self._rows(db, session)
             if not rows:
                 raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
             chain = [unseal(row) for row in salvage.chain_of(lambda name: self._rows(db, name), session)]
             check_chain(chain)
-            if isinstance(chain[-1].payload, Requested):
-                raise StoreError(
-                    f"Session {session} was stopped in a call.", remedy="`codetape resume` settles it; then forget it."
-                )
-            if not isinstance(chain[-1].payload, ContentForgotten):
-                own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
-                at = (
-                    datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-                )
-                event = seal(session, len(chain), at, ContentForgotten(texts=len(own)), chain[-1].hash)
-                await self.append(event, {}, lease)
+            for (name,) in db.conn.execute(
+                "SELECT session FROM leases WHERE held AND session <> ?", (session,)
+            ).fetchall():
+                self._check_free(db, name)
+            added = self._farewell(session, chain)
+            self.close()
+            return rewrite(self.path, session, added)
         finally:
             lease.release()
-        query = "SELECT session FROM events WHERE kind = 'ContentForgotten'"
-        forgotten = [row[0] for row in db.conn.execute(query).fetchall()]
-        self._check_nobody_works(db)
-        self.close()
-        return rewrite(self.path, forgotten)
+            self.close()
 
-    def _check_nobody_works(self, db: Database) -> None:
-        for (name,) in db.conn.execute("SELECT session FROM leases WHERE held").fetchall():
-            self._check_free(db, name)
+    def _farewell(self, session: str, chain: list[Event]) -> list[Event]:
+        """Return the events that end a forgotten session: an open call is lost, and its content forgotten."""
+        if isinstance(chain[-1].payload, ContentForgotten):
+            return []
+        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
+        last, found = chain[-1], list[Event]()
+        payloads: list[Payload] = [ContentForgotten(texts=len(own))]
+        if isinstance(last.payload, Requested):
+            payloads.insert(0, CallLost(call=last.payload.call, input_estimate=last.payload.input_estimate))
+        for payload in payloads:
+            last = seal(session, last.seq + 1, at, payload, last.hash)
+            found.append(last)
+        return found
 
     # ---- for the command line
 

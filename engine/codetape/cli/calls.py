@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codetape.cli.filters import corpus_of, none_found
-from codetape.errors import UsageError
+from codetape.errors import CorruptTape, UsageError
 
 
 def calls_of(given: dict[str, Any]) -> Iterator[Any]:
@@ -44,5 +44,10 @@ def _of_files(corpus: Any) -> Iterator[tuple[str, list[Any]]]:
             )
         with tape.opened(name) as file:
             lines = tape.parse(tape.lines_of(file, name), name=name)
+        if wrong := next((number for number, row in lines.rows if not row.covered), None):
+            raise CorruptTape(
+                f"{name}, line {wrong}: edited, its hash does not cover what it says.",
+                remedy="`codetape verify` says more.",
+            )
         rows = (row for _, row in lines.rows if row.kind in LOOKED_AT)
         yield lines.session, [Fact(row.session, row.seq, row.kind, row.at, row.payload) for row in rows]

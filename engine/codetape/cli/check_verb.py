@@ -12,7 +12,16 @@ import click
 
 from codetape.cli.changes import change, change_of
 from codetape.cli.filters import corpus_of, filters, none_found
-from codetape.cli.options import as_json, database, own_patterns, own_prices, redacting, server, server_settings
+from codetape.cli.options import (
+    as_json,
+    database,
+    own_patterns,
+    own_prices,
+    redacting,
+    server,
+    server_settings,
+    several,
+)
 from codetape.cli.text import safe, say, say_json
 from codetape.errors import UsageError
 
@@ -20,18 +29,7 @@ from codetape.errors import UsageError
 @click.command("check")
 @change
 @filters("--of-model")
-@click.option(
-    "-k",
-    "--n-attempts",
-    "attempts",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 1000),
-    help="Attempts at each session.",
-)
-@click.option(
-    "--n-concurrent", "concurrent", default=1, show_default=True, type=click.IntRange(1, 256), help="Attempts at once."
-)
+@several
 @click.option("--control", is_flag=True, help="Run the old prompts afresh from the same states as well.")
 @click.option("--baseline", metavar="F.json", help="A former report, whose candidate is the control.")
 @click.option(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -52,7 +52,7 @@ def command(**given: Any) -> int:
     With --pytest SESSION may be SESSION:SEQ: the last run of the tests up to that event in which one failed.
     """
     sources, file, form = given["sources"], given["file"], given["form"]
-    if not file and not (form == "otel" and given["endpoint"]):
+    if file is None and not (form == "otel" and given["endpoint"]):
         raise UsageError("No file is named.", remedy="Give -o FILE, or - for standard output.")
     if (given["endpoint"] or given["content"]) and form != "otel":
         raise UsageError("--endpoint and --content go with --format otel.")
@@ -80,18 +80,21 @@ def _tape(session: str, file: str, given: dict[str, Any]) -> int:
         raise UsageError(f"{session} is a tape file already.")
     store = open_store(given["db"])
     name = store.find(session)
-    stream = asyncio.run(store.read(name))
+    if given["bare"]:
+        rows = store.salvage(name).rows
+        lines, events, head = tape.bare(name, rows), len(rows), rows[-1].hash
+    else:
+        stream = asyncio.run(store.read(name))
+        lines, events, head = tape.write(name, stream), len(stream.events), stream.events[-1].hash
     if file == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]  # a text stream, unless a test replaced it
-        sys.stdout.writelines(tape.write(name, stream, content=not given["bare"]))
+        sys.stdout.writelines(lines)
         return 0
-    size = _write(file, tape.write(name, stream, content=not given["bare"]))
+    size = _write(file, lines)
     if given["as_json"]:
-        say_json(
-            {"file": file, "session": name, "events": len(stream.events), "bytes": size, "head": stream.events[-1].hash}
-        )
+        say_json({"file": file, "session": name, "events": events, "bytes": size, "head": head})
     else:
-        say(f"{file}: session {name}, {len(stream.events)} events, {size:,} bytes")
+        say(f"{file}: session {name}, {events} events, {size:,} bytes")
     return 0
 
 
@@ -124,7 +127,7 @@ def _spans(given: dict[str, Any]) -> int:
 
     count = 0
 
-    async def each() -> AsyncIterator[list[Any]]:
+    async def each() -> AsyncGenerator[list[Any]]:
         async for _, stream in corpus_of({**given, "forks": True}).members():
             yield list(otel.spans(stream, content=given["content"]))
 
@@ -142,6 +145,7 @@ def _spans(given: dict[str, Any]) -> int:
                 count += len(found)
                 yield from otel.lines(found)
         finally:
+            loop.run_until_complete(sessions.aclose())
             loop.close()
 
     if given["endpoint"]:

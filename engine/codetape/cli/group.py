@@ -10,23 +10,7 @@ import click
 from codetape import __version__
 from codetape.cli import VERBS, help_text
 
-_SET_BY = (
-    "run",
-    "resume",
-    "demo",
-    "exec",
-    "list",
-    "show",
-    "export",
-    "import",
-    "replay",
-    "diff",
-    "verify",
-    "doctor",
-    "spend",
-)
-
-_CHANGING = ("fork", "whatif", "check", "backtest")
+_CHANGING = ("fork", "whatif", "check")
 
 
 class Lazy(click.Group):
@@ -54,7 +38,7 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Take the settings of variables and files as defaults."""
-    if ctx.invoked_subcommand in (*_SET_BY, *_CHANGING, "images"):
+    if ctx.invoked_subcommand not in (None, "config"):
         ctx.default_map = _defaults()
 
 
@@ -69,9 +53,12 @@ def _defaults() -> dict[str, dict[str, Any]]:
         for s in found.values()
         if s.source != "default"
     }
-    found_for: dict[str, dict[str, Any]] = dict.fromkeys(_SET_BY, values)
+    found_for: dict[str, dict[str, Any]] = dict.fromkeys(VERBS, values)
     # what goes on from recorded sessions keeps their model and prompts, whatever is the default for new ones
     kept = {name: value for name, value in values.items() if name not in ("model", "prompts")}
     found_for |= dict.fromkeys(_CHANGING, kept)
+    named = {"db": values["db"]} if "db" in values else {}  # a pack is named by an argument there
+    found_for["prompts"] = dict.fromkeys(("list", "show", "export", "lint", "check"), named)
+    found_for["backtest"] = dict.fromkeys(("rules", "limits"), kept)
     found_for["images"] = dict.fromkeys(("list", "show", "prune"), values)
     return found_for

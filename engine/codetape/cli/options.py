@@ -54,6 +54,31 @@ def server(function: F) -> F:
     return function
 
 
+def several(function: F) -> F:
+    """Add how many attempts are made at each task or session, and how many at once."""
+    for option in (
+        click.option(
+            "--n-concurrent",
+            "concurrent",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1, 256),
+            help="Of many: attempts at once.",
+        ),
+        click.option(
+            "-k",
+            "--n-attempts",
+            "attempts",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1, 1000),
+            help="Of many: attempts at each.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def budget(function: F) -> F:
     """Add the budgets."""
     for option in (

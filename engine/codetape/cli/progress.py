@@ -116,7 +116,7 @@ def describe(event: Event, run: Run) -> str:
     if isinstance(payload, CodeReverted):
         return f"change taken back: it broke {', '.join(payload.broken[:3])}"
     if isinstance(payload, Answered) and payload.tries:
-        return f"the model answered after {len(payload.tries)} failed tries: {payload.tries[-1]}"
+        return f"the model answered after {len(payload.tries)} failed tries"
     if isinstance(payload, GaveUp):
         return f"gave up: {first_line(run.reason)}"
     return _decided(payload, run) if isinstance(payload, Decided) else ""

@@ -19,6 +19,7 @@ from codetape.cli.options import (
     redacting,
     server,
     server_settings,
+    several,
     text_of,
 )
 from codetape.errors import UsageError
@@ -96,23 +97,7 @@ from codetape.errors import UsageError
 @click.option("--task", metavar="ID", help="The task's name; by default a hash of what is asked.")
 @click.option("--tag", "tags", multiple=True, metavar="T", help="A label for the session.")
 @click.option("--tasks", metavar="F.jsonl", help="Run every task of a file: a JSON object a line, with id and prompt.")
-@click.option(
-    "-k",
-    "--n-attempts",
-    "attempts",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 1000),
-    help="With --tasks: attempts at each.",
-)
-@click.option(
-    "--n-concurrent",
-    "concurrent",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 256),
-    help="With --tasks: attempts at once.",
-)
+@several
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
 @budget
 @redacting

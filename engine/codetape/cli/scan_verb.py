@@ -1,6 +1,7 @@
 """codetape scan."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,23 +37,45 @@ def _found(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     patterns = {**KEY_PATTERNS, **read_patterns(own_patterns(given))}
     seen: set[str] = set()
-    for name, stream in asyncio.run(_streams(given)):
-        for event in stream.events:
-            for field, text in _texts(event, stream, seen):
-                for what, pattern in patterns.items():
-                    if times := len(pattern.findall(text)):
-                        yield {
-                            "name": name,
-                            "seq": event.seq,
-                            "kind": event.kind,
-                            "field": field,
-                            "what": what,
-                            "times": times,
-                        }
+    loop, members = asyncio.new_event_loop(), corpus_of(given).members()
+    try:
+        while (one := loop.run_until_complete(anext(members, None))) is not None:
+            for event in one[1].events:
+                for field, text in _texts(event, one[1], seen):
+                    for what, pattern in patterns.items():
+                        if times := sum(len(pattern.findall(part)) for part in _parts(text)):
+                            yield {
+                                "name": one[0].name,
+                                "seq": event.seq,
+                                "kind": event.kind,
+                                "field": field,
+                                "what": what,
+                                "times": times,
+                            }
+    finally:
+        loop.run_until_complete(members.aclose())
+        loop.close()
 
 
-async def _streams(given: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(member.name, stream) async for member, stream in corpus_of(given).members()]
+def _parts(text: str) -> list[str]:
+    """Return a text, or of JSON the strings in it as they read: a line's start is one there."""
+    try:
+        value = json.loads(text) if text[:1] in ("{", "[") else None
+    except (ValueError, RecursionError):
+        value = None
+    return list(_strings(value)) if value is not None else [text]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
 
 
 def _texts(event: Any, stream: Any, seen: set[str]) -> Iterator[tuple[str, str]]:

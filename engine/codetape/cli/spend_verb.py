@@ -11,7 +11,7 @@ from codetape.cli.filters import filters
 from codetape.cli.options import as_json, database, own_prices
 from codetape.cli.text import columns, say, say_json
 from codetape.corpus import is_tape
-from codetape.errors import UsageError
+from codetape.errors import StoreError, UsageError
 
 _BAR = 24
 
@@ -37,6 +37,8 @@ def command(**given: Any) -> int:
     from codetape.spend import spend
 
     given["forks"] = True
+    if given["as_json"] and given["file"] == "-":
+        raise UsageError("--json and --csv - both print.", remedy="Give one of them, or --csv a file.")
     by = [word.strip() for word in given["by"].split(",") if word.strip()]
     found = spend(calls_of(given), by, prices=own_prices(), as_of=_date(given["as_of"]))
     if given["file"]:
@@ -59,7 +61,10 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any] | None:
         return None
     from codetape.recorded import open_tape
 
-    run = open_tape(given["sources"][0], store=given["db"]).run
+    try:
+        run = open_tape(given["sources"][0], store=given["db"]).run
+    except StoreError:  # its content was forgotten; its figures were counted
+        return None
     if not run.parent:
         return None
     tokens = run.inherited.total_input + run.inherited.total_output
@@ -89,6 +94,7 @@ def _say(found: Any, by: list[str]) -> None:
         share = part / whole if whole else 0.0
         unpriced = f" + {row.unpriced} unpriced" if row.unpriced else ""
         cost = f"${dollars(row.cost)}{unpriced}" if row.cost or not row.unpriced else "unpriced"
+        cost = "no answer" if not (row.cost or row.unpriced or row.tokens) and row.lost else cost
         words = (*row.key,) if row.key or not by else ("total", *("" for _ in by[1:]))
         bar = "" if row is total else "█" * round(_BAR * share)
         figures = (f"{row.calls:,}", f"{row.input:,}", f"{row.cache_read + row.cache_write:,}", f"{row.output:,}", f"{row.reasoning:,}", f"{row.tokens:,}")  # fmt: skip

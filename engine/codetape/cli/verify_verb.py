@@ -11,7 +11,6 @@ from codetape.cli.filters import filters, names_of
 from codetape.cli.options import as_json, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import CodetapeError, CorruptTape, UsageError
-from codetape.heads import Heads
 
 
 @click.command("verify")
@@ -43,19 +42,26 @@ def command(everything: bool, head: str, anchor: str | None, db: str, as_json: b
     store = open_store(db) if everything else None
     problems = store.unsound() if store else []
     alone = len(sessions) == 1
-    kept = heads.read(anchor) if anchor else {}
+    kept = dict(heads.read(anchor)) if anchor else {}
+    known = len(kept)
     found = [_named(name, db, head, kept, alone=alone) for name in (store.stored_sessions() if store else sessions)]
     if anchor:
         problems += heads.absent(kept, {one["session"] for one in found}) if everything else []
-        if not problems and all(one["sound"] for one in found):
-            heads.write(anchor, dict(kept) | {one["session"]: (one["events"] - 1, one["head"]) for one in found})
+        sound = not problems and all(one["sound"] for one in found)
+        if sound:
+            heads.write(anchor, kept)
     if as_json:
-        say_json({"verified": found, "problems": problems})
+        say_json(
+            {"verified": found, "problems": problems, "anchor": {"known": known, "kept": len(kept)} if anchor else None}
+        )
     else:
         for problem in problems:
             say(problem, err=True)
         for one in found:
             _say(one)
+        if anchor:
+            new = f"{known} heads were there to check against, {len(kept) - known} are new"
+            say(f"{anchor}: {new}" if sound else f"{anchor}: {new}; it was left as it is", err=not sound)
     wrong = {finding["what"] for one in found for finding in one["findings"]}
     if problems or wrong & {*CORRUPT, "list", "name"}:
         return 1
@@ -63,7 +69,7 @@ def command(everything: bool, head: str, anchor: str | None, db: str, as_json: b
     return 102 if wrong else 103 if unsettled else 0
 
 
-def _named(name: str, db: str, head: str, kept: Heads, *, alone: bool) -> dict[str, Any]:
+def _named(name: str, db: str, head: str, kept: dict[str, tuple[int, str]], *, alone: bool) -> dict[str, Any]:
     """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
     try:
         return _one(name, db, head, kept)
@@ -74,7 +80,7 @@ def _named(name: str, db: str, head: str, kept: Heads, *, alone: bool) -> dict[s
         return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}
 
 
-def _one(name: str, db: str, head: str, kept: Heads) -> dict[str, Any]:
+def _one(name: str, db: str, head: str, kept: dict[str, tuple[int, str]]) -> dict[str, Any]:
     from codetape import tape
     from codetape.verify import Finding, verify
 
@@ -97,11 +103,17 @@ def _one(name: str, db: str, head: str, kept: Heads) -> dict[str, Any]:
         rows, texts, problems = saved.rows, saved.texts, saved.problems
         listed = next((row for row in store.sessions()[0] if row["session"] == session), {})
     done = verify(rows, texts, head=head, content=content)
-    anchored = heads.check(kept, done.session, {row.seq: row.hash for row in rows})
+    anchored = [
+        wrong
+        for name in dict.fromkeys(row.session for row in rows)
+        for wrong in heads.check(kept, name, {row.seq: row.hash for row in rows})
+    ]
     findings = [*(Finding(None, "unreadable", text) for text in problems), *done.findings]
     findings += [Finding(seq, "head", text) for seq, text in anchored]
     if listed is not None and done.sound and done.run is not None and (lies := _lies(listed, done.run)):
         findings.append(Finding(None, "list", f"What `codetape list` says of {done.session} is not so: {lies}."))
+    if not findings:  # what comes next in the same command is held to it
+        kept[done.session] = done.events - 1, done.head
     return {
         "name": name,
         "session": done.session,
