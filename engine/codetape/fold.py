@@ -91,7 +91,7 @@ def apply(run: Run, event: Event, texts: Texts) -> Run:
             raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
         if run.seq and event.session != run.session and not isinstance(event.payload, SessionForked):
             raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
-        moved = _move(run, event.payload)
+        moved = move(run, event.payload)
         after = _apply(event.payload, moved, texts)
     except CorruptTape as error:
         raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
@@ -117,7 +117,7 @@ _EFFECT: dict[type[Payload], str] = {
 """Which calls an outcome can close; lost calls and those given up on can be any."""
 
 
-def _move(run: Run, payload: Payload) -> Run:
+def move(run: Run, payload: Payload) -> Run:
     """Check the payload against the machine and the open call, and move."""
     if run.forgotten:
         raise CorruptTape("its content was forgotten: nothing follows that.")
@@ -209,7 +209,7 @@ def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
 
 @_apply.register
 def _(payload: Requested, run: Run, texts: Texts) -> Run:
-    _callable(run, payload, waiting=run.outcome is not None)
+    check_call(run, payload, waiting=run.outcome is not None)
     call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
     return run.but(call=call, calls=run.calls + (payload.effect == "ask"))
 
@@ -308,69 +308,7 @@ def _(payload: ContentForgotten, run: Run, texts: Texts) -> Run:
     return run.but(forgotten=True)
 
 
-def legal(events: Iterable[Event]) -> None:
-    """Check what can be checked without texts. Raises CorruptTape.
-
-    Order, sessions and forks, the machine's moves, that every call has its name, is made where calls are made and is closed, that what is
-    decided on an outcome follows one, and that what succeeded passed a test.
-    """
-    run, waiting, passed = Run(), False, None
-    for event in events:
-        payload = event.payload
-        try:
-            if event.seq != run.seq:
-                raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
-            _belongs(run, event)
-            run = _move(run, payload)
-            if isinstance(payload, Requested):
-                _callable(run, payload, waiting=waiting)
-                call = OpenCall(
-                    payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate
-                )
-                run = run.but(call=call)
-            elif isinstance(payload, Closing):
-                run, waiting = run.but(call=None), not isinstance(payload, CallLost | GaveUp)
-                passed = payload.passed if isinstance(payload, TestsFinished) and payload.purpose != "vet" else passed
-            elif isinstance(payload, Decided) and not (isinstance(payload, Suspended) and payload.cause in WORLDLY):
-                if payload.about in _EFFECTS and not waiting:
-                    raise CorruptTape(f"{payload.about} is decided on, and nothing came of one.")
-                waiting = False
-                if payload.target == "succeeded" and getattr(payload, "confidence", "") != "untested" and not passed:
-                    raise CorruptTape("it succeeded, and no test passed.")
-            elif isinstance(payload, ContentForgotten):
-                run = run.but(forgotten=True)
-        except CorruptTape as error:
-            raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
-        run = run.but(session=event.session, seq=run.seq + 1, head=event.hash)
-
-
-_EFFECTS = (
-    "plan",
-    "code",
-    "tests",
-    "diagnose",
-    "verify_code",
-    "verify_tests",
-    "replace_package",
-    "build",
-    "run",
-    "oracle",
-)
-"""What is decided on the outcome of a call alone; the others may find that there is nothing to ask."""
-
-
-def _belongs(run: Run, event: Event) -> None:
-    """Check that an event is of the session that goes on here, or forks it."""
-    if isinstance(event.payload, SessionForked):
-        if (event.payload.parent, event.payload.seq, event.payload.hash) != (run.session, run.seq - 1, run.head):
-            raise CorruptTape("it goes on from another event than the one before it.")
-    elif run.seq and event.session != run.session:
-        raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
-    elif (run.seq == 0) != isinstance(event.payload, SessionStarted):
-        raise CorruptTape("a session begins with its start, and once.")
-
-
-def _callable(run: Run, payload: Requested, *, waiting: bool) -> None:
+def check_call(run: Run, payload: Requested, *, waiting: bool) -> None:
     """Check that a call is made where calls are made, and has its name."""
     if run.state not in machine.ACTIVE or waiting:
         raise CorruptTape(f"nothing can be asked in {run.state}.")

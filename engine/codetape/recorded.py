@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codetape import registry, strict, tape
-from codetape.agent import AutoCoderAgent, EventHook, load_pack
+from codetape.agent import AutoCoderAgent, EventHook
 from codetape.artefacts import Task
 from codetape.chain import Event
 from codetape.errors import UsageError
 from codetape.fold import fold
+from codetape.packs import load_pack
 from codetape.ports import EventStore, Model, Sandbox, Stream
 from codetape.result import GenerateResult, run_sync
 from codetape.run import Run

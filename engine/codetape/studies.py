@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codetape import backtests, bundle, registry, regression, tape, verdicts
-from codetape.agent import AutoCoderAgent, EventHook, load_pack
+from codetape.agent import AutoCoderAgent, EventHook
 from codetape.attempts import records
 from codetape.batch import Batch, TaskSpec, read_tasks
 from codetape.batch import run_tasks as _run_tasks
@@ -26,6 +26,7 @@ from codetape.budgets import pico
 from codetape.compare import Comparison, compare
 from codetape.corpus import Corpus, Filter, Member, is_tape
 from codetape.errors import UsageError
+from codetape.packs import load_pack
 from codetape.ports import EventStore, Model, Sandbox
 from codetape.recorded import DEFAULT_STORE, open_tape
 from codetape.result import GenerateResult, run_sync

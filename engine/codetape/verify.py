@@ -13,7 +13,8 @@ from codetape.canonical import sha256
 from codetape.chain import GENESIS, Event, Row, check_texts, envelope, unseal
 from codetape.errors import CodetapeError, CorruptTape, Divergence
 from codetape.events import ContentForgotten, refs
-from codetape.fold import apply, fold, legal
+from codetape.fold import apply, fold
+from codetape.legality import legal
 from codetape.ports import Stream
 from codetape.run import Run
 from codetape.strict import Drift, Replayed, replay

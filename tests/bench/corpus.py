@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from codetape import AutoCoderAgent
-from codetape.agent import load_pack
 from codetape.artefacts import Report, TestResult
 from codetape.compare import compare
+from codetape.packs import load_pack
 from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
 from codetape.verdict import expected_names
 from codetape_adapters.stores.sqlite import SqliteStore

@@ -15,12 +15,12 @@ import pytest
 
 import codetape
 from codetape import check_report, pages, regression, verdicts
-from codetape.agent import load_pack
 from codetape.artefacts import Report, SandboxFacts, TestResult
 from codetape.attempts import Attempt
 from codetape.audit import as_html, as_markdown, audit
 from codetape.corpus import Corpus, Filter
 from codetape.errors import ModelUnavailable, UsageError
+from codetape.packs import load_pack
 from codetape.regression import Checked, Outcome, Plan, Planned
 from codetape.testing import FakeSandbox, MemoryStore
 from codetape.testing.fakes import passing_report

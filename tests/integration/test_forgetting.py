@@ -14,7 +14,7 @@ from codetape import AutoCoderAgent, heads, tape
 from codetape.chain import Row, row_of, seal
 from codetape.errors import CorruptTape, LeaseHeld, StoreError, UsageError
 from codetape.events import ContentForgotten
-from codetape.fold import legal
+from codetape.legality import legal
 from codetape.ports import Stream
 from codetape.redaction import Redactor, read_patterns
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel

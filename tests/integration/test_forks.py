@@ -93,7 +93,7 @@ def test_its_tape_carries_what_it_inherits(failed, tmp_path):
 
 
 def test_a_remark_and_another_pack_are_seen_from_the_point_on(failed, tmp_path):
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
 
     store, parent, _ = failed
     for name, text in load_pack().items():

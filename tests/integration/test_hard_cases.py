@@ -325,7 +325,7 @@ def test_a_patch_keeps_the_long_strings_of_a_method():
 
 
 def test_a_pack_with_links_or_without_bounds_is_refused(tmp_path):
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
     from codetape.prompts import check_pack, render
 
     folder = tmp_path / "pack"

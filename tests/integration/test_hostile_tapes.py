@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from codetape import tape
-from codetape.agent import load_pack
 from codetape.canonical import canonical
 from codetape.errors import CodetapeError, CorruptTape, TemplateError, UsageError
 from codetape.events import Texts
+from codetape.packs import load_pack
 from codetape.ports import Stream
 from codetape.prompts import check_pack
 from tests.integration.test_replay import rehashed

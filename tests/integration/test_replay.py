@@ -211,7 +211,7 @@ def test_a_changed_rule_of_the_same_version_is_a_divergence(monkeypatch):
 
 def test_other_prompts_are_a_question_that_one_asks(tmp_path):
     import codetape
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
 
     assert codetape.replay("demo", prompts="current").derived > 30
     pack = load_pack()

@@ -10,10 +10,10 @@ import pytest
 
 import codetape
 from codetape import AutoCoderAgent, regression, tape
-from codetape.agent import load_pack
 from codetape.corpus import Corpus, Filter
 from codetape.errors import UsageError
 from codetape.fold import fold
+from codetape.packs import load_pack
 from codetape.reuse import Reusing, answered, answers
 from codetape.strict import is_derived
 from codetape.testing import FakeClock, MemoryStore

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codetape import anchors, machine, prompts, replies, suites
-from codetape.agent import load_pack
 from codetape.artefacts import (
     Comparison,
     Config,
@@ -33,6 +32,7 @@ from codetape.packages import (
     standard_library,
     valid_name,
 )  # fmt: skip
+from codetape.packs import load_pack
 from codetape.typed import parse, read_inputs, read_outputs
 from codetape.verdict import Context, classify, normalise, reclassify_errors, signature
 

@@ -15,19 +15,15 @@ from typing import Any, NoReturn
 
 import zstandard
 
-from codetape.budgets import Reservation, pico
+from codetape.budgets import Reservation
 from codetape.chain import GENESIS, Event, Row, check_chain, check_texts, row_of, seal, unseal
 from codetape.errors import ContentGone, LeaseHeld, StaleLease, StoreError
 from codetape.events import (
-    Answered,
     CallLost,
-    Closing,
     ContentForgotten,
     Payload,
     Requested,
     SessionForked,
-    SessionStarted,
-    Transition,
     refs,
 )
 from codetape.ledger import LOOKED_AT, Fact
@@ -37,6 +33,7 @@ from codetape_adapters.stores.connection import Transaction, one, open_database,
 from codetape_adapters.stores.database import Database
 from codetape_adapters.stores.forgetting import rewrite
 from codetape_adapters.stores.holders import alive, identity
+from codetape_adapters.stores.projection import project
 from codetape_adapters.stores.salvage import MAX_TEXT, ROW, unpack
 
 _STANDING = (
@@ -115,7 +112,7 @@ class SqliteStore:
             if not put.rowcount:
                 self._refuse(db, event, lease)
             self._put_blobs(db, packed)
-            _project(db, event)
+            project(db, event)
             if reserve is not None:
                 budgeted.reserve(db, event.session, reserve)
 
@@ -166,7 +163,7 @@ class SqliteStore:
                 self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
             for event in new:
                 db.conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row_of(event))
-                _project(db, event)
+                project(db, event)
             added += len(new)
         return added
 
@@ -373,59 +370,6 @@ def _is_new(event: Event, have: Mapping[int, str]) -> bool:
             remedy="Nothing was imported; use another database with --db to look at both.",
         )
     return there is None
-
-
-def _project(db: Database, event: Event) -> None:
-    payload = event.payload
-    if isinstance(payload, SessionStarted):
-        db.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, '', 0, 1, 0, 0, ?, ?, ?, '', 0, 0, 0, 0, 0, 0, 0, 0)",
-            (
-                event.session,
-                payload.task_id,
-                payload.model,
-                ",".join(payload.tags),
-                payload.target,
-                event.at,
-                event.at,
-                event.hash,
-            ),
-        )
-        return
-    if isinstance(payload, SessionForked):
-        _project_fork(db, event, payload)
-        return
-    sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
-    if isinstance(payload, Transition):
-        sets += ["state = ?", "reason = ?"]
-        values += [payload.target, getattr(payload, "reason", "")]
-        iteration = getattr(payload, "ledger", {}).get("iteration")
-        if isinstance(iteration, int):
-            sets.append("iteration = ?")
-            values.append(iteration)
-    elif isinstance(payload, Answered):
-        sets += ["input_tokens = input_tokens + ?", "output_tokens = output_tokens + ?"]
-        values += [payload.usage.total_input, payload.usage.total_output]
-        if payload.matched_by:
-            sets.append("reused_tokens = reused_tokens + ?")
-            values.append(payload.usage.total_input + payload.usage.total_output)
-        else:
-            sets += ["cost = cost + ?", "unpriced = unpriced + ?"]
-            values += [pico(payload.price.cost) if payload.price else 0, payload.price is None]
-    if isinstance(payload, Closing):
-        sets += budgeted.settled(payload)
-    db.conn.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
-
-
-def _project_fork(db: Database, event: Event, payload: SessionForked) -> None:
-    """Begin a fork's line with its parent's; tokens are its own, and where it stands is said by its next transition."""
-    columns = "task, model, tags"
-    found = one(db, f"SELECT {columns} FROM sessions WHERE session = ?", payload.parent) or ("", "", "")  # noqa: S608 - fixed names
-    db.execute(
-        "INSERT INTO sessions VALUES (?, ?, ?, ?, 'forked', '', 0, ?, 0, 0, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0)",
-        (event.session, found[0], payload.model or found[1], ",".join(filter(None, (found[2], *payload.tags))), event.seq + 1, event.at, event.at, event.hash,
-         payload.parent, payload.seq),
-    )  # fmt: skip
 
 
 def create(path: str = ".codetape/tape.db") -> SqliteStore:

@@ -30,7 +30,7 @@ def change(function: F) -> F:
 
 def change_of(given: dict[str, Any]) -> Any:
     """Return the `Change`. Raises UsageError where there is none, or it cannot be."""
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
     from codetape.what_if import Change
 
     config = {name.replace("-", "_"): value for name, value in parameters(given["settings"], "set").items()}

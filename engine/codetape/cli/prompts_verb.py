@@ -22,7 +22,7 @@ def command() -> None:
 @as_json
 def list_files(prompts: str | None, as_json: bool) -> int:
     """List a pack's files."""
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
     from codetape.prompts import pack_hash
 
     pack = load_pack(prompts)
@@ -40,7 +40,7 @@ def list_files(prompts: str | None, as_json: bool) -> int:
 @click.option("--prompts", metavar="DIR", help="A pack; the one that ships by default.")
 def show(purpose: str, prompts: str | None) -> int:
     """Show one template, and its reply's schema, if it has one."""
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
 
     pack = load_pack(prompts)
     if f"{purpose}.md" not in pack:
@@ -58,7 +58,7 @@ def show(purpose: str, prompts: str | None) -> int:
 @database
 def export(folder: str, session: str | None, db: str) -> int:
     """Write a pack's files into a new folder, to be changed and given to run --prompts."""
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
 
     pack = _recorded_pack(db, session) if session else load_pack()
     root = Path(folder)
@@ -96,7 +96,7 @@ def lint(folder: str, as_json: bool) -> int:
 
     Names unknown variables, missing purposes and schemas that have drifted; exit 100 where there is any.
     """
-    from codetape.agent import load_pack
+    from codetape.packs import load_pack
     from codetape.replies import SHAPES, schema_for
 
     try:
