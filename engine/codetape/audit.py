@@ -166,7 +166,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
-        ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited from {result.parent or 'nobody'}"),
+        ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
         ("money", money(total.cost, total.unpriced)),
         ("sandbox", f"{result.config.sandbox.name}, Python {result.config.python_version}"),

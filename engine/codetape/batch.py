@@ -263,9 +263,9 @@ async def _attempt(
                 task.prompt, task=task.id, tags=_tags(task, tags), session=session, on_event=hook, **_rest(task)
             )
         return Attempt.of(last[-1] if last else await loaded(store, session), number)
-    except UsageError:
-        raise
     except CodetapeError as error:
+        if isinstance(error, UsageError) and not last:
+            raise  # nothing was begun: what is asked for cannot be
         if (there := await _ended(store, session)) is not None:  # another process was quicker
             return Attempt.of(there, number)
         return _stopped(task, number, session, error)

@@ -43,8 +43,8 @@ def check(limit: Limit, spent: Spent, wanted: Reservation) -> None:
     name = {"session": "the session", "database": "the database"}.get(limit.scope, limit.scope.replace(":", " ", 1))
     if limit.tokens is not None and spent.tokens + wanted.tokens > limit.tokens:
         raise BudgetSpent(
-            f"The budget of {name}, {limit.tokens:,} tokens, is spent: {spent.tokens:,} are used or reserved,"
-            f" and the next call may take {wanted.tokens:,}."
+            f"The next call does not fit into the budget of {name}, {limit.tokens:,} tokens: {spent.tokens:,} are used or"
+            f" reserved, and it may take {wanted.tokens:,}."
         )
     if limit.cost is None:
         return
@@ -53,8 +53,8 @@ def check(limit: Limit, spent: Spent, wanted: Reservation) -> None:
                           remedy="Name its price in [tool.codetape.prices], or give --max-tokens.")  # fmt: skip
     if spent.cost + wanted.cost > limit.cost:
         raise BudgetSpent(
-            f"The budget of {name}, ${dollars(limit.cost)}, is spent: ${dollars(spent.cost)} are used or reserved,"
-            f" and the next call may take ${dollars(wanted.cost)}."
+            f"The next call does not fit into the budget of {name}, ${dollars(limit.cost)}: ${dollars(spent.cost)} are used or"
+            f" reserved, and it may take ${dollars(wanted.cost)}."
         )
 
 

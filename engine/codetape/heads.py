@@ -6,7 +6,7 @@ at that event.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -70,6 +70,16 @@ def check(heads: Heads, session: str, hashes: Mapping[int, str]) -> list[tuple[i
     if hashes[seq] != kept:
         return [(seq, f"{session}:{seq} is not the event whose head was kept: the chain was made anew.")]
     return []
+
+
+def of_chain(heads: Heads, rows: Sequence[tuple[str, int, str]]) -> list[tuple[int, str]]:
+    """Return what is wrong with a chain of (session, seq, hash), what it inherits among it: of a parent it need not hold all."""
+    found: list[tuple[int, str]] = []
+    for name in dict.fromkeys(session for session, _, _ in rows):
+        own = {seq: hash_ for session, seq, hash_ in rows if session == name}
+        if name == rows[-1][0] or heads.get(name, (-1, ""))[0] in own:
+            found += check(heads, name, own)
+    return found
 
 
 def absent(heads: Heads, sessions: Iterable[str]) -> list[str]:

@@ -261,9 +261,9 @@ class _Work:
                 return Attempt.of(there, number)
             await self._go(one, arm, session, there is not None, hook)
             return Attempt.of(last[-1] if last else await loaded(self.store, session), number)
-        except UsageError:
-            raise
         except CodetapeError as error:
+            if isinstance(error, UsageError) and not last:
+                raise  # nothing was begun: what is asked for cannot be
             with suppress(CodetapeError):
                 if (there := await loaded(self.store, session)).state in ("succeeded", "failed"):
                     return Attempt.of(there, number)  # another process was quicker

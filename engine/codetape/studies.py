@@ -136,6 +136,7 @@ def check(
         kept = registry.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
         servers = (str(settings.get("base_url") or ""), *(_named(m) for m in (model, control_model)))
         plan = await regression.planned(corpus, replace(change, facts=kept.facts()), number=number, where=servers)
+        verdicts.refuse_own(known, plan)
         opened: Any = _opened(store)
         for one in plan.changed:
             if one.file:

@@ -159,10 +159,7 @@ def report(checked: Checked, *, control: bool, baseline: Baseline | None = None,
     Raises UsageError for a baseline that is of this very check.
     """
     plan = checked.plan
-    if baseline is not None and baseline.id == plan.id:
-        raise UsageError(
-            f"The baseline is a report of this very check, {plan.id}.", remedy="Give one of another change."
-        )
+    refuse_own(baseline, plan)
     arms: Arms = {"candidate": defaultdict(list), "control": defaultdict(list)}
     errors: dict[str, int] = defaultdict(int)
     by_session: dict[tuple[str, str], list[bool]] = defaultdict(list)
@@ -223,6 +220,14 @@ def report(checked: Checked, *, control: bool, baseline: Baseline | None = None,
         outcomes=checked.outcomes,
         **judged,
     )
+
+
+def refuse_own(baseline: Baseline | None, plan: Plan) -> None:
+    """Raise UsageError for a baseline that is a report of the very check it is to be a baseline of."""
+    if baseline is not None and baseline.id == plan.id:
+        raise UsageError(
+            f"The baseline is a report of this very check, {plan.id}.", remedy="Give one of another change."
+        )
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,9 @@ def test_run_writes_a_script_and_one_json_object(bubblewrap):
         "total": 360,
         "calls": 3,
         "estimated": False,
+        "cost": None,  # a local server bills nobody: unpriced, and not nothing
+        "unpriced": 3,
+        "replayed": 0,
     }
     assert asked[0][1]["temperature"] == 0.5
     script = Path(value["solution_path"]).read_text()

@@ -51,7 +51,7 @@ def test_a_breach_suspends_before_the_call_and_a_higher_budget_goes_on_with_what
     model = Counted(ANSWERS)
     result, _ = generate(None, model=model, store=store, max_tokens=first_call() + 10, **SMALL)
     assert (result.status, [r.purpose for r in model.requests]) == ("suspended", ["plan"])
-    assert f"The budget of the session, {first_call() + 10:,} tokens, is spent" in result.reason
+    assert f"does not fit into the budget of the session, {first_call() + 10:,} tokens" in result.reason
     events = asyncio.run(store.read(result.session)).events
     assert events[-1].payload.cause == "budget"
     assert replay(asyncio.run(store.read(result.session))).run.head == result.head
@@ -133,7 +133,7 @@ def test_money_is_reserved_at_the_estimate_and_a_model_without_a_price_is_refuse
     store = SqliteStore("money.db")
     result, model = generate(None, model=Counted(ANSWERS), store=store, max_cost="0.0034", prices=prices, **SMALL)
     assert (result.status, len(model.requests)) == ("suspended", 1)
-    assert "The budget of the session, $0.0034, is spent" in result.reason
+    assert "budget of the session, $0.0034" in result.reason
     other, model = generate(None, model=Counted(ANSWERS), store=store, max_cost="5", **SMALL)
     assert (other.status, model.requests) == ("suspended", [])
     assert "no price" in other.reason

@@ -316,6 +316,20 @@ def test_a_sessions_own_budget_is_not_the_checks(store):
     assert all(o.made.solved is not None for o in done.outcomes)
 
 
+def test_what_one_attempt_lacks_is_that_attempts_error(store):
+    class Lacks(Noisy):
+        async def ask(self, request):
+            if len(self.requests) == 3:
+                self.requests.append(request)
+                raise UsageError("Input till: there is no file till.csv.")
+            return await super().ask(request)
+
+    report = verdicts.report(checked(store, live(store, 43, control=True, model=Lacks(43))), control=True)
+    assert report.errors == 1
+    assert report.attempts == 24
+    assert report.exit_code() == 1
+
+
 def test_no_budget_is_none_and_nothing_of_it_is_nothing(store):
     done = checked(store, live(store, 42, max_tokens=0))
     assert done.stopped_by_budget

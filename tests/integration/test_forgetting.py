@@ -155,6 +155,12 @@ def test_heads_are_written_checked_and_found_changed(tmp_path):
     assert "made anew" in heads.check(known, "a", {1: "c" * 64})[0][1]
     assert "cut off" in heads.check(known, "b", {1: "c" * 64})[0][1]
     assert heads.absent(known, ["a"]) == ["Session b has a head in the file, and is gone."]
+    chain = [("p", 0, "1" * 64), ("p", 1, "2" * 64), ("f", 2, "3" * 64)]
+    assert (
+        heads.of_chain({"p": (7, "9" * 64), "f": (2, "3" * 64)}, chain) == []
+    )  # of a parent a fork holds the beginning alone
+    assert "made anew" in heads.of_chain({"p": (1, "9" * 64)}, chain)[0][1]
+    assert "cut off" in heads.of_chain({"f": (5, "3" * 64)}, chain)[0][1]
     Path(file).write_text("a 1 zz\n")
     with pytest.raises(UsageError, match="line 1"):
         heads.read(file)

@@ -69,7 +69,7 @@ def command(**given: Any) -> int:
     from codetape import registry, regression
     from codetape.budgets import pico
     from codetape.check_report import form_of
-    from codetape.verdicts import read_baseline, report
+    from codetape.verdicts import read_baseline, refuse_own, report
 
     for file in given["files"]:
         form_of(file)
@@ -84,13 +84,24 @@ def command(**given: Any) -> int:
     servers = tuple(given[name] or os.environ.get("OPENAI_BASE_URL") or "" for name in ("base_url", "control_base_url"))
     plan = asyncio.run(regression.planned(corpus, wanted, number=given["number"], where=servers))
     if not (plan.changed or plan.same):
+        if plan.skipped:
+            raise UsageError(
+                f"No session can be checked: {plan.skipped[0]}"
+                + (f", and {len(plan.skipped) - 1} more." if plan.skipped[1:] else ".")
+            )
         raise none_found(given)
+    refuse_own(baseline, plan)
     _estimate(plan, given)
     if given["dry_run"]:
         if given["as_json"]:
             say_json(_estimated(plan, given))
         return 0
     cost = pico(given["max_cost"]) if given["max_cost"] else None
+    if cost is not None and _money(plan, 1, control=given["control"]).startswith("unpriced"):
+        raise UsageError(
+            "--max-cost cannot be kept: a model has no price.",
+            remedy="Name it in [tool.codetape.prices], or give --max-tokens.",
+        )
     if plan.changed:
         _agree(given)
         _imported(plan, given["db"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.filters import corpus_of, filters
+from codetape.cli.filters import corpus_of, filters, none_found
 from codetape.cli.options import as_json, at_event, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import UsageError
@@ -64,6 +64,8 @@ def command(**given: Any) -> int:
     if given["as_pytest"] or given["bare"]:
         raise UsageError("--pytest and --no-content are forms of their own.")
     count = _spans(given) if form == "otel" else _records(given)
+    if not count:
+        raise none_found(given)
     where = given["endpoint"] or file
     if given["as_json"] and file != "-":
         say_json({"file": file, "endpoint": given["endpoint"], "written": count})
@@ -175,6 +177,10 @@ def _bundle(named: str, file: str, given: dict[str, Any]) -> int:
         say_json({"file": file, "session": known.session, "bytes": len(text.encode())})
     else:
         say(f"{file}: what failed in session {known.session}; run it with `pytest {file}`")
+        if "A tape holds no samples" in text:
+            say(
+                "  careful     its samples are not at hand: put them into a folder `inputs` beside it, as it says at its top"
+            )
     return 0
 
 

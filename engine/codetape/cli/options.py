@@ -1,6 +1,7 @@
 """Options that verbs share, and what they are turned into."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import click
 from codetape.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_DB = ".codetape/tape.db"
 
 
@@ -152,7 +154,7 @@ def own_patterns(given: dict[str, Any]) -> dict[str, str]:
     source, found = table(Path.cwd(), "redact")
     if wrong := next((name for name, pattern in found.items() if not isinstance(pattern, str)), None):
         raise UsageError(f"The pattern {wrong} in {source} is no text.")
-    return {**found, **{f"pattern {number}": text for number, text in enumerate(given["patterns"], 1)}}
+    return {**found, **{f"of --redact {number}": text for number, text in enumerate(given["patterns"], 1)}}
 
 
 def own_prices() -> Any:
@@ -204,6 +206,8 @@ def at_event(named: str) -> tuple[str, int | None]:
     name, colon, seq = named.rpartition(":")
     if colon and seq.isdecimal() and name and not Path(named).is_file():
         return name, int(seq)
+    if colon and SESSION.fullmatch(name) and not Path(named).is_file():
+        raise UsageError(f"{seq[:40]!r} is no event's number.", remedy="Give SESSION:SEQ, such as last:44.")
     return named, None
 
 

@@ -103,11 +103,7 @@ def _one(name: str, db: str, head: str, kept: dict[str, tuple[int, str]]) -> dic
         rows, texts, problems = saved.rows, saved.texts, saved.problems
         listed = next((row for row in store.sessions()[0] if row["session"] == session), {})
     done = verify(rows, texts, head=head, content=content)
-    anchored = [
-        wrong
-        for name in dict.fromkeys(row.session for row in rows)
-        for wrong in heads.check(kept, name, {row.seq: row.hash for row in rows})
-    ]
+    anchored = heads.of_chain(kept, [(row.session, row.seq, row.hash) for row in rows])
     findings = [*(Finding(None, "unreadable", text) for text in problems), *done.findings]
     findings += [Finding(seq, "head", text) for seq, text in anchored]
     if listed is not None and done.sound and done.run is not None and (lies := _lies(listed, done.run)):
@@ -129,7 +125,7 @@ def _one(name: str, db: str, head: str, kept: dict[str, tuple[int, str]]) -> dic
 
 def _lies(listed: dict[str, Any], run: Any) -> str:
     """Return what the table of sessions says otherwise than the events."""
-    if not listed:
+    if not listed or listed["state"] == "unreadable":
         return "it is not listed"
     own = {
         "state": run.state,
