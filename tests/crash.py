@@ -104,14 +104,14 @@ class Store(SqliteStore):
     def __init__(self, path, points):
         super().__init__(path)
         self._points = points
-        project = sqlite._project if not hasattr(sqlite._project, "real") else sqlite._project.real
+        project = sqlite.project if not hasattr(sqlite.project, "real") else sqlite.project.real
 
         def projected(db, event):
             project(db, event)
             points.at("inside a commit")
 
         projected.real = project
-        sqlite._project = projected
+        sqlite.project = projected
 
     async def append(self, event, texts, lease, reserve=None):
         self._points.at("before a commit")

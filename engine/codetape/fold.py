@@ -191,6 +191,7 @@ def _(payload: SessionForked, run: Run, texts: Texts) -> Run:
         inherited=run.usage,
         inherited_calls=run.calls,
         spent=Spending(),
+        started_at="",  # its own time begins with this event
     )
 
 

@@ -103,9 +103,15 @@ class Container:
     def remove(self) -> None:
         """Remove the container and its volume, and let go of its stream."""
         self._detach()
-        if self._id:
-            with suppress(docker.errors.DockerException, OSError):
+        for _ in range(20 if self._id else 0):  # a busy engine refuses while the container still dies
+            try:
                 self._client.api.remove_container(self._id, v=True, force=True)
+            except docker.errors.NotFound:
+                return
+            except (docker.errors.DockerException, OSError):
+                time.sleep(0.25)
+            else:
+                return
 
     # ---- steps
 
