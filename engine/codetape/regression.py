@@ -224,9 +224,21 @@ class _Work:
         self.list: list[tuple[Planned, Arm, int]] = [
             (one, arm, number) for one in plan.changed for number in range(1, live.attempts + 1) for arm in self.agents
         ]
+        self._try_models()
         self.slots = asyncio.Semaphore(live.concurrent)
         self.progress = Progress(len(self.list))
         self.spent, self.found = False, 0
+
+    def _try_models(self) -> None:
+        """Make each model once, before anything is begun: a key that is missing is told now. Raises UsageError."""
+        for arm, agent in self.agents.items():
+            for one in {
+                one.model: one for one in self.plan.changed if one.control_calls or arm == "candidate"
+            }.values():
+                _maker(agent, self._model(one, arm))()
+
+    def _model(self, one: Planned, arm: Arm) -> str:
+        return str(self.plan.change.config.get("model", one.model)) if arm == "candidate" else one.model
 
     @staticmethod
     def _shared(agent: AutoCoderAgent, limit: tuple[Limit, ...]) -> AutoCoderAgent:
@@ -273,7 +285,7 @@ class _Work:
         agent, change = self.agents[arm], self.plan.change
         parent: Stream = await self.store.read(one.session)
         known = {key: reply for key, reply in answers(parent).items() if key in one.reusable}
-        model = str(change.config.get("model", one.model)) if arm == "candidate" else one.model
+        model = self._model(one, arm)
         before = (
             await self.store.read(session) if there else Stream(parent.events[: (one.fork_at or 0) + 1], parent.texts)
         )

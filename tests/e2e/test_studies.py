@@ -194,6 +194,14 @@ def test_check_from_its_estimate_to_its_reports(bubblewrap, tasks):
     assert codetape(*common[:3], "-o", "x.pdf", "--dry-run").returncode == 2
 
 
+def test_a_key_that_is_missing_is_told_before_anything_is_begun(bubblewrap):
+    other = pack("other", "diagnose.md", "\nThink twice.\n")
+    done = codetape("check", "--prompts", other, DEMO, "--sandbox", "bubblewrap", "--yes")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "OPENAI_API_KEY" in done.stderr
+    assert {row["parent"] for row in listed()} == {""}
+
+
 def test_check_asks_a_person_who_sits_there(bubblewrap):
     other = pack("other", "diagnose.md", "\nThink twice.\n")
     main, side = pty.openpty()
