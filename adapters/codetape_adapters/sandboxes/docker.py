@@ -10,7 +10,6 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from codetape.commands import BuildSpec, Job
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, Execution, StoredImage
 from codetape_adapters.sandboxes import outcome, seccomp
-from codetape_adapters.sandboxes.docker_engine import BUILD_SECONDS, connect, translated
+from codetape_adapters.sandboxes.docker_engine import BUILD_SECONDS, connect, remove_container, translated
 from codetape_adapters.sandboxes.docker_images import LABEL, Base, Images
 from codetape_adapters.sandboxes.docker_run import Container, labels_of
 from codetape_adapters.sandboxes.host import cache_root
@@ -192,9 +191,7 @@ def sweep(client: docker.DockerClient) -> int:
             labels: dict[str, Any] = container.labels
             owner = [labels.get(f"{LABEL}.{name}", "") for name in ("host", "boot", "pid", "start")]
             if gone(owner[0], owner[1], int(owner[2] or 0), owner[3]):
-                with suppress(docker.errors.APIError):
-                    container.remove(v=True, force=True)
-                    removed += 1
+                removed += remove_container(client, container.id)
     return removed
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,3 +76,19 @@ def _remedy(error: Exception) -> str:
     if "Permission" in str(error) or "permission denied" in str(error):
         return "This user may not use its socket: add it to the group docker, or set DOCKER_HOST to a rootless engine."
     return "Start it, or set DOCKER_HOST; bubblewrap needs none: --sandbox bubblewrap."
+
+
+def remove_container(client: Any, name: str, *, seconds: float = 10) -> bool:
+    """Kill and remove a container with its volume; whether it is gone. A busy engine refuses while it still dies: asked again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            client.api.remove_container(name, v=True, force=True)
+        except docker.errors.NotFound:
+            return True
+        except (docker.errors.DockerException, OSError):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.25)
+        else:
+            return True

@@ -15,7 +15,7 @@ import docker
 from codetape.artefacts import Exit, Resources
 from codetape.errors import SandboxUnavailable
 from codetape_adapters.sandboxes import outcome
-from codetape_adapters.sandboxes.docker_engine import translated
+from codetape_adapters.sandboxes.docker_engine import remove_container, translated
 from codetape_adapters.sandboxes.docker_images import LABEL, Base
 from codetape_adapters.sandboxes.launch import GRACE_SECONDS, WORK, rlimits
 
@@ -103,15 +103,8 @@ class Container:
     def remove(self) -> None:
         """Remove the container and its volume, and let go of its stream."""
         self._detach()
-        for _ in range(20 if self._id else 0):  # a busy engine refuses while the container still dies
-            try:
-                self._client.api.remove_container(self._id, v=True, force=True)
-            except docker.errors.NotFound:
-                return
-            except (docker.errors.DockerException, OSError):
-                time.sleep(0.25)
-            else:
-                return
+        if self._id:
+            remove_container(self._client, self._id)
 
     # ---- steps
 
