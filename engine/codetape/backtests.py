@@ -12,7 +12,6 @@ from codetape.attempts import Grade, records
 from codetape.budgets import dollars, pico
 from codetape.corpus import Member
 from codetape.events import Answered, CallLost, Requested
-from codetape.fold import fold
 from codetape.ports import Stream
 from codetape.strict import changed
 from codetape.what_if import Change, WhatIf, foresee
@@ -89,7 +88,7 @@ def under(stream: Stream, name: LimitName, limit: int) -> Outcome:
     found = foresee(
         stream, Change(config={name: limit} if name == "max_iterations" else {})
     )  # no prompt can tell a budget
-    config = _own_limit(stream)
+    config = found.config.max_iterations
     spent = _spent(stream, len(stream.events))
     stop, status, refused = len(stream.events), found.status, ""
     if found.first is not None and found.first.what == "request":
@@ -121,10 +120,6 @@ def under(stream: Stream, name: LimitName, limit: int) -> Outcome:
         was_calls=spent[0],
         was_tokens=spent[1],
     )
-
-
-def _own_limit(stream: Stream) -> int:
-    return fold(stream.events, stream.texts).the_config.max_iterations
 
 
 def _was_cut(found: WhatIf, stream: Stream) -> bool:

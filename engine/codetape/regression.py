@@ -22,7 +22,6 @@ from codetape.chain import Event
 from codetape.corpus import Corpus, Member
 from codetape.errors import CodetapeError, UsageError
 from codetape.events import PersonAnswered
-from codetape.fold import fold
 from codetape.ports import Model, Stream
 from codetape.reuse import Key, Reusing, answered, answers
 from codetape.run import Run
@@ -158,7 +157,7 @@ async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tup
         if not found.differs:  # another sandbox alone is no change of what is tested
             same.append(Planned.of(found, member))
             continue
-        here = change.on(fold(stream.events, stream.texts).the_config.sandbox).facts is None
+        here = change.on(found.config.sandbox).facts is None
         changed.append(Planned.of(found if here else foresee(stream, change), member, drifted=not here))
     made = check_id(change, number, where)
     return Plan(made, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from codetape.commands import Request
 from codetape.events import Answered, Requested
@@ -35,7 +36,9 @@ def answered(stream: Stream) -> list[tuple[str, int, Answered]]:
     return found
 
 
-def reply_of(answer: Answered, texts: Mapping[str, str]) -> Reply:
+def reply_of(
+    answer: Answered, texts: Mapping[str, str], matched_by: Literal["fingerprint", "order"] = "fingerprint"
+) -> Reply:
     """Return a recorded answer as a reply that is marked as such."""
     return Reply(
         text=texts[answer.text] if answer.text is not None else None,
@@ -45,7 +48,7 @@ def reply_of(answer: Answered, texts: Mapping[str, str]) -> Reply:
         fingerprint=answer.fingerprint,
         usage=answer.usage,
         usage_raw=texts[answer.usage_raw] if answer.usage_raw else "",
-        matched_by="fingerprint",
+        matched_by=matched_by,
     )
 
 

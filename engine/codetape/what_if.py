@@ -122,7 +122,7 @@ class WhatIf:
     """What the change would do to one session. ``fork_at`` is the last event that stays, where anything differs.
 
     ``first_call`` is the purpose and fingerprint of the first call that would be made; empty where none would, or where that
-    cannot be known. ``ends`` says how the session would end without a call more.
+    cannot be known. ``config`` is the session's own at its end. ``ends`` says how the session would end without a call more.
     """
 
     session: str
@@ -132,6 +132,7 @@ class WhatIf:
     first: First | None
     fork_at: int | None
     calls: tuple[Call, ...]
+    config: Config
     first_call: tuple[str, str] = ("", "")
     ends: str = ""
 
@@ -377,6 +378,7 @@ def _result(
         first=first,
         fork_at=fork_at,
         calls=tuple(replace(call, task=task.id) for call in calls),
+        config=run.the_config,
         first_call=first_call,
         ends=ends,
     )

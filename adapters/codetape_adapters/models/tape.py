@@ -4,13 +4,14 @@ Which of the two it was is recorded with the reply. It keeps count of the answer
 """
 
 from collections import defaultdict
-from typing import Any, Literal
+from typing import Any
 
 from codetape import tape
 from codetape.commands import Request
 from codetape.errors import ModelUnavailable
 from codetape.events import Answered
 from codetape.ports import Reply, Stream
+from codetape.reuse import reply_of
 
 
 class TapeModel:
@@ -36,19 +37,7 @@ class TapeModel:
             )
         exact = next((i for i, (print_, _) in enumerate(left) if print_ == request.fingerprint), None)
         _, answer = left.pop(exact or 0)
-        return self._reply(answer, "order" if exact is None else "fingerprint")
-
-    def _reply(self, answer: Answered, matched_by: Literal["fingerprint", "order"]) -> Reply:
-        return Reply(
-            text=self._texts[answer.text] if answer.text is not None else None,
-            refusal=self._texts[answer.refusal] if answer.refusal is not None else "",
-            finish_reason=answer.finish_reason,
-            model=answer.model,
-            fingerprint=answer.fingerprint,
-            usage=answer.usage,
-            usage_raw=self._texts[answer.usage_raw] if answer.usage_raw else "",
-            matched_by=matched_by,
-        )
+        return reply_of(answer, self._texts, "order" if exact is None else "fingerprint")
 
 
 def create(name: str, **_options: Any) -> TapeModel:

@@ -1,10 +1,8 @@
 """codetape audit."""
 
-from pathlib import Path
-
 import click
 
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, database, open_store, write_text
 from codetape.cli.text import say
 from codetape.errors import UsageError
 
@@ -28,7 +26,7 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
     found = audit.audit(open_tape(session, store=db if is_tape(session) else open_store(db)).stream)
     for file, form in forms:
         if form is not None:
-            _write(file, form(found))
+            write_text(file, form(found))
     if as_json:
         click.echo(audit.as_json(found), nl=False)
     else:
@@ -37,10 +35,3 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
         for file in files:
             say(f"{'report':<18} {file}")
     return 0 if found.sound else 1
-
-
-def _write(file: str, text: str) -> None:
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error

@@ -21,6 +21,7 @@ from codetape.cli.options import (
     server,
     server_settings,
     several,
+    write_text,
 )
 from codetape.cli.text import safe, say, say_json
 from codetape.errors import UsageError
@@ -113,7 +114,7 @@ def command(**given: Any) -> int:
         return 130
     found = report(checked, control=given["control"], baseline=baseline, margin=given["margin"])
     for file in given["files"]:
-        _write(file, form_of(file)(found))
+        write_text(file, form_of(file)(found))
     if given["as_json"]:
         say_json(found.as_dict())
     else:
@@ -260,10 +261,3 @@ def _say(found: Any, files: tuple[str, ...]) -> None:
         )
     for file in files:
         say(f"  report           {file}")
-
-
-def _write(file: str, text: str) -> None:
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error

@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from codetape import pages
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, database, open_store, write_text
 from codetape.cli.text import say, say_json
-from codetape.errors import UsageError
 
 
 @click.command("diff")
@@ -26,10 +25,7 @@ def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
     streams = [open_tape(name, store=open_store(db) if not _is_file(name) else db).stream for name in (a, b)]
     found = asdict(compare(*streams))
     if file:
-        try:
-            Path(file).write_text(_page(found), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
+        write_text(file, _page(found))
     if as_json:
         say_json(found)
     elif file:

@@ -227,6 +227,14 @@ def text_of(path: str | None) -> str | None:
         raise UsageError(f"{path} is no text: it is not UTF-8.") from error
 
 
+def write_text(file: str, text: str) -> None:
+    """Write a text file. Raises UsageError."""
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
+
+
 def memory_mb(text: str) -> int:
     """Read a size such as 512M or 2G, in MB. Raises UsageError."""
     units = {"k": 1 / 1024, "m": 1, "g": 1024}

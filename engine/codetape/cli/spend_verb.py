@@ -8,7 +8,7 @@ import click
 
 from codetape.cli.calls import calls_of
 from codetape.cli.filters import filters
-from codetape.cli.options import as_json, database, own_prices
+from codetape.cli.options import as_json, database, own_prices, write_text
 from codetape.cli.text import columns, say, say_json
 from codetape.corpus import is_tape
 from codetape.errors import StoreError, UsageError
@@ -125,7 +125,4 @@ def _write(file: str, found: Any) -> None:
     if file == "-":
         sys.stdout.write(text)
         return
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
+    write_text(file, text)
