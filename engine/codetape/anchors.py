@@ -1,199 +1,607 @@
 """Examples in a prompt, taken by rule as tests that nobody may change.
 
-Two forms are read: doctest examples (``>>> f(1)`` and the value below), and a line or clause that says
-``f(1) -> 2`` (also ``=>``, ``==``, ``returns``). Both sides must be Python: a call of a plain name, and a literal.
+Two forms are read: doctest examples (``>>> f(1)`` and what the interpreter shows for it), with doctest's meaning, and a line
+or clause that says ``f(1) -> 2`` (also ``=>``, ``==``, ``returns``), whose two sides are Python: a call of a plain name, and a literal.
+An example that cannot be a test is left out, with the reason.
 """
 
 import ast
 import builtins
 import doctest
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Literal
 
-_ARROW = re.compile(r"\s*(?:->|=>|→|==+|returns|gives)\s*")
+from codetape import passages
+from codetape.import_map import IMPORTS
+from codetape.packages import LOCAL, standard_library
+
+_WORDS = r"returns|gives"
+_ARROW = re.compile(rf"`?\s*(->|=>|→|==+|{_WORDS})\s*`?\s*")
 _CALL = re.compile(r"(?<![\w.>])([A-Za-z_]\w*)\(")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_PRINTS = re.compile(r"(?i)\b(prints?|printing|printed|standard output|stdout)\b")
+_TYPES = frozenset(
+    {"int", "str", "float", "bool", "bytes", "list", "dict", "set", "tuple", "None", "object", "complex"}
+)
 _MAX = 40
+_MAX_LEFT_OUT = 20
+_MAX_READ = 200  # doctest lines of one passage: each is held against those before it
+MAX_PARSES = 5000  # texts that are parsed in the search of one prompt
+
+Kind = Literal["value", "true", "printed", "repr", "raises"]
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """One example: statements that prepare it, the call, and what must come of it."""
+    """One example: statements that prepare it, the code, and what must come of it.
+
+    ``kind`` says how: a call that gives a ``value``, a condition that is ``true``, a value whose text is ``printed``, whatever the
+    interpreter shows (``repr``: output, then the value's representation), an exception that it ``raises``.
+    ``options`` are doctest's, by name; ``prints`` says that the shown value may as well be output.
+    """
 
     setup: tuple[str, ...]
     call: str
     expected: str
-    kind: str
+    kind: Kind
+    options: tuple[str, ...] = ()
+    prints: bool = False
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A prompt's examples: those that can be tests, and those left out, each with the reason."""
+
+    anchors: tuple[Anchor, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def read(prompt: str) -> Examples:
+    """Return a prompt's examples, each once, in order."""
+    try:
+        text = passages.read(prompt)
+        reader = _Reader(text)
+        for passage in text.texts:
+            reader.doctests(passage)
+        for passage in text.texts:
+            reader.arrows(passage)
+    except (RecursionError, MemoryError):  # no example that a person wrote
+        return Examples()
+    unique = tuple(dict.fromkeys(reader.found))
+    left_out = [*reader.left_out, *((a.call, f"one of more than {_MAX}") for a in unique[_MAX:])]
+    return Examples(unique[:_MAX], tuple(dict.fromkeys(left_out))[:_MAX_LEFT_OUT])
 
 
 def extract(prompt: str) -> tuple[Anchor, ...]:
-    """Return a prompt's examples, each once, in order."""
-    try:
-        found = [*_doctests(prompt), *_arrows(prompt)]
-    except (RecursionError, MemoryError):  # no example that a person wrote
-        return ()
-    return tuple(dict.fromkeys(a for a in found if a.kind != "none"))[:_MAX]
+    """Return the examples of a prompt that can be tests."""
+    return read(prompt).anchors
 
 
 def functions(anchors: tuple[Anchor, ...]) -> tuple[str, ...]:
-    """Return the names that the anchors call without defining them: the solution must offer them."""
-    loaded: dict[str, None] = {}
-    bound: set[str] = set()
+    """Return the names that the anchors use without defining them: the solution must offer them."""
+    wanted: dict[str, None] = {}
     for anchor in anchors:
-        for text in (*anchor.setup, anchor.call):
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    loaded[node.func.id] = None
-                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    bound.add(node.id)
-                elif isinstance(node, ast.alias):
-                    bound.add((node.asname or node.name).partition(".")[0])
-    return tuple(name for name in loaded if name not in bound and name not in _BUILTINS)
+        wanted.update(dict.fromkeys(_free([*anchor.setup, anchor.call])))
+    return tuple(wanted)
+
+
+def _free(sources: Iterable[str]) -> Iterator[str]:
+    """Yield the names that statements use and do not bind, and those that they take from the solution."""
+    sources = list(sources)
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    bound = {name for node in nodes for name in _bound(node)}
+    yield from sorted(_from_solution(sources))
+    for node in nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in bound | _BUILTINS:
+            yield node.id
+
+
+def _from_solution(sources: Iterable[str]) -> set[str]:
+    """Return the names that statements take from the solution by its own name."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    aliases = {a.asname or a.name for n in nodes if isinstance(n, ast.Import) for a in n.names if a.name == "solution"}
+    named = {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "solution" for a in n.names}
+    attributes = (n for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name))
+    return named | {n.attr for n in attributes if n.value.id in aliases}  # type: ignore[attr-defined]  # a Name's, as said
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        yield node.id
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+        yield node.name or ""
 
 
 _BUILTINS = frozenset(
     [
+        "ArithmeticError",
+        "AssertionError",
+        "AttributeError",
+        "BaseException",
+        "BaseExceptionGroup",
+        "BlockingIOError",
+        "BrokenPipeError",
+        "BufferError",
+        "BytesWarning",
+        "ChildProcessError",
+        "ConnectionAbortedError",
+        "ConnectionError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "DeprecationWarning",
+        "EOFError",
+        "Ellipsis",
+        "EncodingWarning",
+        "EnvironmentError",
+        "Exception",
+        "ExceptionGroup",
+        "False",
+        "FileExistsError",
+        "FileNotFoundError",
+        "FloatingPointError",
+        "FutureWarning",
+        "GeneratorExit",
+        "IOError",
+        "ImportError",
+        "ImportWarning",
+        "IndentationError",
+        "IndexError",
+        "InterruptedError",
+        "IsADirectoryError",
+        "KeyError",
+        "KeyboardInterrupt",
+        "LookupError",
+        "MemoryError",
+        "ModuleNotFoundError",
+        "NameError",
+        "None",
+        "NotADirectoryError",
+        "NotImplemented",
+        "NotImplementedError",
+        "OSError",
+        "OverflowError",
+        "PendingDeprecationWarning",
+        "PermissionError",
+        "ProcessLookupError",
+        "RecursionError",
+        "ReferenceError",
+        "ResourceWarning",
+        "RuntimeError",
+        "RuntimeWarning",
+        "StopAsyncIteration",
+        "StopIteration",
+        "SyntaxError",
+        "SyntaxWarning",
+        "SystemError",
+        "SystemExit",
+        "TabError",
+        "TimeoutError",
+        "True",
+        "TypeError",
+        "UnboundLocalError",
+        "UnicodeDecodeError",
+        "UnicodeEncodeError",
+        "UnicodeError",
+        "UnicodeTranslateError",
+        "UnicodeWarning",
+        "UserWarning",
+        "ValueError",
+        "Warning",
+        "ZeroDivisionError",
         "abs",
         "all",
         "any",
+        "ascii",
+        "bin",
         "bool",
+        "bytearray",
         "bytes",
+        "callable",
+        "chr",
+        "complex",
         "dict",
+        "dir",
+        "divmod",
         "enumerate",
         "filter",
         "float",
         "format",
         "frozenset",
+        "getattr",
+        "hasattr",
+        "hash",
+        "hex",
+        "id",
+        "input",
         "int",
         "isinstance",
+        "issubclass",
         "iter",
         "len",
         "list",
         "map",
         "max",
+        "memoryview",
         "min",
         "next",
+        "object",
+        "oct",
         "open",
         "ord",
+        "pow",
         "print",
         "range",
         "repr",
         "reversed",
         "round",
         "set",
+        "slice",
         "sorted",
         "str",
         "sum",
+        "super",
         "tuple",
         "type",
+        "vars",
         "zip",
     ]
 )
+"""Names of Python's own that an example means by them. Others, `input` or `sum` of a task that writes one, are a reader's guess."""
 
 
-MAX_PARSES = 5000  # texts that are parsed in the search of one prompt
+# ---- as tests
 
 
 def test_file(anchors: tuple[Anchor, ...]) -> str:
     """Return the anchors as a pytest file; empty where there are none."""
-    if not anchors or not functions(anchors):
+    names = functions(anchors)
+    if not anchors or not names:
         return ""
-    parts = ["import pytest\n", f"from solution import {', '.join(functions(anchors))}\n"]
+    doctests = "import doctest\n" if any(a.options for a in anchors) else ""
+    parts = [f"{doctests}import pytest\n", f"from solution import {', '.join(names)}\n"]
     for number, anchor in enumerate(anchors, 1):
-        body = [*anchor.setup, *_assertion(anchor)]
+        shown = _is_shown(anchor)
+        setup = _without_solution(anchor.setup, names)
+        body = [*setup, *(_shown(anchor, bool(setup)) if shown else _assertion(anchor))]
         lines = [f"    {line}" for text in body for line in text.splitlines()]
-        parts.append("\n".join([f"\ndef test_example_{number}():", *lines, ""]))
+        parts.append("\n".join([f"\ndef test_example_{number}({'capsys' if shown else ''}):", *lines, ""]))
     return "\n".join(parts)
+
+
+def _without_solution(setup: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    """Leave out imports that the file makes already."""
+    made = {f"from solution import {name}" for name in names}
+    return [line for line in setup if line not in made]
+
+
+def _is_shown(anchor: Anchor) -> bool:
+    return anchor.kind == "repr" or anchor.prints or bool(anchor.options)
 
 
 def _assertion(anchor: Anchor) -> tuple[str, ...]:
     if anchor.kind == "raises":
         return (f"with pytest.raises({anchor.expected}):", f"    {anchor.call}")
+    if anchor.kind == "true":
+        return (anchor.call if anchor.call.startswith("assert ") else f"assert {anchor.call}",)
     if anchor.kind == "printed":
         return (f"assert str({anchor.call}) == {anchor.expected!r}",)
-    if anchor.kind == "repr":
-        return (f"assert repr({anchor.call}) == {anchor.expected!r}",)
-    return (f"assert {anchor.call} == {anchor.expected}",)
+    return (f"assert {_parenthesised(anchor.call)} == {anchor.expected}",)
 
 
-def _doctests(prompt: str) -> list[Anchor]:
-    try:
-        pieces = doctest.DocTestParser().parse(prompt)
-    except ValueError:
-        return []
-    found: list[Anchor] = []
-    setup: list[str] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            if piece.strip():
-                setup = []
-            continue
-        source = piece.source.strip()
-        raised = re.match(r"(\w+)", piece.exc_msg).group(1) if piece.exc_msg else ""  # type: ignore[union-attr]  # doctest matched a name already
-        if not piece.want and not raised:
-            setup.append(source)
-        elif _is_expression(source) and all(map(_parses, setup)):
-            found.append(_example(tuple(setup), source, piece.want.strip(), raised))
-    return found
+def _parenthesised(source: str) -> str:
+    """Return an expression as one side of a comparison."""
+    alone = ast.Call | ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.List | ast.Dict | ast.Set
+    return source if isinstance(ast.parse(source, mode="eval").body, alone) else f"({source})"
 
 
-def _example(setup: tuple[str, ...], source: str, want: str, raised: str) -> Anchor:
-    tree = ast.parse(source, mode="eval").body
-    call = ast.unparse(tree)  # without the comments that a line of an example may end in
-    if raised and not hasattr(builtins, raised):
-        return Anchor((), call, "", "none")
-    if raised:
-        return Anchor(setup, call, raised, "raises")
-    if isinstance(tree, ast.Call) and ast.unparse(tree.func) == "print" and len(tree.args) == 1 and not tree.keywords:
-        return Anchor(setup, ast.unparse(tree.args[0]), want, "printed")
-    return Anchor(setup, call, want, "value" if _is_literal(want) else "repr")
+def _shown(anchor: Anchor, prepared: bool) -> Iterator[str]:
+    """Yield the lines that hold what the interpreter would show against what the example shows."""
+    if prepared:
+        yield "capsys.readouterr()"
+    want = anchor.expected + "\n" if anchor.expected else ""
+    printed = anchor.kind == "printed"
+    if _is_expression(anchor.call) and not printed and not anchor.call.startswith("print("):
+        yield f"value = {anchor.call}"
+        yield 'shown = capsys.readouterr().out + ("" if value is None else f"{value!r}\\n")'
+    else:
+        yield f"print({anchor.call})" if printed else anchor.call
+        yield "shown = capsys.readouterr().out"
+    if anchor.options:
+        flags = " | ".join(f"doctest.{name}" for name in anchor.options)
+        yield f"want = {want!r}"
+        yield f"assert doctest.OutputChecker().check_output(want, shown, {flags}), f'expected {{want!r}}, got {{shown!r}}'"
+    elif anchor.kind == "value":
+        yield f"assert value == {anchor.expected} or shown == {want!r}"
+    else:
+        yield f"assert shown == {want!r}"
 
 
-def _arrows(prompt: str) -> list[Anchor]:
-    found: list[Anchor] = []
-    budget = _Budget()
-    for line in prompt.splitlines():
-        if line.lstrip().startswith((">>>", "def ", "class ", "...")):
-            continue
-        for match in _CALL.finditer(line):
-            call = _balanced(line, match.start(), budget)
-            arrow = _ARROW.match(line, match.start() + len(call)) if call else None
-            if arrow is None:
-                arrow = re.compile(r"`\s*(?:->|=>|→|==+|returns|gives)\s*`?").match(line, match.start() + len(call))
-            if call and arrow and _is_literal_call(call) and (want := _literal_prefix(line[arrow.end() :], budget)):
-                found.append(Anchor((), call, want, "value"))
-    return found
+# ---- reading
 
 
-class _Budget:
-    """How many texts may still be parsed: a prompt of nothing but brackets would be parsed for hours."""
+class _Reader:
+    """Examples as they are found in one prompt's passages, and how many texts may still be parsed.
 
-    def __init__(self) -> None:
-        self.left = MAX_PARSES
+    A prompt of nothing but brackets would be parsed for hours.
+    """
+
+    def __init__(self, text: passages.Passages) -> None:
+        self.text = text
+        self.found: list[Anchor] = []
+        self.left_out: list[tuple[str, str]] = []
+        self.parses = MAX_PARSES
+        self.prose = "\n".join(
+            line for t in text.texts for line in t.split("\n") if not line.lstrip().startswith((">>>", "..."))
+        )
+        self.prints = bool(_PRINTS.search(self.prose))
 
     def spent(self) -> bool:
-        """Take one; whether none was left."""
-        self.left -= 1
-        return self.left < 0
+        """Take one parse; whether none was left."""
+        self.parses -= 1
+        return self.parses < 0
+
+    def leave_out(self, source: str, why: str) -> None:
+        """Name an example that is no test."""
+        self.left_out.append((source.strip().split("\n")[0][:200], why))
+
+    # ---- doctests
+
+    def doctests(self, passage: str) -> None:
+        """Take the doctest examples of one passage: all of them share one interpreter."""
+        before: list[doctest.Example] = []
+        for example in islice(_examples(passage), _MAX_READ):
+            if example is None:
+                self.leave_out(
+                    next((x for x in passage.split("\n") if ">>>" in x), ""), "its lines are not indented alike"
+                )
+                return
+            if self._is_one(example):
+                self._doctest(example, before)
+            before.append(example)
+
+    def _is_one(self, example: doctest.Example) -> bool:
+        """Whether an example claims something, rather than preparing another one."""
+        return bool(example.want or example.exc_msg) or _claims(example.source)
+
+    def _doctest(self, example: doctest.Example, before: list[doctest.Example]) -> None:
+        source = example.source.strip()
+        options = tuple(doctest.OPTIONFLAGS_BY_NAME.items())
+        names = tuple(sorted(n for n, flag in options if example.options.get(flag)))
+        if "SKIP" in names:
+            self.leave_out(source, "it says that it is to be skipped")
+        elif not _parses(source) or not all(_parses(b.source) for b in before):
+            self.leave_out(source, "it, or a line before it, is no Python that can stand in a test")
+        elif _ADDRESS.search(example.want) and "ELLIPSIS" not in names:
+            self.leave_out(source, "it shows an address")
+        else:
+            self._take(example, source, names, before)
+
+    def _take(
+        self, example: doctest.Example, source: str, names: tuple[str, ...], before: list[doctest.Example]
+    ) -> None:
+        anchor = self._anchor(example, source, names)
+        if anchor is None:
+            self.leave_out(source, "it raises what is no exception of Python's own")
+            return
+        setup = tuple(self._setup(source, before))
+        unknown = self._unknown([*setup, anchor.call])
+        if unknown:
+            self.leave_out(source, f"nothing says what {unknown} is")
+        else:
+            self.found.append(Anchor(setup, anchor.call, anchor.expected, anchor.kind, names, anchor.prints))
+
+    def _anchor(self, example: doctest.Example, source: str, options: tuple[str, ...]) -> Anchor | None:
+        """Return what an example claims; None where it cannot be claimed in a test."""
+        want = example.want.rstrip("\n")
+        if "DONT_ACCEPT_BLANKLINE" not in options:
+            want = re.sub(r"(?m)^<BLANKLINE>$", "", want)
+        if example.exc_msg:
+            raised = re.match(r"[\w.]+", example.exc_msg)
+            name = raised.group(0) if raised else ""
+            known = name.isidentifier() and hasattr(builtins, name)
+            return Anchor((), source.rstrip(";"), name, "raises") if known else None
+        if not _is_expression(source):
+            if not want:
+                return Anchor((), ast.unparse(ast.parse(source)), "", "true")
+            return Anchor((), source, want, "repr")
+        tree = ast.parse(source, mode="eval").body
+        call = ast.unparse(tree)  # without the comments that a line of an example may end in
+        if not want or (want == "True" and _is_condition(tree)):
+            return Anchor((), call, "True", "true")
+        if isinstance(tree, ast.Call) and ast.unparse(tree.func) == "print":
+            plain = len(tree.args) == 1 and not tree.keywords and not isinstance(tree.args[0], ast.Starred)
+            return Anchor((), ast.unparse(tree.args[0]), want, "printed") if plain else Anchor((), call, want, "repr")
+        if not _is_literal(want.strip()):
+            return Anchor((), call, want, "repr")
+        prints = self.prints or (isinstance(tree, ast.Call) and ast.unparse(tree.func) in self.text.returning_none)
+        return Anchor((), call, want.strip(), "value", prints=prints)
+
+    def _setup(self, source: str, before: list[doctest.Example]) -> Iterator[str]:
+        """Yield what runs before an example: statements that show nothing, and whatever touches a name that it stands on."""
+        repeated = any(b.want and b.source.strip() == source for b in before)
+        touched, offered = _names(source), _offered(before)
+        chosen: list[doctest.Example] = []
+        for earlier in reversed(before):
+            names = _names(earlier.source)
+            stored = _stored(earlier.source)
+            shares = bool((touched & names) - offered)
+            silent = not earlier.want and not earlier.exc_msg and not stored and not _claims(earlier.source)
+            if stored & touched or shares or silent or repeated:
+                chosen.append(earlier)
+                touched |= names
+        for earlier in reversed(chosen):
+            yield from self._prepared(earlier)
+
+    def _prepared(self, earlier: doctest.Example) -> Iterator[str]:
+        source = earlier.source.strip()
+        if earlier.exc_msg:
+            name = re.match(r"\w+", earlier.exc_msg)
+            if name and hasattr(builtins, name.group(0)):
+                yield f"with pytest.raises({name.group(0)}):\n" + "\n".join(f"    {x}" for x in source.splitlines())
+            return
+        for statement in ast.parse(source).body:
+            yield ast.unparse(self._imported(statement))
+
+    def _imported(self, statement: ast.stmt) -> ast.stmt:
+        """Return an import with the solution in the place of a module that only the task knows."""
+        if (
+            isinstance(statement, ast.ImportFrom)
+            and statement.module
+            and self._is_solution(statement.module, statement.names)
+        ):
+            return ast.ImportFrom(module="solution", names=statement.names, level=0)
+        if isinstance(statement, ast.Import):
+            names = [
+                ast.alias(name="solution", asname=a.asname or a.name)
+                if "." not in a.name and self._is_solution(a.name, [])
+                else a
+                for a in statement.names
+            ]
+            return ast.Import(names=names)
+        return statement
+
+    def _is_solution(self, module: str, names: list[ast.alias]) -> bool:
+        """Whether a module stands for the script: nobody knows it, or the task asks for what is imported from it."""
+        top = module.partition(".")[0]
+        if top in standard_library("3.13") or top in LOCAL - {"solution"}:
+            return False
+        asked = any(a.name in self.text.functions or re.search(rf"\b{a.name}\(", self.prose) for a in names)
+        return top not in IMPORTS or asked
+
+    def _unknown(self, sources: list[str]) -> str:
+        """Return a name that an example uses and that nobody could offer: data that the task only speaks of."""
+        called = {
+            n.func.id
+            for source in sources
+            for n in ast.walk(ast.parse(source))
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
+        offered = called | self.text.functions | self.text.names | _from_solution(sources)
+        return next((name for name in _free(sources) if name not in offered and not name[0].isupper()), "")
+
+    # ---- arrows
+
+    def arrows(self, passage: str) -> None:
+        """Take the clauses of one passage that say what a call gives."""
+        for line in passage.splitlines():
+            if line.lstrip().startswith((">>>", "def ", "class ", "async def ", "...")):
+                continue
+            for match in _CALL.finditer(line):
+                self._arrow(line, match)
+
+    def _arrow(self, line: str, match: re.Match[str]) -> None:
+        call = self._balanced(line, match.start())
+        arrow = _ARROW.match(line, match.start() + len(call)) if call else None
+        if arrow is None or not _is_literal_call(call):
+            return
+        rest = line[arrow.end() :]
+        want = self._literal_prefix(rest)
+        if self._is_signature(call, arrow.group(1), rest, want):
+            return
+        if want:
+            self.found.append(Anchor((), call, want, "value", prints=match.group(1) in self.text.returning_none))
+        elif not re.fullmatch(_WORDS, arrow.group(1)) and rest.strip():
+            self.leave_out(f"{call} {arrow.group(1)} {rest}", "its right side is no value")
+
+    def _is_signature(self, call: str, arrow: str, rest: str, want: str) -> bool:
+        """Whether an arrow leads to a type, or belongs to a method: nothing that a call of a function could give."""
+        node = ast.parse(call, mode="eval").body
+        name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        method = name in self.text.methods and name not in self.text.functions
+        if method or (self._asks_for_class() and name not in self.text.functions and not name[:1].isupper()):
+            return True
+        if want == "None" and call.endswith("()") and arrow in ("->", "→", "=>"):
+            return True
+        if arrow not in ("->", "→"):
+            return False
+        if want:
+            value = ast.literal_eval(want)
+            named = isinstance(value, str) and (value in _TYPES or value in self.text.names or self._is_class(value))
+            return value is None or (named and call.endswith("()"))
+        return re.match(r"[A-Za-z_]\w*", rest) is not None
+
+    def _asks_for_class(self) -> bool:
+        return re.search(r"\bclass\s+`?[A-Z]\w*", self.prose) is not None
+
+    def _is_class(self, name: str) -> bool:
+        return name.isidentifier() and re.search(rf"\bclass\s+`?{name}\b", self.prose) is not None
+
+    def _balanced(self, line: str, start: int) -> str:
+        """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500 characters."""
+        for end in range(start, min(len(line), start + 500)):
+            if line[end] == ")" and not self.spent() and _is_expression(line[start : end + 1]):
+                return line[start : end + 1]
+        return ""
+
+    def _literal_prefix(self, text: str) -> str:
+        """Return the longest beginning of the text that is a literal, where its clause ends after it."""
+        text = text.strip().lstrip("`")
+        for end in range(min(len(text), 2000), 0, -1):
+            rest = text[end:]
+            if text[:end].rstrip().endswith((".", ",")):  # the sentence's, not the number's
+                continue
+            if _ends_clause(rest) and not self.spent() and _is_literal(text[:end].strip()):
+                return text[:end].strip()
+        return ""
 
 
-def _balanced(line: str, start: int, budget: _Budget) -> str:
-    """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500 characters."""
-    for end in range(start, min(len(line), start + 500)):
-        if line[end] == ")" and not budget.spent() and _is_expression(line[start : end + 1]):
-            return line[start : end + 1]
-    return ""
+def _examples(passage: str) -> Iterator[doctest.Example | None]:
+    """Yield a passage's doctest examples; None for a part whose lines doctest cannot read."""
+    parser = doctest.DocTestParser()
+    with suppress(ValueError):
+        yield from parser.get_examples(passage)
+        return
+    for part in re.split(r"\n\s*\n", passage):
+        try:
+            yield from parser.get_examples(part)
+        except ValueError:
+            yield None
 
 
-def _literal_prefix(text: str, budget: _Budget) -> str:
-    """Return the longest beginning of the text that is a literal, where its clause ends after it."""
-    text = text.strip().lstrip("`")
-    for end in range(min(len(text), 2000), 0, -1):
-        rest = text[end:]
-        if text[:end].rstrip().endswith((".", ",")):  # the sentence's, not the number's
-            continue
-        if _ends_clause(rest) and not budget.spent() and _is_literal(text[:end].strip()):
-            return text[:end].strip()
-    return ""
+@lru_cache(maxsize=1024)
+def _names(source: str) -> frozenset[str]:
+    """Return the names that statements use or bind."""
+    nodes = list(ast.walk(ast.parse(source)))
+    return frozenset({n.id for n in nodes if isinstance(n, ast.Name)} | {b for n in nodes for b in _bound(n)})
+
+
+@lru_cache(maxsize=1024)
+def _stored(source: str) -> frozenset[str]:
+    return frozenset(name for node in ast.walk(ast.parse(source)) for name in _bound(node))
+
+
+def _offered(before: list[doctest.Example]) -> set[str]:
+    """Return the names that stand for no state of an interpreter: what the solution or an import offers is shared by all."""
+    bound = {name for b in before for name in _stored(b.source)}
+    imports = [n for b in before for n in ast.walk(ast.parse(b.source)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    imported = {name for node in imports for alias in node.names for name in _bound(alias)}
+    return ({name for b in before for name in _names(b.source)} - bound) | imported
+
+
+def _claims(source: str) -> bool:
+    """Whether a line that shows nothing says something all the same: a condition, or an assertion."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    if len(body) != 1:
+        return False
+    return isinstance(body[0], ast.Assert) or (isinstance(body[0], ast.Expr) and _is_condition(body[0].value))
+
+
+def _is_condition(node: ast.expr) -> bool:
+    return isinstance(node, ast.Compare | ast.BoolOp) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    )
 
 
 def _ends_clause(rest: str) -> bool:
@@ -214,11 +622,9 @@ def _parses(text: str) -> bool:
     """Whether the text is a statement that may stand in a test: complete by itself, and no future import."""
     try:
         compile(text, "setup", "exec")
-        if "__future__" in text:
-            return False
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
-    return True
+    return "__future__" not in text
 
 
 def _is_literal(text: str) -> bool:

@@ -12,7 +12,7 @@ from codetape.canonical import Frozen, Hash
 ErrorType = Literal["environment", "logic", "test_error"]
 InputType = Literal["str", "int", "float", "bool", "file", "directory"]
 OutputType = Literal["str", "int", "float", "bool", "file", "directory", "datetime", "timedelta"]
-Confidence = Literal["oracle", "anchored", "self_tested", "untested"]
+Confidence = Literal["oracle", "anchored", "self_tested", "disputed", "untested"]
 Exit = Literal["ok", "tests_failed", "collection_error", "timeout", "oom", "pids", "output_cap", "killed"]
 Purpose = Literal[
     "plan",
@@ -387,6 +387,6 @@ class Checkpoint(Frozen):
 class Question(Frozen):
     """What only a person can decide."""
 
-    kind: Literal["package", "system_package", "command"]
+    kind: Literal["package", "system_package", "command", "example"]
     subject: str
     reason: str

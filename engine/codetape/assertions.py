@@ -9,7 +9,7 @@ import ast
 import builtins
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codetape.artefacts import Opinion, TestResult
@@ -52,6 +52,42 @@ def _claim(source: str, result: TestResult) -> Claim | None:
     claim = _read(function.body[at], known)
     loose = _bound_in(function) - set(known)
     return claim if claim and _stands_alone(claim.call, source, loose) else None
+
+
+def amended(source: str, result: TestResult, value: str) -> str:
+    """Return the file with another literal in the place of what the failing assertion expects of its call.
+
+    Empty where the expected value is not written in that assertion as a literal: behind a name, a parameter or a tolerance.
+    """
+    try:
+        place = _expected_place(source, result)
+        ast.literal_eval(value)
+        if place is None:
+            return ""
+        lines = [line.encode() for line in source.split("\n")]  # the parser counts columns in bytes
+        first, last = place.lineno - 1, (place.end_lineno or place.lineno) - 1
+        tail = lines[last][place.end_col_offset :]
+        lines[first : last + 1] = [lines[first][: place.col_offset] + value.strip().encode() + tail]
+        text = b"\n".join(lines).decode()
+        ast.parse(text)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return ""
+    return text
+
+
+def _expected_place(source: str, result: TestResult) -> ast.expr | None:
+    line = result.frames[-1].line if result.frames else 0
+    function = _function(ast.parse(source).body, name_of(result.id).split("::"))
+    statement = next((s for s in function.body if s.lineno <= line <= (s.end_lineno or 0)), None) if function else None
+    if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
+        return None
+    for side in (statement.test.comparators[0], statement.test.left):
+        try:
+            ast.literal_eval(side)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return side
+    return None
 
 
 def _harmless(statement: ast.stmt) -> bool:
@@ -213,6 +249,15 @@ def actual_of(claim: Claim, result: TestResult) -> str:
     if result.comparison is None:
         return ""
     return result.comparison.left if claim.literal_right else result.comparison.right
+
+
+def same_opinion(one: Opinion, other: Opinion, claim: Claim) -> bool:
+    """Whether two opinions say the same of a claim's call."""
+    if one.verdict != other.verdict or one.verdict == "silent":
+        return one.verdict == other.verdict
+    if one.verdict == "exception":
+        return one.value.strip().rpartition(".")[2] == other.value.strip().rpartition(".")[2]
+    return agrees(one, other.value, replace(claim, kind="value"))
 
 
 def agrees(opinion: Opinion, value: str, claim: Claim) -> bool:

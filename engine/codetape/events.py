@@ -112,10 +112,14 @@ class SessionForked(Payload):
 
 
 class AnchorsExtracted(Payload):
-    """Examples found in the prompt by rule, as a test file that no ask may change."""
+    """Examples found in the prompt by rule, as a test file that no ask may change.
+
+    ``left_out`` is a JSON list of the examples that are no tests, each with the reason; None where there are none.
+    """
 
     count: int
     anchors: Ref
+    left_out: Ref | None = None
 
 
 class Requested(Payload):
@@ -263,7 +267,7 @@ class Suspended(Decided):
 class Succeeded(Decided):
     """The end that was wanted, and how far it can be trusted."""
 
-    confidence: Literal["oracle", "anchored", "self_tested", "untested"]
+    confidence: Literal["oracle", "anchored", "self_tested", "disputed", "untested"]
 
 
 class Failed(Decided):

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import singledispatch
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from codetape import machine
 from codetape.artefacts import Config, Report, Task
 from codetape.budgets import PICO
@@ -46,6 +48,7 @@ from codetape.events import (
 from codetape.run import Ledger, OpenCall, Outcome, Run, Spending, Work, adapter
 
 MAX_ANSWERS = 1000  # of a person's, in one session
+_LEFT_OUT: TypeAdapter[tuple[tuple[str, str], ...]] = TypeAdapter(tuple[tuple[str, str], ...])
 
 Texts = Mapping[str, str]
 """The blobs that events refer to, by hash."""
@@ -205,7 +208,8 @@ def first_owed(task: Task, config: Config) -> tuple[str, ...]:
 
 @_apply.register
 def _(payload: AnchorsExtracted, run: Run, texts: Texts) -> Run:
-    return run.but(anchors=texts[payload.anchors], anchor_count=payload.count)
+    left_out = _LEFT_OUT.validate_json(texts[payload.left_out]) if payload.left_out else ()
+    return run.but(anchors=texts[payload.anchors], anchor_count=payload.count, left_out=left_out)
 
 
 @_apply.register

@@ -12,7 +12,7 @@ from typing import Any
 
 import minijinja
 
-from codetape import anchors, outputs, template_grammar
+from codetape import outputs, template_grammar
 from codetape.artefacts import (
     ANCHOR_FILE,
     ORACLE_FILE,
@@ -267,7 +267,7 @@ def context(run: Run, purpose: str) -> dict[str, Any]:
         "inputs": [_input(i.model_dump(mode="json"), 20 // scale) for i in task.inputs],
         "outputs": [o.model_dump(mode="json") for o in task.outputs],
         "anchors": fenced(run.anchors) if run.anchors and purpose not in ("second_opinion",) else "",
-        "anchor_names": list(anchors.functions(anchors.extract(task.prompt))),
+        "anchor_names": list(imported_from_solution(run.anchors or "")),
         "given_tests": fenced(cut(task.tests, caps["tests"])) if task.tests else "",
         "python": config.python_version,
         "sandbox": config.sandbox.model_dump(mode="json"),
@@ -369,7 +369,12 @@ def calls_in_doubt(run: Run) -> tuple[str, ...]:
 
 
 def _second_opinion(run: Run, caps: Mapping[str, int]) -> dict[str, Any]:
-    return {"calls": [{"label": f"T{n}", "call": call} for n, call in enumerate(calls_in_doubt(run), 1)]}
+    calls = calls_in_doubt(run)
+    given = [sum(o.test == call for o in run.work.opinions) for call in calls]
+    return {
+        "calls": [{"label": f"T{n}", "call": call} for n, call in enumerate(calls, 1)],
+        "round": 1 + max(given, default=0),
+    }
 
 
 def _fix_tests(run: Run, caps: Mapping[str, int]) -> dict[str, Any]:

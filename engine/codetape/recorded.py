@@ -151,7 +151,7 @@ def check_resumable(run: Run, answers: Mapping[str, str], max_iterations: int | 
         raise UsageError(f"Session {name} has succeeded: there is nothing to resume.")
     asked = run.work.question.subject if run.work.question and run.state == "suspended" else ""
     if other := sorted(set(answers) - {asked}):
-        about = f"It asks about {asked}." if asked else "It asks about no package."
+        about = f"It asks about {asked}." if asked else "It asks about nothing."
         raise UsageError(f"Session {name} does not ask about {', '.join(other)}.", remedy=about)
     if run.state == "failed":
         ran = run.ledger.iteration

@@ -57,6 +57,8 @@ class Ledger(Frozen):
     cured: bool = True
     replacing: str = ""
     executed: str = ""
+    tried: tuple[str, ...] = ()
+    doubted: tuple[str, ...] = ()
 
 
 class Work(Frozen):
@@ -74,6 +76,7 @@ class Work(Frozen):
     attempts: tuple[Attempts, ...] = ()
     notes: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+    best: Checkpoint | None = None
     quarantined: tuple[Quarantined, ...] = ()
     vacuous: tuple[str, ...] = ()
     proposals: tuple[Proposal, ...] = ()
@@ -132,6 +135,7 @@ class Run:
     ended_at: str = ""
     anchors: str | None = None
     anchor_count: int = 0
+    left_out: tuple[tuple[str, str], ...] = ()
     ledger: Ledger = Ledger()
     work: Work = Work()
     call: OpenCall | None = None
@@ -163,6 +167,11 @@ class Run:
     def __repr__(self) -> str:
         """Say which run and where: `asyncio.run` makes the repr of every result, and a run holds all its texts."""
         return f"Run({self.session!r}, seq {self.seq}, {self.state})"
+
+    @property
+    def rules(self) -> int:
+        """The version of the rules that decide here: the recorded one."""
+        return self.versions.rules if self.versions else 0
 
     @property
     def the_task(self) -> Task:

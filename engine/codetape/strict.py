@@ -14,7 +14,7 @@ from codetape.chain import Event
 from codetape.commands import Ask, Build, BuildSpec, Command, Execute, Job, Record, Request
 from codetape.decide import decide
 from codetape.errors import CodetapeError, Divergence
-from codetape.events import WORLDLY, Payload, Requested, SessionForked, SessionStarted, Suspended
+from codetape.events import WORLDLY, Payload, Requested, SessionForked, SessionStarted, Suspended, Versions
 from codetape.fold import apply
 from codetape.ports import Stream
 from codetape.requests import requested
@@ -49,11 +49,12 @@ def replay(
 ) -> Replayed:
     """Derive a stream's events anew and compare them. ``whole`` asks for a session that has come to a halt.
 
-    ``pack`` is another prompt pack to render with than the tape's own. ``rules="current"`` takes drift as divergence.
+    ``pack`` is another prompt pack to render with than the tape's own. A tape is derived by the version of the rules that it
+    was recorded by, where that is kept here; ``rules="current"`` derives by the present one, and takes drift as divergence.
     Raises Divergence at the first event that differs, CorruptTape for a bad log.
     """
     run, derived, drift = Run(), 0, []
-    ours = versions()
+    ours, theirs = versions(), run.versions
     for event in stream.events:
         if event.seq and is_derived(event.payload):
             derived += 1
@@ -61,13 +62,16 @@ def replay(
                 _compare(event, decide(run), run, stream)
             except (Divergence, CodetapeError) as error:
                 found = _as_divergence(error, event)
-                if pack is not None or rules == "current" or not may_drift(run.versions, ours):
-                    raise _explained(found, event, run, stream, pack) from error
+                if pack is not None or rules == "current" or not may_drift(theirs, ours):
+                    raise _explained(found, theirs, pack, rules) from error
                 drift.append(Drift(found.seq, found.layer, found.message))
         run = apply(run, event, stream.texts)
         if pack is not None and isinstance(event.payload, SessionStarted | SessionForked):
             own, run = run.pack, run.but(pack=dict(pack))
             pack = _Swapped(pack, own)
+        theirs = getattr(event.payload, "versions", theirs)
+        if rules == "current":
+            run = _by_present_rules(run)
     if whole and run.call is None and run.state not in ("suspended", "succeeded", "failed") and decide(run) is not None:
         what = f"{run.session} stops at seq {run.seq - 1}, where it would go on."
         raise Divergence(what, seq=run.seq, layer="length")
@@ -84,7 +88,11 @@ def changed(stream: Stream) -> Iterator[Drift]:
             except (Divergence, CodetapeError) as error:
                 found = _as_divergence(error, event)
                 yield Drift(found.seq, found.layer, found.message)
-        run = apply(run, event, stream.texts)
+        run = _by_present_rules(apply(run, event, stream.texts))
+
+
+def _by_present_rules(run: Run) -> Run:
+    return run.but(versions=run.versions.model_copy(update={"rules": versions().rules})) if run.versions else run
 
 
 class _Swapped(dict[str, str]):
@@ -189,9 +197,12 @@ def _as_divergence(error: CodetapeError, event: Event) -> Divergence:
     return _divergence(event, "kind", f"nothing can be derived here: {error}")
 
 
-def _explained(found: Divergence, event: Event, run: Run, stream: Stream, pack: Mapping[str, str] | None) -> Divergence:
+def _explained(found: Divergence, theirs: Versions | None, pack: Mapping[str, str] | None, rules: Follow) -> Divergence:
     """Return a divergence that says why things differ, as far as that can be told."""
-    why = list(differences(run.versions, versions()))
+    ours = versions()
+    why = list(differences(theirs, ours))
+    if rules == "current" and theirs is not None and theirs.rules != ours.rules and not why:
+        why.append(f"rules {theirs.rules} there, {ours.rules} here")
     if isinstance(pack, _Swapped):
         why.append(
             f"another prompt pack ({', '.join(pack.changed[:5])})" if pack.changed else "the pack is the tape's own"

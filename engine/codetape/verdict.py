@@ -5,6 +5,7 @@ nothing (`error_type` is None) the rule "in_doubt" asks for a second opinion, an
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,11 +20,13 @@ from codetape.artefacts import (
     Report,
     TestResult,
 )
-from codetape.assertions import Claim, actual_of, agrees, claim_of
+from codetape.assertions import Claim, actual_of, agrees, claim_of, same_opinion
 from codetape.packages import LOCAL, bare, mapped, standard_library
 from codetape.suites import file_of, names
 
-VERSION = 1
+VERSION = 2
+KNOWN_VERSIONS = (1, 2)
+"""Versions whose rules are here: a tape of one of them is derived by it."""
 """Of the rules: parsing, anchors, stubs, signatures, verdict, packages, routing, cuts, normaliser."""
 
 SESSION = "session"
@@ -46,7 +49,10 @@ _VOLATILE = (
 
 @dataclass(frozen=True)
 class Context:
-    """What the rules need beside the report. ``hidden`` are tests (without parameters) that run no more."""
+    """What the rules need beside the report.
+
+    ``hidden`` are tests (without parameters) that run no more; ``doubted`` are examples that opinions are to judge.
+    """
 
     files: Mapping[str, str]
     python: str
@@ -55,6 +61,8 @@ class Context:
     opinions: tuple[Opinion, ...]
     unjudged: frozenset[str]
     hidden: frozenset[str] = frozenset()
+    doubted: frozenset[str] = frozenset()
+    version: int = VERSION
 
 
 def normalise(text: str) -> str:
@@ -91,6 +99,8 @@ def missing_tests(report: Report, files: Mapping[str, str]) -> tuple[str, ...]:
 def classify(report: Report, context: Context) -> tuple[Finding, ...]:
     """Return one finding for each failing test; one for the session where it failed without any."""
     found = tuple(_finding(result, report, context) for result in report.failing)
+    if context.version > 1:
+        found = _asked_twice(found, context)
     absent = tuple(name for name in missing_tests(report, context.files) if name not in context.hidden)
     if found or (report.exit == "ok" and report.whole and not absent):
         return found
@@ -125,7 +135,7 @@ def _finding(result: TestResult, report: Report, context: Context) -> Finding:
         or _import(result, context)
         or _capability(result)
         or _script(result)
-        or _authority(result)
+        or _authority(result, context)
         or _raised(result, context)
     )
     return Finding(**{**base, **verdict})  # type: ignore[arg-type]  # the parts are the fields, by construction
@@ -196,14 +206,43 @@ def _script(result: TestResult) -> Part:
     return {}
 
 
-def _authority(result: TestResult) -> Part:
+def _authority(result: TestResult, context: Context) -> Part:
     rules = {
         ANCHOR_FILE: ("anchor", "An example of the task fails."),
         USER_FILE: ("user_test", "A given test fails."),
         OUTPUT_FILE: ("declared_output", "The script, run on its samples, does not write every declared output."),
     }
     rule = rules.get(file_of(result.id))
-    return {"error_type": "logic", "rule": rule[0], "root_cause": rule[1]} if rule else {}
+    if rule is None:
+        return {}
+    part: Part = {"error_type": "logic", "rule": rule[0], "root_cause": rule[1]}
+    return part | _example_judged(result, context) if result.id in context.doubted else part
+
+
+def _example_judged(result: TestResult, context: Context) -> Part:
+    """Two opinions on the task's words decide whether a doubted example can hold; where they do not agree, it stands."""
+    claim = claim_of(context.files.get(file_of(result.id), ""), result)
+    if claim is None or claim.call in context.unjudged:
+        return {"judged": "unjudged"}
+    opinions = [o for o in context.opinions if o.test == claim.call][:2]
+    call: Part = {"call": claim.call, "words": opinions[-1].words if opinions else ""}
+    if len(opinions) < OPINIONS:
+        return {**call, "error_type": None, "rule": "in_doubt"}
+    held = [agrees(o, claim.expected, claim) for o in opinions]
+    if all(held):
+        return {
+            **call,
+            "judged": "upheld",
+            "root_cause": "An example of the task fails, and two readers of the task say that it holds.",
+        }
+    if not any(held) and same_opinion(opinions[0], opinions[1], claim):
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "cannot_hold",
+            "root_cause": "Two readers of the task agree that the example cannot hold.",
+        }
+    return call
 
 
 def _raised(result: TestResult, context: Context) -> Part:
@@ -219,11 +258,43 @@ def _raised(result: TestResult, context: Context) -> Part:
     claim = claim_of(context.files.get(last, ""), result)
     if claim is None:
         return {"error_type": "logic", "rule": "other_form", "judged": "unjudged"}
-    return _judged(claim, result, context)
+    return (_judged if context.version > 1 else _judged_v1)(claim, result, context)
 
 
 def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
     """Compare the opinions had on this call with what the code gave and what the test expects."""
+    call: Part = {"call": claim.call}
+    opinions = [o for o in context.opinions if o.test == claim.call]
+    if not opinions and claim.call in context.unjudged:
+        return {**call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
+    if not opinions:
+        return {**call, "error_type": None, "rule": "in_doubt"}
+    last, actual = opinions[-1], actual_of(claim, result)
+    call["words"] = last.words
+    says_test = any(agrees(o, claim.expected, claim) for o in opinions)
+    says_code = [bool(actual) and agrees(o, actual, claim) for o in opinions]
+    if last.verdict == "silent":
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "silent",
+            "root_cause": "The specification is silent.",
+        }
+    if says_test:
+        return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+    if all(says_code):
+        return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
+    if len(opinions) >= OPINIONS and same_opinion(opinions[-2], opinions[-1], claim):
+        said = f"raises {last.value}" if last.verdict == "exception" else f"gives {last.value}"
+        cause = f"Two readers of the task agree that the call {said}: neither what the code gives nor what the test expects."
+        return {**call, "error_type": "test_error", "rule": "third", "root_cause": cause}
+    if len(opinions) >= OPINIONS:
+        return {**call, "error_type": "test_error", "rule": "neither", "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects."}  # fmt: skip
+    return {**call, "error_type": None, "rule": "in_doubt"}
+
+
+def _judged_v1(claim: Claim, result: TestResult, context: Context) -> Part:
+    """As version 1 of the rules judged: the last opinion alone decides."""
     call: Part = {"call": claim.call}
     opinions = [o for o in context.opinions if o.test == claim.call]
     if not opinions and claim.call in context.unjudged:
@@ -248,9 +319,26 @@ def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
     return {**call, "error_type": None, "rule": "in_doubt"}
 
 
+def _asked_twice(findings: tuple[Finding, ...], context: Context) -> tuple[Finding, ...]:
+    """Ask again about refuted tests where nothing else fails: one opinion must not be enough to turn a run green."""
+    if any(f.error_type != "test_error" for f in findings):
+        return findings
+    given = Counter(o.test for o in context.opinions)
+    return tuple(
+        f.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no", "root_cause": ""})
+        if f.rule == "refuted" and given[f.call] < OPINIONS and f.call not in context.unjudged
+        else f
+        for f in findings
+    )
+
+
+OPINIONS = 2  # that settle what one alone may not
 MAX_COUNTED = 64  # failures whose attempts are remembered
-UNSETTLED = ("silent", "neither")
+UNSETTLED = ("silent", "neither", "cannot_hold")
 """Rules whose tests are quarantined: the specification does not settle them."""
+OUTVOTED, DISPUTES, DROPPED = "outvoted", "disputed", "dropped"
+DISPUTED = frozenset({"neither", "cannot_hold", OUTVOTED, DISPUTES, DROPPED})
+"""Reasons of a quarantine that lower the confidence of a success: somebody may still be right who says otherwise."""
 
 
 def counted(
@@ -265,7 +353,7 @@ def counted(
         old = counts.get(finding.signature, Attempts(signature=finding.signature))
         counts[finding.signature] = old.model_copy(
             update={
-                "logic": old.logic + (code and finding.error_type == "logic"),
+                "logic": old.logic + (code and finding.error_type in ("logic", "environment", None)),
                 "test": old.test + (tests and finding.error_type == "test_error"),
                 "error_type": finding.error_type,
             }
@@ -333,13 +421,14 @@ def reclassify_errors(
             if count.logic > max_logic:
                 spent.append(new)
             kept.append(new)
-        elif finding.error_type == "logic" and count.logic > max_logic:
+        elif finding.error_type != "test_error" and finding.rule != "in_doubt" and count.logic > max_logic:
             if finding.call and finding.call in reopenable:
                 reopened.append(finding.call)
                 kept.append(finding.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no"}))
                 continue
-            spent.append(finding)
-            kept.append(finding)
+            logic = finding.model_copy(update={"error_type": "logic"})  # whatever it was taken for: that is spent
+            spent.append(logic)
+            kept.append(logic)
         else:
             if finding.judged == "refuted" and count.error_type == "logic":
                 changed.append(Reclassified(finding, "logic", times))

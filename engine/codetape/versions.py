@@ -25,7 +25,7 @@ def differences(theirs: Versions | None, ours: Versions) -> tuple[str, ...]:
     """Return what may derive otherwise here than on a tape, each as "rules 1 there, 2 here"; the engine's is the last."""
     if theirs is None:
         return ()
-    names = [name for name in (*_DERIVING, "engine") if getattr(theirs, name) != getattr(ours, name)]
+    names = [name for name in (*_DERIVING, "engine") if _differs(name, theirs, ours)]
     return tuple(
         f"{name.replace('_', ' ')} {getattr(theirs, name)} there, {getattr(ours, name)} here" for name in names
     )
@@ -33,4 +33,10 @@ def differences(theirs: Versions | None, ours: Versions) -> tuple[str, ...]:
 
 def may_drift(theirs: Versions | None, ours: Versions) -> bool:
     """Whether a decision that differs is drift: rules, machine, Python or templates are others than the tape's."""
-    return theirs is not None and any(getattr(theirs, name) != getattr(ours, name) for name in _DERIVING)
+    return theirs is not None and any(_differs(name, theirs, ours) for name in _DERIVING)
+
+
+def _differs(name: str, theirs: Versions, ours: Versions) -> bool:
+    """Whether a version is another one, and is not kept here beside the present one."""
+    kept = name == "rules" and theirs.rules in verdict.KNOWN_VERSIONS
+    return getattr(theirs, name) != getattr(ours, name) and not kept

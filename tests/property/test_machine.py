@@ -18,7 +18,7 @@ from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan, verif
 from tests.worlds import World
 
 LIMIT = 4
-RARE = (374, 392, 541, 749, 1237, 1377, 1957, 2237, 2280, 3541, 3705, 4937, 5218, 5301, 8030)
+RARE = (392, 541, 736, 749, 1377, 1513, 1537, 1957, 2230, 2237, 2280, 2858, 3541, 3705, 4589, 4937, 5621, 12242)
 GIVEN = "from solution import add\n\n\ndef test_given():\n    assert add(0, 0) == 0\n"
 
 

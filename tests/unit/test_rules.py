@@ -340,20 +340,35 @@ def test_a_module_that_cannot_be_had_is_the_codes_problem():
     assert classified(missing, installed=["numpy"]) == [("logic", "wrong_module")]
 
 
-def claimed(value, actual="4", count=1):
-    opinion = Opinion(
-        test="f(1, [2])", verdict="silent" if value is None else "value", value=value or "", words="so it says"
+def claimed(*values, actual="4", count=1):
+    opinions = tuple(
+        Opinion(test="f(1, [2])", verdict="silent" if v is None else "value", value=v or "", words="so it says")
+        for v in values * count
     )
     failed = failing("test_plain", comparison=Comparison(op="==", left=actual, right="3"))
-    return classified(failed, opinions=(opinion,) * count)
+    return classified(failed, opinions=opinions)
 
 
 def test_opinions_settle_what_is_in_doubt():
     assert claimed("3") == [("logic", "upheld")]
-    assert claimed("4") == [("test_error", "refuted")]
+    assert claimed("4", count=2) == [("test_error", "refuted")]
     assert claimed(None) == [("test_error", "silent")]
     assert claimed("9") == [(None, "in_doubt")]
-    assert claimed("9", count=2) == [("test_error", "neither")]
+    assert claimed("9", count=2) == [("test_error", "third")]
+    assert claimed("9", "8") == [("test_error", "neither")]
+    assert claimed("3", "9") == claimed("9", "3") == claimed("4", "3") == [("logic", "upheld")]
+
+
+def test_a_refutation_that_would_turn_a_run_green_is_asked_twice():
+    assert claimed("4") == [(None, "in_doubt")]
+    opinion = Opinion(test="f(1, [2])", verdict="value", value="4", words="so it says")
+    failed = failing("test_plain", comparison=Comparison(op="==", left="4", right="3"))
+    other = result("ValueError", "x", "solution.py", name="test_near")
+    assert classified(failed, other, opinions=(opinion,)) == [
+        ("test_error", "refuted"),
+        ("logic", "raised_in_solution"),
+    ]
+    assert classified(failed, opinions=(opinion,), unjudged=["f(1, [2])"]) == [("test_error", "refuted")]
 
 
 def test_signatures_mask_literals_and_nothing_else():

@@ -73,7 +73,8 @@ def _asked(result: GenerateResult, last: list[Run], as_json: bool) -> dict[str, 
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     say(result.reason, err=True)
-    allowed = click.confirm(safe(f"Install {result.question}?"), default=False, err=True)
+    question = "Set the example aside?" if outcome.example_of(result.question) else f"Install {result.question}?"
+    allowed = click.confirm(safe(question), default=False, err=True)
     return {result.question: "allow" if allowed else "deny"}
 
 

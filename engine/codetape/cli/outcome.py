@@ -6,6 +6,7 @@ from typing import Any
 from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.budgets import money, pico
 from codetape.cli.text import first_line, say
+from codetape.decide.remedies import EXAMPLE
 from codetape.errors import UsageError
 from codetape.redaction import find_keys
 from codetape.result import GenerateResult, script_header
@@ -15,6 +16,7 @@ CONFIDENCE = {
     "oracle": "your oracle passed",
     "anchored": "your examples or tests passed",
     "self_tested": "only tests that it wrote itself passed",
+    "disputed": "what passed outweighs a test or an example that speaks against it, and was set aside",
     "untested": "nothing was tested",
 }
 
@@ -69,6 +71,11 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "head": result.head,
         "duration_s": round(duration_s, 3),
     }
+
+
+def example_of(question: str) -> str:
+    """Return the name of the test that a question is about; empty where it is about something else."""
+    return question.partition("::")[2] if question.startswith(EXAMPLE) else ""
 
 
 def keys_in(result: GenerateResult) -> tuple[str, ...]:
@@ -153,6 +160,8 @@ def next_steps(result: GenerateResult, run: Run, path: Path | None, again: str =
     db = f" {shown}" if shown else ""
     again = f" {again}" if again else ""
     if result.status == "suspended":
+        if run.cause == "question" and (name_of_test := example_of(result.question)):
+            return [f"codetape resume {name}{again} --{verb}-test {name_of_test}" for verb in ("drop", "keep")]
         if run.cause == "question":
             return [f"codetape resume {name}{again} --{verb}-package {result.question}" for verb in ("allow", "deny")]
         if run.cause == "budget":

@@ -18,6 +18,7 @@ from codetape.cli.options import (
     server,
     server_settings,
 )
+from codetape.decide.remedies import example
 from codetape.errors import UsageError
 
 
@@ -31,6 +32,8 @@ from codetape.errors import UsageError
     help="Answer: it may be installed (apt:NAME for a system package, run:COMMAND for a command).",
 )
 @click.option("--deny-package", "deny", multiple=True, metavar="NAME", help="Answer: do without it.")
+@click.option("--drop-test", "drop", multiple=True, metavar="NAME", help="Answer: this example is wrong, set it aside.")
+@click.option("--keep-test", "keep", multiple=True, metavar="NAME", help="Answer: this example stands.")
 @click.option("--max-iterations", type=click.IntRange(1, 1000), help="A new limit.")
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
@@ -54,7 +57,7 @@ def command(**given: Any) -> int:
     _refuse_others()
     store = open_store(given["db"])
     known = open_tape(store.find(given["session"]), store=store)
-    answers = _answers(given["allow"], given["deny"])
+    answers = _answers((*given["allow"], *map(example, given["drop"])), (*given["deny"], *map(example, given["keep"])))
     check_resumable(known.run, answers, given["max_iterations"])
     agent = AutoCoderAgent(
         model=known.run.the_config.model,

@@ -1,12 +1,13 @@
 """A run to its next command: an ask, a build, an execution, or a derived event to record. Pure.
 
 What is done next is always what the machine's state wants; what became of an outcome is settled in
-`asks` (model replies), `builds` (environments) and `reports` (executions).
+`asks` (model replies), `builds` (environments), `executions` and `reports` (their outcomes).
 """
 
 from codetape import machine
 from codetape.commands import Command, Execute, Record
-from codetape.decide import asks, builds, reports
+from codetape.decide import asks, builds, executions
+from codetape.decide.laws import laws
 from codetape.decide.step import Step, anchors_draft, record
 from codetape.run import Run
 
@@ -29,11 +30,11 @@ def _settled(run: Run) -> Step:
     if purpose == "build":
         return builds.built(run)
     if purpose in ("run", "script"):
-        return reports.executed(run)
+        return laws(run).executed(run)
     if purpose == "vet":
-        return reports.vetted(run)
+        return executions.vetted(run)
     if purpose == "oracle":
-        return reports.proven(run)
+        return executions.proven(run)
     return asks.answered(run)
 
 
@@ -42,9 +43,9 @@ def _without_effect(run: Run) -> Step | None:
     if run.state == "resolving":
         return builds.resolved(run)
     if run.state == "executing":
-        return reports.standing(run)
+        return laws(run).standing(run)
     if run.state == "vetting":
-        return reports.nothing_to_vet(run)
+        return executions.nothing_to_vet(run)
     if run.state in ("coding", "judging", "fixing_tests"):
         return asks.nothing_to_ask(run)
     return None
@@ -54,5 +55,5 @@ def _effect(run: Run) -> Command:
     if run.state == "building":
         return builds.build(run)
     if run.state in ("vetting", "executing", "proving"):
-        return Execute(reports.job(run))
+        return Execute(executions.job(run))
     return asks.ask(run)

@@ -1,10 +1,11 @@
 """Usable replies: what each purpose's answer changes in the run. Each reader gives a Step, or Unusable."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from codetape import anchors
 from codetape.artefacts import (
+    ANCHOR_FILE,
     TEST_FILE,
     CodePlan,
     ErrorDiagnosis,
@@ -19,14 +20,18 @@ from codetape.artefacts import (
     Replacement,
     TestFailure,
 )
-from codetape.decide import reports
+from codetape.assertions import claim_of
+from codetape.decide import remedies
 from codetape.decide.builds import MAX_ASKS, without
+from codetape.decide.executions import context_of
+from codetape.decide.laws import laws
 from codetape.decide.step import Note, Step
 from codetape.events import TestQuarantined
 from codetape.packages import bare, detected, modules_of, valid_name, valid_system_name
 from codetape.prompts import calls_in_doubt, required_names, whole_file
 from codetape.replies import (
     Unusable,
+    imported_from_solution,
     interface_names,
     python,
     read_code,
@@ -35,8 +40,9 @@ from codetape.replies import (
     read_tests,
 )
 from codetape.run import Run
+from codetape.special_cases import special_cases
 from codetape.suites import apply_patches, file_of, imports_in, name_of, names, patches_of, text_of
-from codetape.verdict import classify
+from codetape.verdict import DISPUTES, classify
 
 Read = Step | Unusable
 
@@ -49,8 +55,7 @@ def plan(run: Run, text: str) -> Read:
     offered = interface_names(value)
     if not offered:
         return Unusable("interface", "The interface names no function.")
-    wanted = anchors.functions(anchors.extract(run.the_task.prompt)) if run.anchors else ()
-    if missing := [name for name in wanted if name not in offered]:
+    if missing := [name for name in imported_from_solution(run.anchors or "") if name not in offered]:
         return Unusable("interface", f"The interface does not offer what the examples call: {', '.join(missing)}.")
     return Step("plan", work={"plan": value})
 
@@ -63,6 +68,8 @@ def code(run: Run, text: str) -> Read:
     asks = run.ledger.code_asks + 1
     ledger = {"code_asks": asks, "from_plan": False}
     pending = () if run.ledger.from_plan else (run.work.missing or run.work.fixes)
+    if run.rules > 1 and not run.ledger.from_plan and (answered := _special_cases(run, value)):
+        return _not_taken(run, answered, ledger)
     if pending and value == run.work.code and asks < MAX_ASKS:
         return Step("code", reason="unchanged", ledger=ledger, work={"missing": pending}, target="coding")
     unsettled = tuple(f for f in pending if not applied(f, value))
@@ -75,6 +82,28 @@ def code(run: Run, text: str) -> Read:
         owes=(*(("verifying_code",) if verify else ()), "resolving", "executing")
         if not run.the_config.skip_tests
         else (*(("verifying_code",) if verify else ()), "resolving"),
+    )
+
+
+def _special_cases(run: Run, code: str) -> tuple[str, ...]:
+    """Return the calls of failing tests that a change answers by themselves."""
+    results = run.work.report.failing if run.work.report else ()
+    own = [claim_of(run.work.tests, r) for r in results if file_of(r.id) == TEST_FILE and r.frames]
+    return special_cases(run.work.code, code, [claim for claim in own if claim])
+
+
+def _not_taken(run: Run, answered: tuple[str, ...], ledger: dict[str, Any]) -> Step:
+    """A change that special-cases failing tests is a spent attempt: it and its fixes are forgotten."""
+    calls = ", ".join(answered[:3])
+    note = f"A change was not taken: it compares with the arguments of {calls} and returns what the test expects. A rule must be mended, not one call."
+    return Step(
+        "code",
+        usable=False,
+        reason="special_case",
+        ledger=ledger,
+        work={"fixes": (), "missing": (), "notes": (*run.work.notes, note)[-12:]},
+        done=("coding", "verifying_code"),
+        owes=("resolving", "executing"),
     )
 
 
@@ -130,12 +159,41 @@ def diagnose(run: Run, text: str) -> Read:
     )
     open_to_model = any(f.error_type in ("environment", None) for f in run.work.findings)
     packages, system = _needs(run, value) if open_to_model else ((), ())
-    step = _diagnosed(run, findings, fixes, packages, system, value)
+    step = _blaming_tests(run, _diagnosed(run, findings, fixes, packages, system, value), told)
     commands = _commands(run, value) if open_to_model else ()
     if not commands:
         return step
     owes = tuple(dict.fromkeys((*step.owes, "resolving")))
     return replace(step, owes=owes, ledger={**step.ledger, "commands": (*run.ledger.commands, *commands)})
+
+
+def _blaming_tests(run: Run, step: Step, told: Mapping[str, TestFailure]) -> Step:
+    """Heed a diagnosis that says `test_error`, and has no fix, where the rules say that the code is at fault.
+
+    Own tests that are fewer than those that pass are set aside; examples are put to opinions. What it blames on the code
+    alone is asked for: a question without a fix would be put in vain.
+    """
+    findings: tuple[Finding, ...] = step.work["findings"]
+    blamed = [f for f in findings if f.error_type == "logic" and _is_blamed(told.get(name_of(f.test) or f.test))]
+    if not blamed or run.rules == 1:
+        return step
+    report, known = run.work.report, {q.test for q in run.work.quarantined}
+    minority = report is not None and remedies.is_minority(run, report, findings, known)
+    if minority:
+        step = remedies.set_aside(run, step, tuple(blamed), DISPUTES)
+    examples = [f.test for f in blamed if file_of(f.test) == ANCHOR_FILE]
+    asked = any(f.error_type == "logic" and f not in blamed for f in findings) or step.work["fixes"]
+    coding = () if not asked else ("coding",)
+    owes = tuple(s for s in step.owes if s != "coding")
+    return replace(
+        step,
+        owes=(*coding, *owes, "resolving"),
+        ledger={**step.ledger, "doubted": tuple(dict.fromkeys((*run.ledger.doubted, *examples)))},
+    )
+
+
+def _is_blamed(failure: TestFailure | None) -> bool:
+    return failure is not None and failure.error_type == "test_error" and not failure.fixes
 
 
 def _commands(run: Run, value: ErrorDiagnosis) -> tuple[str, ...]:
@@ -244,7 +302,7 @@ def weigh_again(
     if report is None:
         raise ValueError("there is no report to judge")
     opinions, closed = (*run.work.opinions, *given), (*run.ledger.unjudged, *unjudged)
-    findings = classify(report, reports.context_of(run, opinions, closed))
+    findings = classify(report, context_of(run, opinions, closed))
     base = Step(
         "judged",
         usable=usable,
@@ -253,7 +311,7 @@ def weigh_again(
         work={"opinions": opinions},
         done=("judging",),
     )
-    step = reports.weighed(run, report, findings, run.work.attempts, base)
+    step: Step = laws(run).weighed(run, report, findings, run.work.attempts, base)
     return replace(step, about="second_opinion", done=(*step.done, *_judged(step)))
 
 
@@ -307,7 +365,7 @@ def _owed_test(finding: Finding) -> Fix:
 
 def _says(finding: Finding, text: str, opinions: tuple[Opinion, ...]) -> bool:
     """Whether the mended test's text holds the value that the specification was found to say, if one was."""
-    if finding.rule != "refuted":
+    if finding.rule not in ("refuted", "third"):
         return True
     said = [o.value.strip() for o in opinions if o.test == finding.call]
     return not said or said[-1].replace('"', "'") in text.replace('"', "'")

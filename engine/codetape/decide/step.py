@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codetape import anchors, machine
+from codetape import anchors, anchors_v1, machine
 from codetape.artefacts import ANCHOR_FILE, USER_FILE, Confidence
+from codetape.canonical import canonical
 from codetape.commands import Record
 from codetape.events import (
     AnchorsExtracted,
@@ -19,6 +20,7 @@ from codetape.events import (
 )
 from codetape.run import Run, encode
 from codetape.suites import file_of
+from codetape.verdict import DISPUTED
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,25 @@ def confidence(run: Run, step: Step) -> Confidence:
     passed: Iterable[str] = [t for t in report.passed if t not in idle] if report else ()
     if run.the_config.skip_tests:
         return "untested"
+    if run.rules > 1 and any(q.reason in DISPUTED for q in (*run.work.quarantined, *step.work.get("quarantined", ()))):
+        return "disputed"
     return "anchored" if any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed) else "self_tested"
 
 
 def anchors_draft(run: Run) -> Draft:
     """Return the event that keeps the prompt's examples as tests."""
-    found = anchors.extract(run.the_task.prompt)
-    text = anchors.test_file(found)
+    if run.rules == 1:
+        return _anchors_draft_v1(run)
+    found = anchors.read(run.the_task.prompt)
+    text = anchors.test_file(found.anchors)
+    texts = Texts()
+    left_out = texts.put(canonical([list(one) for one in found.left_out])) if found.left_out else None
+    count = len(found.anchors) if text else 0
+    return Draft(AnchorsExtracted(count=count, anchors=texts.put(text), left_out=left_out), texts)
+
+
+def _anchors_draft_v1(run: Run) -> Draft:
+    found = anchors_v1.extract(run.the_task.prompt)
+    text = anchors_v1.test_file(found)
     texts = Texts()
     return Draft(AnchorsExtracted(count=len(found) if text else 0, anchors=texts.put(text)), texts)
