@@ -157,7 +157,7 @@ class HostSandbox:
             duration_ms=int((time.monotonic() - begun) * 1000),
             tree_memory_bounded=False,
         )
-        return Execution(outcome.read(raw, tests=job.purpose != "script").report, {})
+        return Execution(outcome.read(raw, tests=job.purpose != "script", laid_out=job.files).report, {})
 
 
 def generate(

@@ -51,7 +51,8 @@ class AutoCoderAgent:
 
     ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
     ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
-    ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
+    ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a local
+    server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
     ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not fit
     is not made, and the session is suspended. ``redact`` maps names to patterns that are replaced before anything is written. ``limits`` are budgets of several sessions together, by tag or database.
@@ -61,7 +62,7 @@ class AutoCoderAgent:
     name: str = "auto-coder"
     system_prompt: str = ""
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     sandbox: str | Sandbox = "auto"
     store: str | Path | EventStore = ".codetape/tape.db"
@@ -281,7 +282,8 @@ class AutoCoderAgent:
         return {name: os.environ[name] for name in self.secrets}
 
     def _redactor(self) -> Redactor:
-        also = {name: os.environ[name] for name in (*self.secrets, self.api_key_env) if name in os.environ}
+        named = [*self.secrets, *([self.api_key_env] if self.api_key_env else [])]
+        also = {name: os.environ[name] for name in named if name in os.environ}
         return Redactor.of_environment(os.environ, also, read_patterns(self.redact))
 
     def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:

@@ -114,7 +114,7 @@ def resume(
     model: Model | None = None,
     sandbox: str | Sandbox = "auto",
     base_url: str | None = None,
-    api_key_env: str = "OPENAI_API_KEY",
+    api_key_env: str | None = None,
     model_options: Mapping[str, Any] | None = None,
     answers: Mapping[str, Literal["allow", "deny"]] | None = None,
     max_iterations: int | None = None,

@@ -20,6 +20,7 @@ from codetape.budgets import Limit
 from codetape.canonical import canonical, sha256
 from codetape.chain import Event
 from codetape.corpus import Corpus, Member
+from codetape.decide.builds import most_calls
 from codetape.errors import CodetapeError, UsageError
 from codetape.events import PersonAnswered
 from codetape.ports import Model, Stream
@@ -35,7 +36,8 @@ FATES: tuple[Fate, ...] = ("reused", "made", "unknown", "dropped")
 class Planned:
     """One session of the corpus, and what the change would do to it; small, for there may be many.
 
-    ``control_`` figures are what the old prompts would ask for afresh from the same state, as recorded.
+    ``control_`` figures are what the old prompts would ask for afresh from the same state, as recorded; ``worst_`` ones bound
+    what one continuation can come to.
     """
 
     session: str
@@ -55,6 +57,8 @@ class Planned:
     control_output: int = 0
     drifted: bool = False
     file: str = ""
+    worst_calls: int = 0
+    worst_tokens: int = 0
 
     @classmethod
     def of(cls, found: WhatIf, member: Member, *, drifted: bool = False) -> "Planned":
@@ -82,7 +86,16 @@ class Planned:
             control_output=sum(call.output_tokens for call in again),
             drifted=drifted,
             file=member.file,
+            worst_calls=most_calls(found.config) if found.differs else 0,
+            worst_tokens=_most_tokens(found) if found.differs else 0,
         )
+
+
+def _most_tokens(found: WhatIf) -> int:
+    """Return a bound on the tokens of one continuation: every call as long as the longest recorded, or its own budget."""
+    longest = max((call.input_tokens for call in found.calls), default=0)
+    most = most_calls(found.config) * (longest + found.config.max_output_tokens)
+    return most if found.config.max_tokens is None else min(most, found.config.max_tokens)
 
 
 @dataclass(frozen=True)

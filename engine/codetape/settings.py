@@ -15,7 +15,7 @@ from codetape.errors import UsageError
 DEFAULTS: dict[str, Any] = {
     "model": None,
     "base-url": None,
-    "api-key-env": "OPENAI_API_KEY",
+    "api-key-env": None,
     "sandbox": "auto",
     "db": ".codetape/tape.db",
     "package-policy": "known",

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
-from math import ceil, comb, exp, lgamma, log, sqrt
+from math import ceil, comb, exp, lcm, lgamma, log, sqrt
 from statistics import NormalDist, fmean, pstdev
 
 _EXACT_SUMS = 200_000  # a sign-flip distribution of more sums than these is drawn, not counted
 _DRAWS = 20_000
 _MOST_TASKS = 1_000_000
+_EXACT_CHANGED = 2_000  # changed tasks whose critical number is counted
 
 
 def mcnemar(worse: int, better: int) -> float:
@@ -34,9 +35,7 @@ def sign_flip(differences: Sequence[Fraction], *, seed: int = 0) -> float:
     kept = [d for d in differences if d]
     if not kept:
         return 1.0
-    scale = 1
-    for d in kept:
-        scale = scale * d.denominator // _gcd(scale, d.denominator)
+    scale = lcm(*(d.denominator for d in kept))
     whole = [int(abs(d) * scale) for d in kept]
     seen = abs(int(sum(kept) * scale))
     if sum(whole) * len(whole) > _EXACT_SUMS * 50:
@@ -51,12 +50,6 @@ def sign_flip(differences: Sequence[Fraction], *, seed: int = 0) -> float:
             step[value - size] += count
         sums = step
     return float(Fraction(sum(count for value, count in sums.items() if abs(value) >= seen), 2 ** len(whole)))
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def bootstrap(differences: Sequence[Fraction], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -110,11 +103,17 @@ def _detects(changed: int, worse: float, alpha: float) -> float:
 
 @cache
 def _critical(changed: int, alpha: float) -> int | None:
-    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None where all would not do."""
-    tail, total, found = 0, 2**changed, None
+    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None where all would not do.
+
+    By the normal approximation, corrected for continuity, where there are so many that it is the same to a task.
+    """
+    if changed > _EXACT_CHANGED:
+        return ceil(changed / 2 + (NormalDist().inv_cdf(1 - alpha / 2) * sqrt(changed) + 1) / 2)
+    tail, found = 0, None
+    total = Fraction(alpha) * 2**changed  # exactly: no float holds what a thousand tasks can come to
     for better in range(changed // 2 + 1):
         tail += comb(changed, better)
-        if 2 * tail > alpha * total or 2 * better >= changed:
+        if 2 * tail > total or 2 * better >= changed:
             break
         found = changed - better
     return found

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -109,3 +109,22 @@ def test_the_tasks_for_a_mean_are_enough_by_simulation():
     assert 0.72 <= found / 400 <= 0.92
     assert ours.power_by_spread(needed, spread, drop) == pytest.approx(0.8, abs=0.03)
     assert ours.power_by_spread(5, spread, drop) == 0
+
+
+@given(st.integers(0, 4000), st.integers(0, 4000))
+@settings(max_examples=25)
+def test_a_change_that_breaks_or_mends_nearly_everything_has_a_verdict(worse, better):
+    """Of thousands of changed tasks no figure is too large for a float."""
+    assert 0 <= ours.mcnemar(worse, better) <= 1
+    share = (worse + better + 1) / (worse + better + 2)
+    for drop in (0.01, 0.1, share):
+        chances = (share + drop) / 2, (share - drop) / 2
+        assert 0 <= ours.power(worse + better, *chances) <= 1.000001
+        assert ours.tasks_needed(*chances) > 0
+
+
+def test_the_critical_number_is_the_same_counted_and_approximated(monkeypatch):
+    counted = [ours._critical.__wrapped__(n, 0.05) for n in range(1000, 1100)]
+    monkeypatch.setattr(ours, "_EXACT_CHANGED", 10)
+    approximated = [ours._critical.__wrapped__(n, 0.05) for n in range(1000, 1100)]
+    assert max(abs(a - b) for a, b in zip(counted, approximated, strict=True)) <= 1

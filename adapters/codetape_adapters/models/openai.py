@@ -16,8 +16,12 @@ from codetape.commands import LENGTH_PARAMETER, Request
 from codetape.errors import ModelUnavailable, UsageError
 from codetape.events import Usage
 from codetape.ports import Reply, RequestRefused
+from codetape_adapters.models.bounded import ReplyTooSlow, ReplyUnbounded
+from codetape_adapters.models.clients import client_of
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
+GRACE_SECONDS = 0.5  # after which a reply that is still being read is given up; one that was never begun is, before
+DEFAULT_KEY = "OPENAI_API_KEY"
 TRIES = 5
 MAX_COUNT = 2**40  # tokens; a server that says more is not believed
 LOCAL = {
@@ -35,15 +39,19 @@ _PARAMETERS = ("temperature", "seed", "top_p", "reasoning_effort", "verbosity", 
 
 
 class OpenAIModel:
-    """One model of one server. Clients are made for each call's loop; nothing is kept between calls."""
+    """One model of one server. A client is kept for as long as a loop lasts, and nothing else between calls.
+
+    A server that is ``local`` is given no key, and nothing else of the environment, unless ``api_key_env`` names one for it.
+    """
 
     def __init__(
         self,
         name: str,
         *,
         base_url: str | None = None,
-        api_key_env: str = "OPENAI_API_KEY",
+        api_key_env: str | None = None,
         kind: str = "openai",
+        local: bool = False,
         tries: int = TRIES,
         sleep: Callable[[float], Any] = asyncio.sleep,
         connect_seconds: float = CONNECT_SECONDS,
@@ -55,7 +63,9 @@ class OpenAIModel:
         self.billing = (
             ("openai" if kind == "openai" else "", "") if self._base_url is None else ("", self._billed(kind))
         )
-        self._key = os.environ.get(api_key_env, "")
+        self._plain = local and not api_key_env
+        variable = api_key_env or DEFAULT_KEY
+        self._key = "" if self._plain else os.environ.get(variable, "")
         self._tries, self._sleep = tries, sleep
         self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
         if self._base_url is not None and urlsplit(self._base_url).scheme not in ("http", "https"):
@@ -65,7 +75,7 @@ class OpenAIModel:
             )
         if not self._key and self._base_url is None:
             raise UsageError(
-                f"No key: the environment has no {api_key_env}.",
+                f"No key: the environment has no {variable}.",
                 remedy="Set it, name a local server with --base-url, or try `codetape demo`, which needs neither.",
             )
 
@@ -78,28 +88,30 @@ class OpenAIModel:
         import openai
 
         tries: list[str] = []
-        timeout = openai.Timeout(self._read_seconds, connect=self._connect_seconds)
-        client = openai.AsyncOpenAI(
-            api_key=self._key or _NO_KEY, base_url=self._base_url, max_retries=0, timeout=timeout
-        )
-        async with client:
-            for number in range(1, self._tries + 1):
-                try:
+        key = self._key or _NO_KEY
+        client = await client_of((self._base_url, key, self._connect_seconds, self._read_seconds, self._plain))
+        for number in range(1, self._tries + 1):
+            try:
+                async with asyncio.timeout(self._read_seconds + GRACE_SECONDS):
                     answer = await client.chat.completions.create(**self._arguments(request))
-                    if not getattr(answer, "choices", None):
-                        raise _no_completion(self._base_url)
-                    return _reply(answer, request, tuple(tries))
-                except openai.APIStatusError as error:
-                    if refused := _refused(error, request):
-                        return refused
-                    await self._again(error, number, tries, error.status_code in RETRIED)
-                except openai.APIConnectionError as error:
-                    await self._again(error, number, tries, worth_it=True)
-                except (openai.APIError, ValueError) as error:  # an answer that is no answer: HTML, half a JSON
-                    await self._again(error, number, tries, worth_it=True)
+                if not getattr(answer, "choices", None):
+                    raise _no_completion(self._base_url)
+                return _reply(answer, request, tuple(tries))
+            except openai.APIStatusError as error:
+                if refused := _refused(error, request):
+                    return refused
+                await self._again(error, number, tries, error.status_code in RETRIED)
+            except openai.APIConnectionError as error:
+                begun = isinstance(error.__cause__, ReplyUnbounded)
+                await self._again(error.__cause__ if begun else error, number, tries, worth_it=not begun)
+            except (ReplyUnbounded, TimeoutError) as error:
+                begun_error = error if isinstance(error, ReplyUnbounded) else ReplyTooSlow()
+                await self._again(begun_error, number, tries, worth_it=False)
+            except (openai.APIError, ValueError) as error:  # an answer that is no answer: HTML, half a JSON
+                await self._again(error, number, tries, worth_it=True)
         raise AssertionError("the last try returns or raises")
 
-    async def _again(self, error: Exception, number: int, tries: list[str], worth_it: bool) -> None:
+    async def _again(self, error: BaseException | None, number: int, tries: list[str], worth_it: bool) -> None:
         """Wait for the next try, or give up: where it was the last, or another would end as this one did."""
         tries.append(_said(error))
         if not worth_it or number == self._tries:
@@ -240,7 +252,7 @@ def create(name: str, **options: Any) -> OpenAIModel:
 
 
 def _local(kind: str, name: str, options: dict[str, Any]) -> OpenAIModel:
-    return OpenAIModel(name, kind=kind, **{**options, "base_url": options.get("base_url") or LOCAL[kind]})
+    return OpenAIModel(name, kind=kind, local=True, **{**options, "base_url": options.get("base_url") or LOCAL[kind]})
 
 
 def ollama(name: str, **options: Any) -> OpenAIModel:

@@ -206,7 +206,7 @@ class BubblewrapSandbox:
                 outputs=True,
                 running=running,
             )
-        return outcome.read(outcome.relocated(raw, str(python.prefix)), tests=tests)
+        return outcome.read(outcome.relocated(raw, str(python.prefix)), tests=tests, laid_out=job.files)
 
     def _run(
         self,

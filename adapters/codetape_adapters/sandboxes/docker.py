@@ -180,7 +180,7 @@ class DockerSandbox:
         with staged(self._images.folder / "runs", job, owner=None) as stage:
             inputs = stage / "inputs" if any(i.sample for i in job.inputs) else None
             raw = container.run(command, env, files, inputs, confined=True, report=tests)
-        return outcome.read(outcome.relocated(raw, base.prefix), tests=tests)
+        return outcome.read(outcome.relocated(raw, base.prefix), tests=tests, laid_out=job.files)
 
 
 def sweep(client: docker.DockerClient) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,8 +52,8 @@ def head_and_tail(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def read(raw: Raw, *, tests: bool) -> Execution:
-    """Return the execution that the raw material tells of."""
+def read(raw: Raw, *, tests: bool, laid_out: Iterable[str]) -> Execution:
+    """Return the execution that the raw material tells of. ``laid_out`` are the job's files: no other frame counts."""
     status, files, rejected = _outcome(raw.outcome)
     if status is None and raw.stopped is None and b'"begun"' not in raw.outcome[:200]:
         said = head_and_tail(raw.stderr).strip()[-300:]
@@ -68,7 +68,7 @@ def read(raw: Raw, *, tests: bool) -> Execution:
             f"The sandbox could not start the program: {said}", remedy="`codetape doctor` says more.", step="start"
         )
     lines = list(_lines(raw.report))
-    results, collected = _results(lines)
+    results, collected = _results(lines, frozenset(laid_out))
     finish = next((line.get("code") for line in lines if line.get("k") == "finish"), None)
     unfinished = any(t.outcome == "unfinished" for t in results)
     ended = {t.id for t in results if t.outcome != "unfinished"}
@@ -122,7 +122,9 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _results(lines: list[dict[str, Any]]) -> tuple[tuple[TestResult, ...], tuple[str, ...] | None]:
+def _results(
+    lines: list[dict[str, Any]], files: frozenset[str]
+) -> tuple[tuple[TestResult, ...], tuple[str, ...] | None]:
     collected: tuple[str, ...] | None = None
     found: dict[str, TestResult] = {}
     for line in lines:
@@ -134,7 +136,7 @@ def _results(lines: list[dict[str, Any]]) -> tuple[tuple[TestResult, ...], tuple
             if known not in found and len(found) >= MAX_TESTS:
                 return tuple(found.values()), None  # more than is kept: the report is not whole
             unfinished = TestResult(id=known, outcome="unfinished")
-            found[known] = unfinished if kind == "start" else _worse(found.get(known), _result(known, line))
+            found[known] = unfinished if kind == "start" else _worse(found.get(known), _result(known, line, files))
     return tuple(found.values()), collected
 
 
@@ -149,10 +151,10 @@ def _worse(before: TestResult | None, now: TestResult) -> TestResult:
     return before if before is not None and ended else now
 
 
-def _result(name: str, line: dict[str, Any]) -> TestResult:
+def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResult:
     try:
         comparison = line.get("comparison")
-        frames = tuple(Frame(file=str(f[0])[:200], line=int(f[1])) for f in line.get("frames", ())[:50])
+        frames = tuple(Frame(file=str(f[0]), line=int(f[1])) for f in line.get("frames", ())[:50] if str(f[0]) in files)
         params = line.get("params") or {}
         return TestResult(
             id=name,

@@ -190,12 +190,21 @@ def _estimated(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
         "attempts": len(plan.changed) * given["attempts"] * arms,
         "first": dict(Counter(one.first for one in plan.changed)),
         "once": plan.sums(),
+        "worst": {
+            "calls": sum(one.worst_calls for one in plan.changed) * given["attempts"] * arms,
+            "tokens": _worst_tokens(plan, given, arms),
+        },
         "control_once": {
             "calls": sum(one.control_calls for one in plan.changed) if given["control"] else 0,
             "input": sum(one.control_input for one in plan.changed) if given["control"] else 0,
             "output": sum(one.control_output for one in plan.changed) if given["control"] else 0,
         },
     }
+
+
+def _worst_tokens(plan: Any, given: dict[str, Any], arms: int) -> int:
+    most: int = sum(one.worst_tokens for one in plan.changed) * given["attempts"] * arms
+    return min(most, given["max_tokens"]) if given["max_tokens"] else most
 
 
 def _estimate(plan: Any, given: dict[str, Any]) -> None:
@@ -215,6 +224,11 @@ def _estimate(plan: Any, given: dict[str, Any]) -> None:
     if control["calls"]:
         lines.append(
             f"  control          {control['calls'] * times:,} calls, {control['input'] * times:,} tokens in, {control['output'] * times:,} out, as recorded"
+        )
+    if worst := found["worst"]["calls"]:
+        bound = "" if given["max_tokens"] else "; --max-tokens and --max-cost bound it"
+        lines.append(
+            f"  at worst         {worst:,} calls, {found['worst']['tokens']:,} tokens: every run and attempt used{bound}"
         )
     about = _money(plan, times, control=given["control"])
     lines += [f"  money            {about}"] if about else []

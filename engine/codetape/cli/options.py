@@ -35,7 +35,7 @@ def server(function: F) -> F:
             default=600,
             show_default=True,
             type=click.IntRange(1),
-            help="Seconds to wait for an answer.",
+            help="Seconds in which an answer must be there, whole.",
         ),
         click.option(
             "--connect-timeout",
@@ -46,10 +46,8 @@ def server(function: F) -> F:
         ),
         click.option(
             "--api-key-env",
-            default="OPENAI_API_KEY",
-            show_default=True,
             metavar="NAME",
-            help="The variable that holds the key.",
+            help="The variable that holds the key: OPENAI_API_KEY, if not given; no key goes to ollama:, lmstudio:, llamacpp: and vllm: then.",
         ),
     ):
         function = option(function)

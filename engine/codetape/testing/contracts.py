@@ -185,6 +185,22 @@ class SandboxContract(ABC):
         each = next(t for t in report.tests if t.id.endswith("[2]"))
         assert each.parameters == {"n": "2"}
 
+    def test_a_frame_is_the_jobs_only_where_the_job_laid_its_file_out(self) -> None:
+        """Compiled extensions name their sources relatively: such a frame is nobody's file, and blames no test."""
+        code = (
+            "exec(compile('def parse(x):\\n    raise ValueError(x)', 'pandas/_libs/lib.pyx', 'exec'))\n"
+            "open('/tmp/made.py', 'w').write('def late():\\n    raise ValueError(1)')\n"
+            "import sys\nsys.path.insert(0, '/tmp')\nimport made\n\n\n"
+            "def total(x):\n    return parse(x)\n\n\ndef later(x):\n    return made.late()\n"
+        )
+        tests = "from solution import later, total\n\n\ndef test_total():\n    total(1)\n\n\ndef test_later():\n    later(1)\n"
+        report = asyncio.run(self.make().execute(self.job(code, tests))).report
+        for result in report.tests:
+            assert (result.exception, [f.file for f in result.frames]) == (
+                "ValueError",
+                ["test_solution.py", "solution.py"],
+            )
+
     def test_a_hang_names_its_test_and_keeps_the_others(self) -> None:
         """The time limit ends a run; what had ended keeps its result."""
         tests = "from solution import f\n\n\ndef test_a():\n    pass\n\n\ndef test_b():\n    f()\n"

@@ -9,6 +9,11 @@ import time
 
 WORK = os.environ.get("CODETAPE_WORK", "/work")
 MESSAGE, TRACEBACK, VALUE = 4000, 12000, 2000
+LAID_OUT = (
+    frozenset(os.path.join(os.path.realpath(WORK), name) for name in os.listdir(WORK))
+    if os.path.isdir(WORK)
+    else frozenset()
+)
 
 
 class Reporter:
@@ -103,16 +108,17 @@ def described(excinfo, report=None, item=None):
 def frames(error):
     found, trace = [], error.__traceback__
     while trace is not None and len(found) < 200:
-        name = trace.tb_frame.f_code.co_filename
-        path = os.path.abspath(name)
-        if path.startswith(WORK + "/") and not name.startswith("<"):
-            found.append([os.path.relpath(path, WORK), trace.tb_lineno])
+        found += frame(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and error.filename:
-        path = os.path.abspath(error.filename)
-        if path.startswith(WORK + "/"):
-            found.append([os.path.relpath(path, WORK), error.lineno or 0])
+        found += frame(error.filename, error.lineno or 0)
     return found[-20:]
+
+
+def frame(name, line):
+    """A frame of the job's own: its path is a file that the job laid out. Compiled extensions name theirs relatively."""
+    path = os.path.realpath(os.path.join(WORK, name))
+    return [[os.path.relpath(path, WORK), line]] if path in LAID_OUT else []
 
 
 def pytest_configure(config):

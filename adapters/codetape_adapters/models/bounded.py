@@ -1,0 +1,95 @@
+"""A server's reply while it is read: so many bytes and no more, whatever its encoding, and nothing at all in others' headers.
+
+Bound as hooks of the HTTP client, so that a body is counted before anything is made of it.
+"""
+
+import sys
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+MAX_BYTES = 16 << 20  # of a reply, decoded; no script is that long
+_WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_PLAIN_HEADERS = frozenset(
+    {"host", "connection", "user-agent", "accept", "content-type", "content-length", "content-encoding"}
+)
+
+
+class ReplyUnbounded(Exception):
+    """A reply that was begun, and that would not end: another try would end as this one did."""
+
+
+class ReplyTooLarge(ReplyUnbounded):
+    """The reply is larger than any may be, or in an encoding whose size cannot be bounded."""
+
+
+class ReplyTooSlow(ReplyUnbounded):
+    """The reply was not whole when the time for it was over."""
+
+    def __init__(self) -> None:
+        super().__init__("the reply broke off: it was begun, and not whole in the time for it (--read-timeout)")
+
+
+async def only_plain_headers(request: Any) -> None:
+    """Leave out of a request what the environment would add to it: keys, an organisation, headers of one's own."""
+    for name in list(request.headers):
+        if name.lower() not in _PLAIN_HEADERS:
+            del request.headers[name]
+
+
+async def ask_for_plain(request: Any) -> None:
+    """Ask for encodings whose size can be bounded while they are read."""
+    request.headers["accept-encoding"] = "gzip, deflate"
+
+
+async def bounded(response: Any) -> None:
+    """Put a bound on a response's body; it is decoded here, and no longer by the client."""
+    encodings = [word.strip().lower() for word in response.headers.get("content-encoding", "").split(",")]
+    wanted = [word for word in encodings if word not in ("", "identity")]
+    if len(wanted) > 1 or any(word not in _WINDOW for word in wanted):
+        raise ReplyTooLarge(f"The reply is encoded as {', '.join(wanted)[:80]}, whose size cannot be bounded.")
+    if wanted:
+        del response.headers["content-encoding"]
+    unpack = _unpacker(wanted[0]) if wanted else None
+    # the client library has had more than one HTTP library below it: the stream is of the one that the response is of
+    library = sys.modules[type(response).__module__.partition(".")[0]]
+    response.stream = _stream(library)(response.stream, unpack)
+
+
+def _stream(library: Any) -> type:
+    """Return the class of a bounded stream, of the HTTP library in use."""
+
+    class Bounded(library.AsyncByteStream):  # type: ignore[misc]  # its base is known when a response comes
+        def __init__(self, stream: Any, unpack: Callable[[bytes], bytes] | None) -> None:
+            self._inner, self._unpack = stream, unpack
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            try:
+                async for raw in self._inner:
+                    data = self._unpack(raw) if self._unpack else raw
+                    size += len(data)
+                    if size > MAX_BYTES:
+                        raise ReplyTooLarge(f"The reply is larger than {MAX_BYTES >> 20} MB.")
+                    if data:
+                        yield data
+            except library.TimeoutException as error:
+                raise ReplyTooSlow from error
+
+        async def aclose(self) -> None:
+            await self._inner.aclose()
+
+    return Bounded
+
+
+def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
+    """Return a function that unpacks a body bit by bit, never to more than a reply may have."""
+    packed = zlib.decompressobj(_WINDOW[encoding])
+
+    def unpack(raw: bytes) -> bytes:
+        try:
+            return packed.decompress(raw, MAX_BYTES + 1)
+        except zlib.error as error:
+            raise ValueError("the reply's encoding is broken") from error
+
+    return unpack
