@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from codetape.approval import check_approved
 from codetape.artefacts import Report, Resources, TestResult
 from codetape.chain import Event
 from codetape.commands import Build, BuildSpec, Command, Execute
@@ -41,9 +42,11 @@ class Rerun:
 
 
 async def rerun(
-    stream: Stream, sandbox: Sandbox, *, pin: bool = False, folder: Path | None = None
+    stream: Stream, sandbox: Sandbox, *, pin: bool = False, folder: Path | None = None, allow_build: bool = False
 ) -> AsyncIterator[Rerun]:
     """Yield each build and execution of a stream, done again in the sandbox. ``pin`` installs the recorded lock.
+
+    Nothing is built that a tape wants and its user has not allowed: see `approval`.
 
     Samples are looked for where they were, and else in ``folder``: a tape's samples often lie beside it.
 
@@ -56,6 +59,15 @@ async def rerun(
         if isinstance(request, Requested) and request.effect != "ask":
             command, outcome = decide(run), following.get(request.call)
             recorded = outcome.payload if outcome else None
+            spec = (
+                command.spec
+                if isinstance(command, Build)
+                else command.job.spec
+                if isinstance(command, Execute)
+                else None
+            )
+            if spec is not None:
+                check_approved(spec, sandbox.facts(), allowed=allow_build)
             if isinstance(recorded, BuildFinished | BuildRefused):
                 lock = stream.texts[recorded.lock] if isinstance(recorded, BuildFinished) else ""
                 done = await _build(event.seq, command, recorded, lock, sandbox, pin=pin)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import PrivateAttr
 
 from codetape import __version__
+from codetape.approval import check_approved
 from codetape.artefacts import (
     SOLUTION_FILE,
     CodePlan,
@@ -101,6 +102,8 @@ class GenerateResult(Frozen):
 
     _sandbox: Sandbox | None = PrivateAttr(default=None)
     _secrets: Callable[[], dict[str, str]] = PrivateAttr(default=dict)
+    _recorded: bool = PrivateAttr(default=False)
+    _allowed: bool = PrivateAttr(default=False)
 
     def __repr__(self) -> str:
         """Say which session and how it ended; `model_dump_json` gives everything."""
@@ -175,10 +178,16 @@ class GenerateResult(Frozen):
         )
 
     @classmethod
-    async def load(cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None) -> "GenerateResult":
-        """Read a session's result from the log; with a sandbox, its script can be run."""
+    async def load(
+        cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None, allow_build: bool = False
+    ) -> "GenerateResult":
+        """Read a session's result from the log; with a sandbox, its script can be run.
+
+        ``allow_build`` lets its environment be made as recorded: with commands, an image or packages that are not known.
+        """
         stream = await store.read(session)
         result = cls.of(fold(stream.events, stream.texts), stream)
+        result._recorded, result._allowed = True, allow_build  # noqa: SLF001 - its own
         return result.bound(sandbox, dict) if sandbox else result
 
     def bound(self, sandbox: Sandbox, secrets: Callable[[], dict[str, str]]) -> "GenerateResult":
@@ -195,6 +204,8 @@ class GenerateResult(Frozen):
         self.raise_for_status()
         if self._sandbox is None or self.solution is None:
             raise UsageError("This result has no sandbox.", remedy="Load it with one: GenerateResult.load(..., sandbox=...).")  # fmt: skip
+        if self._recorded:
+            check_approved(self.spec, self._sandbox.facts(), allowed=self._allowed)
         job = Job(
             purpose="script",
             spec=self.spec,

@@ -61,6 +61,10 @@ class Ledger(Frozen):
     doubted: tuple[str, ...] = ()
 
 
+BOOKKEEPING = frozenset({"executed", "tried", "best"})
+"""Fields of ledger and work that remember what was run: versions of the rules keep them each in their own way."""
+
+
 class Work(Frozen):
     """What the run has made so far. Decisions hold each change as a blob: text raw, the rest as JSON."""
 

@@ -1,7 +1,9 @@
-"""Settings of the command line: flags first, then CODETAPE_* variables, then a file, then defaults.
+"""Settings of the command line: flags first, then CODETAPE_* variables, then files, then defaults.
 
-The file is ``codetape.toml``, or the table ``[tool.codetape]`` of ``pyproject.toml``, in the working folder or the
-nearest folder above it that has one. A key is an option's name: ``max-iterations = 5``.
+A project's file is ``codetape.toml``, or the table ``[tool.codetape]`` of ``pyproject.toml``, in the working folder or the
+nearest folder above it that has one; the user's own is ``codetape/config.toml`` in the folder of configurations. A key is an
+option's name: ``max-iterations = 5``. A project may come from anywhere: what its file says of policy and of the database's
+place is not obeyed, and what it says of models, prompts and sandboxes is told before anything happens.
 """
 
 import tomllib
@@ -33,17 +35,25 @@ DEFAULTS: dict[str, Any] = {
 """Every setting, with its default. Lists are TOML arrays, or words between commas in a variable."""
 
 
+TOLD = ("model", "prompts", "sandbox", "packages")
+"""Settings of a project's file that are told before anything happens."""
+OWN = ("db", "package-policy")
+"""Settings that are the user's own: told, and not obeyed from a project's file."""
 TABLES = ("prices", "redact")
 """Settings that are no option's: prices by model, patterns by name."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting's value, and where it came from: a variable, a file, or the default."""
+    """A setting's value, and where it came from: a variable, a file, or the default.
+
+    ``ignored`` is a project's file and what it says of it, where that is not obeyed.
+    """
 
     name: str
     value: Any
     source: str
+    ignored: tuple[str, Any] | None = None
 
 
 def variable(name: str) -> str:
@@ -51,9 +61,47 @@ def variable(name: str) -> str:
     return f"CODETAPE_{name.upper().replace('-', '_')}"
 
 
+def own_file(environment: Mapping[str, str]) -> Path:
+    """Return where the user's own settings are kept."""
+    home = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME") or "~").expanduser() / ".config")
+    return Path(home) / "codetape" / "config.toml"
+
+
 def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
     """Return every setting below the flags. Raises UsageError for a file or value that cannot be read."""
     file, given = _file(folder)
+    own = own_file(environment)
+    mine = _table(own) if own.is_file() else {}
+    for source, table in ((file, given), (str(own), mine)):
+        _check(source, table)
+    return {
+        name: _setting(name, default, environment, (file, given), (str(own), mine))
+        for name, default in DEFAULTS.items()
+    }
+
+
+def notice(settings: Mapping[str, Setting], environment: Mapping[str, str]) -> str:
+    """Return the one line that says what a project's file decides, and what it may not; empty where it does neither."""
+    own = str(own_file(environment))
+    told = [
+        (s.source, s) for s in settings.values() if s.name in TOLD and s.source.endswith(".toml") and s.source != own
+    ]
+    ignored = [(s.ignored, s) for s in settings.values() if s.ignored]
+    if not told and not ignored:
+        return ""
+    parts = [f"{s.name} = {_short(s.value)}" for _, s in told]
+    if ignored:
+        values = ", ".join(f"{s.name} = {_short(said[1])}" for said, s in ignored)
+        parts.append(f"not obeyed from there: {values} (use the option, {variable(ignored[0][1].name)}, or {own})")
+    return f"{told[0][0] if told else ignored[0][0][0]} sets {'; '.join(parts)}"
+
+
+def _short(value: Any) -> str:
+    return " ".join(str(value).split())[:200]
+
+
+def _check(file: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for settings that no file may set, and for unknown ones."""
     if refused := sorted({"base-url", "api-key-env"} & set(given)):
         raise UsageError(
             f"{file} sets {', '.join(refused)}, which no file may: a folder from elsewhere could send a key anywhere.",
@@ -64,7 +112,6 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Set
         raise UsageError(
             f"{file} sets {', '.join(unknown)}, which codetape does not know.", remedy=f"Known are: {known}."
         )
-    return {name: _setting(name, default, environment, file, given) for name, default in DEFAULTS.items()}
 
 
 def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
@@ -76,15 +123,28 @@ def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
     return file, value
 
 
-def _setting(name: str, default: Any, environment: Mapping[str, str], file: str, given: Mapping[str, Any]) -> Setting:
+Source = tuple[str, Mapping[str, Any]]
+
+
+def _setting(name: str, default: Any, environment: Mapping[str, str], project: Source, own: Source) -> Setting:
+    said = _in_file(name, default, project)
+    ignored = (project[0], said.value) if said and name in OWN else None
     if (text := environment.get(variable(name))) is not None:
-        return Setting(name, _typed(name, text, default, variable(name)), variable(name))
-    if name in given:
-        value = _typed(name, given[name], default, file)
-        if name in ("db", "prompts") and ":" not in value:
-            value = str(Path(file).parent / value)
-        return Setting(name, value, file)
-    return Setting(name, default, "default")
+        return Setting(name, _typed(name, text, default, variable(name)), variable(name), ignored)
+    for found in (None if ignored else said, _in_file(name, default, own)):
+        if found:
+            return Setting(name, found.value, found.source, ignored)
+    return Setting(name, default, "default", ignored)
+
+
+def _in_file(name: str, default: Any, source: Source) -> Setting | None:
+    file, given = source
+    if name not in given:
+        return None
+    value = _typed(name, given[name], default, file)
+    if name in ("db", "prompts") and ":" not in value:
+        value = str(Path(file).parent / value)
+    return Setting(name, value, file)
 
 
 def _typed(name: str, value: Any, default: Any, source: str) -> Any:

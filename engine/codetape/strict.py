@@ -14,11 +14,11 @@ from codetape.chain import Event
 from codetape.commands import Ask, Build, BuildSpec, Command, Execute, Job, Record, Request
 from codetape.decide import decide
 from codetape.errors import CodetapeError, Divergence
-from codetape.events import WORLDLY, Payload, Requested, SessionForked, SessionStarted, Suspended, Versions
+from codetape.events import WORLDLY, Decided, Payload, Requested, SessionForked, SessionStarted, Suspended, Versions
 from codetape.fold import apply
 from codetape.ports import Stream
 from codetape.requests import requested
-from codetape.run import Run
+from codetape.run import BOOKKEEPING, Run
 from codetape.textdiff import unified
 from codetape.versions import differences, may_drift, versions
 
@@ -79,16 +79,38 @@ def replay(
 
 
 def changed(stream: Stream) -> Iterator[Drift]:
-    """Yield every request and decision that these versions derive otherwise than recorded; the log is followed throughout."""
+    """Yield every request and decision that the present rules derive otherwise than recorded; the log is followed throughout.
+
+    What a version of the rules only keeps its books by is no decision.
+    """
     run = Run()
     for event in stream.events:
         if event.seq and is_derived(event.payload):
             try:
-                _compare(event, decide(run), run, stream)
+                command = decide(run)
+                if not _decides_the_same(event.payload, command):
+                    _compare(event, command, run, stream)
             except (Divergence, CodetapeError) as error:
                 found = _as_divergence(error, event)
                 yield Drift(found.seq, found.layer, found.message)
         run = _by_present_rules(apply(run, event, stream.texts))
+
+
+def _decides_the_same(recorded: Payload, command: Command | None) -> bool:
+    """Whether two decisions differ in nothing but their books."""
+    derived = command.draft.payload if isinstance(command, Record) else None
+    if not isinstance(recorded, Decided) or type(derived) is not type(recorded) or not isinstance(derived, Decided):
+        return False
+    one, other = (_without_books(payload) for payload in (recorded, derived))
+    return one == other
+
+
+def _without_books(payload: Decided) -> Decided:
+    ledger = {
+        name: value for name, value in payload.model_dump(mode="json")["ledger"].items() if name not in BOOKKEEPING
+    }
+    changes = {name: value for name, value in payload.changes.items() if name not in BOOKKEEPING}
+    return payload.model_copy(update={"ledger": ledger, "changes": changes})
 
 
 def _by_present_rules(run: Run) -> Run:

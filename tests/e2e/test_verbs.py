@@ -75,6 +75,33 @@ def test_settings_reach_the_verbs_and_flags_override_them():
     assert "other.db" in codetape("list").stderr
 
 
+def test_what_a_projects_file_decides_is_told_and_what_is_the_users_own_is_not_obeyed(tmp_path):
+    """A cloned repository is a folder like any other: its settings are told in one line before anything happens."""
+    home = tmp_path / "home"
+    env = {"HOME": str(home), "XDG_CONFIG_HOME": ""}
+    Path("codetape.toml").write_text(
+        'model = "tape:x.jsonl"\ndb = "/elsewhere/their.db"\nprompts = "theirs"\n'
+        'package-policy = "allow"\npackages = ["evil"]\nsandbox = "docker"\nmax-iterations = 2\n'
+    )
+    done = codetape("run", PROMPT, env=env)
+    told = done.stderr.splitlines()[0]
+    for name in ("model", "db", "prompts", "package-policy", "packages", "sandbox"):
+        assert f"{name} = " in told, name
+    assert "not obeyed from there: db = /elsewhere/their.db, package-policy = allow" in told
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    found = read_settings(env, tmp_path)
+    assert (found["db"].value, found["package-policy"].value) == (DEFAULTS["db"], "known")
+    assert found["sandbox"].value == "docker"
+    (home / ".config" / "codetape").mkdir(parents=True)
+    (home / ".config" / "codetape" / "config.toml").write_text('package-policy = "allow"\nmodel = "mine"\n')
+    mine = read_settings(env, tmp_path)
+    assert (mine["package-policy"].value, mine["model"].value) == ("allow", "tape:x.jsonl")
+    assert codetape("list", env={**env, "CODETAPE_MODEL": "m"}).stderr.count("codetape.toml sets") == 1
+    Path("codetape.toml").unlink()
+    assert "sets" not in codetape("list", env=env).stderr, "the user's own file is no news"
+
+
 @pytest.mark.parametrize(
     "text",
     [

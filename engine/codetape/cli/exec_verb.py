@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, open_store, pairs
+from codetape.cli.options import allow_build, as_json, database, open_store, pairs
 from codetape.cli.text import say, say_json
 from codetape.errors import UsageError
 
@@ -16,16 +16,25 @@ from codetape.errors import UsageError
 @click.argument("inputs", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where the script runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write outputs that are files there.")
+@allow_build
 @database
 @as_json
-def command(session: str, inputs: tuple[str, ...], sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
+def command(
+    session: str,
+    inputs: tuple[str, ...],
+    sandbox: str,
+    folder: str | None,
+    allow_build: bool,
+    db: str,
+    as_json: bool,
+) -> int:
     """Run a session's verified script on inputs, in its own environment; print its typed outputs."""
     from codetape import registry
     from codetape.result import GenerateResult
 
     store = open_store(db)
     name = store.find(session)
-    result = asyncio.run(GenerateResult.load(store, name, sandbox=registry.sandbox(sandbox)))
+    result = asyncio.run(GenerateResult.load(store, name, sandbox=registry.sandbox(sandbox), allow_build=allow_build))
     given = {key.replace("-", "_"): value for key, value in pairs(inputs, "input").items()}
     outputs = {key: _shown(key, value, folder) for key, value in result.run(**given).items()}
     if as_json:

@@ -9,6 +9,7 @@ import click
 
 from codetape import __version__
 from codetape.cli import VERBS, help_text
+from codetape.cli.text import say
 
 _CHANGING = ("fork", "whatif", "check")
 
@@ -44,9 +45,11 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def _defaults() -> dict[str, dict[str, Any]]:
     """Return what variables and files set, as defaults of each verb's options; flags still come first."""
-    from codetape.settings import read_settings
+    from codetape.settings import notice, read_settings
 
     found = read_settings(os.environ, Path.cwd())
+    if said := notice(found, os.environ):
+        say(f"codetape: {said}", err=True)
     names = {"python": "python_version"}
     values = {
         names.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value

@@ -22,6 +22,15 @@ def database(function: F) -> F:
     )
 
 
+def allow_build(function: F) -> F:
+    """Add --allow-build."""
+    return click.option(
+        "--allow-build",
+        is_flag=True,
+        help="Let the recorded environment have what it asks for: commands, its base image, packages that are not known.",
+    )(function)
+
+
 def as_json(function: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from codetape.cli.filters import filters, names_of
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import allow_build, as_json, database, open_store
 from codetape.cli.text import say, say_json
 from codetape.errors import CodetapeError, Divergence, UsageError
 
@@ -36,6 +36,7 @@ from codetape.errors import CodetapeError, Divergence, UsageError
     type=click.Choice(["recorded", "current"]),
     help="current: what only these versions decide otherwise is a divergence, and not drift.",
 )
+@allow_build
 @database
 @as_json
 def command(**given: Any) -> int:
@@ -79,7 +80,7 @@ def _one(name: str, given: dict[str, Any]) -> dict[str, Any]:
     found = {"name": name, "identical": True, "events": len(tape.events), "derived": done.derived, "head": tape.head}
     found["drift"] = [vars(drift) for drift in done.drift]
     if given["sandbox"] == "live":
-        found["executed"] = executed = asyncio.run(_again(name, tape.stream, given["pin"]))
+        found["executed"] = executed = asyncio.run(_again(name, tape.stream, given))
         found["identical"] = not any(one["differences"] for one in executed)
     return found
 
@@ -94,12 +95,13 @@ class _Later:
         return getattr(open_store(self._db), name)
 
 
-async def _again(name: str, stream: Any, pin: bool) -> list[dict[str, Any]]:
+async def _again(name: str, stream: Any, given: dict[str, Any]) -> list[dict[str, Any]]:
     from codetape import registry
     from codetape.rerun import rerun
 
     folder = Path(name).parent if Path(name).is_file() else None
-    return [vars(one) async for one in rerun(stream, registry.sandbox("auto"), pin=pin, folder=folder)]
+    again = rerun(stream, registry.sandbox("auto"), pin=given["pin"], folder=folder, allow_build=given["allow_build"])
+    return [vars(one) async for one in again]
 
 
 def _say(one: dict[str, Any]) -> None:
