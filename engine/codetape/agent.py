@@ -20,7 +20,7 @@ from codetape.errors import UsageError
 from codetape.forking import forked, inherited, point
 from codetape.packages import package_name, valid_system_name
 from codetape.packs import load_pack
-from codetape.ports import Clock, EventStore, Model, Sandbox
+from codetape.ports import Clock, EventStore, Model, Sandbox, same_server, server_of
 from codetape.prices import Prices
 from codetape.redaction import Redactor, read_patterns
 from codetape.result import GenerateResult, run_sync
@@ -137,7 +137,7 @@ class AutoCoderAgent:
         redactor = self._redactor()
         asked = self._task(redactor, prompt, **options)
         plain = asked.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path"}}}})
-        left_out: Any = {"sandbox": {"why"}, "max_cost": True, "max_tokens": True, "max_seconds": True}
+        left_out: Any = {"server": True, "sandbox": {"why"}, "max_cost": True, "max_tokens": True, "max_seconds": True}
         config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude=left_out)
         whole = [list(key), plain, config, sorted(load_pack(self.prompts).items()), self.server]
         return sha256(canonical(whole))[:16]
@@ -188,13 +188,16 @@ class AutoCoderAgent:
 
         ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
         of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
-        Raises UsageError for another model than the recorded one, or a pack: that would be a fork.
+        Raises UsageError for another model than the recorded one, or a pack: that would be a fork; and for another server than
+        the recorded one that ``base_url`` does not name.
         """
         if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
             raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
         sandbox = self._sandbox()
         driver = self._driver(session, sandbox, self._redactor(), on_event)
-        await driver.run(answers=answers, changes=changes, model=self._model_name())
+        await driver.run(
+            answers=answers, changes=changes, model=self._model_name(), server_named=self.base_url is not None
+        )
         return await self._result(driver, sandbox)
 
     async def afork(
@@ -221,6 +224,7 @@ class AutoCoderAgent:
         redactor, sandbox = self._redactor(), self._sandbox()
         known = inherited(stream, point(stream, at), changes or {})
         config = {**known.the_config.model_dump(mode="json"), **(changes or {}), "model": self._model_name()}
+        config["server"] = self._server_for(known.the_config)
         config["sandbox"] = sandbox.facts().model_dump(mode="json")
         try:
             new = redactor.model(Config.model_validate(config)).model_dump(mode="json")
@@ -238,6 +242,11 @@ class AutoCoderAgent:
         driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event)
         await driver.run(begin, base=known)
         return await self._result(driver, sandbox)
+
+    def _server_for(self, known: Config) -> str | None:
+        """Return the server that a fork goes on at; raises UsageError for another one than the recorded that nobody named."""
+        model = self._model()
+        return same_server(known.server, model, named=self.base_url is not None or self._model_name() != known.model)
 
     # ---- making the parts
 
@@ -298,6 +307,7 @@ class AutoCoderAgent:
             config = Config.model_validate(
                 {
                     "model": self._model_name(),
+                    "server": server_of(self._model()),
                     "name": self.name,
                     "system_prompt": self.system_prompt,
                     "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),

@@ -9,7 +9,7 @@ import ast
 import builtins
 import doctest
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,6 +80,13 @@ def read(prompt: str) -> Examples:
 def extract(prompt: str) -> tuple[Anchor, ...]:
     """Return the examples of a prompt that can be tests."""
     return read(prompt).anchors
+
+
+def in_words(count: int, left_out: Iterable[Sequence[str]]) -> str:
+    """Return in a line how many examples became tests, and which did not, and why."""
+    named = [f"{source} ({why})" for source, why in left_out]
+    what = f"{count} example{'' if count == 1 else 's'} of the prompt became {'a test' if count == 1 else 'tests'}"
+    return f"{what}; left out: {'; '.join(named)}" if named else what
 
 
 def functions(anchors: tuple[Anchor, ...]) -> tuple[str, ...]:

@@ -107,9 +107,14 @@ class SandboxFacts(Frozen):
 
 
 class Config(Frozen):
-    """Everything that decisions depend on beside the task, with every default resolved."""
+    """Everything that decisions depend on beside the task, with every default resolved.
+
+    ``server`` is where the model is reached, without name and password: empty for the provider's own address, None where it is
+    not known.
+    """
 
     model: str
+    server: str | None = None
     name: str = "auto-coder"
     system_prompt: str = ""
     base_packages: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codetape import pages
+from codetape.anchors import in_words
 from codetape.artefacts import Report
 from codetape.budgets import dollars, money
 from codetape.chain import row_of
@@ -113,7 +114,7 @@ def _words(payload: Any, stream: Stream) -> str:
     if isinstance(payload, SessionForked):
         return f"forked from {payload.parent} at event {payload.seq}; changed: {stream.texts[payload.config][:300]}"
     if isinstance(payload, AnchorsExtracted):
-        return f"{payload.count} examples of the prompt became tests"
+        return in_words(payload.count, json.loads(stream.texts[payload.left_out]) if payload.left_out else ())
     if isinstance(payload, BuildFinished):
         return f"environment {payload.image} {'found' if payload.cached else 'built'}"
     if isinstance(payload, BuildRefused):
@@ -166,6 +167,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
+        *((f"failing: {one.test}", one.words) for one in result.failing[:20]),
         ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
         ("money", money(total.cost, total.unpriced)),

@@ -4,6 +4,7 @@ What ran and failed is a value; a provider or sandbox that could not do its work
 Each port has a contract suite in `codetape.testing`, for fakes and real adapters alike.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -12,6 +13,7 @@ from codetape.artefacts import OutputFile, Report, SandboxFacts
 from codetape.budgets import Reservation
 from codetape.chain import Event
 from codetape.commands import BuildSpec, Job, Request
+from codetape.errors import UsageError
 from codetape.events import Usage
 
 __all__ = [
@@ -60,10 +62,34 @@ class RequestRefused:
 
 
 class Model(Protocol):
-    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up."""
+    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up.
+
+    Where it is reached over a network its ``server`` is the address, empty for its provider's own: see `server_of`.
+    """
 
     async def ask(self, request: Request) -> Reply | RequestRefused:
         """Answer one request."""
+
+
+def server_of(model: Model) -> str | None:
+    """Return the address that a model is reached at; None for one that names none."""
+    found = getattr(model, "server", None)
+    return found if isinstance(found, str) else None
+
+
+def same_server(recorded: str | None, model: Model, *, named: bool) -> str | None:
+    """Return the server that a recorded session goes on at. Raises UsageError where it is another one, and nobody named it.
+
+    A recording does not decide where prompts and a key go: its user does, once more.
+    """
+    here = server_of(model)
+    if recorded is None or here is None or here == recorded or named:
+        return here
+    there = f"with --base-url {shlex.quote(recorded)}" if recorded else "with OPENAI_BASE_URL unset"
+    raise UsageError(
+        f"The session was made at {recorded or 'the provider'}, and would go on at {here or 'the provider'}.",
+        remedy=f"Name the server: {there} it goes on where it was made.",
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from codetape.corpus import Corpus, Member
 from codetape.decide.builds import most_calls
 from codetape.errors import CodetapeError, UsageError
 from codetape.events import PersonAnswered
-from codetape.ports import Model, Stream
+from codetape.ports import Model, Stream, same_server
 from codetape.reuse import Key, Reusing, answered, answers
 from codetape.run import Run
 from codetape.what_if import Change, Fate, WhatIf, foresee
@@ -59,6 +59,7 @@ class Planned:
     file: str = ""
     worst_calls: int = 0
     worst_tokens: int = 0
+    server: str | None = None
 
     @classmethod
     def of(cls, found: WhatIf, member: Member, *, drifted: bool = False) -> "Planned":
@@ -86,6 +87,7 @@ class Planned:
             control_output=sum(call.output_tokens for call in again),
             drifted=drifted,
             file=member.file,
+            server=found.config.server,
             worst_calls=most_calls(found.config) if found.differs else 0,
             worst_tokens=_most_tokens(found) if found.differs else 0,
         )
@@ -242,12 +244,12 @@ class _Work:
         self.spent, self.found = False, 0
 
     def _try_models(self) -> None:
-        """Make each model once, before anything is begun: a key that is missing is told now. Raises UsageError."""
+        """Make each model once, before anything is begun: a missing key, or another server, is told now. Raises UsageError."""
         for arm, agent in self.agents.items():
-            for one in {
-                one.model: one for one in self.plan.changed if one.control_calls or arm == "candidate"
-            }.values():
-                _maker(agent, self._model(one, arm))()
+            live = [one for one in self.plan.changed if one.control_calls or arm == "candidate"]
+            for one in {(one.model, one.server): one for one in live}.values():
+                name = self._model(one, arm)
+                same_server(one.server, _maker(agent, name)(), named=agent.base_url is not None or name != one.model)
 
     def _model(self, one: Planned, arm: Arm) -> str:
         return str(self.plan.change.config.get("model", one.model)) if arm == "candidate" else one.model

@@ -25,9 +25,11 @@ from codetape.canonical import Frozen
 from codetape.commands import BuildSpec, Job
 from codetape.decide.builds import spec_of
 from codetape.errors import ScriptFailed, SessionNotSucceeded, UsageError
-from codetape.events import Answered, Requested, Usage
+from codetape.events import Answered, Requested, TestsFinished, Usage
+from codetape.failing import FailingTest, failing
 from codetape.fold import fold
 from codetape.ports import EventStore, Sandbox, Stream
+from codetape.prompts import all_files
 from codetape.run import Run
 from codetape.typed import collect, with_value
 
@@ -77,6 +79,9 @@ class GenerateResult(Frozen):
     duration_s: float = 0.0
     counts: TestCounts = TestCounts()
     report: Report | None = None
+    failing: tuple[FailingTest, ...] = ()
+    examples: int = 0
+    left_out: tuple[tuple[str, str], ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
     packages: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
@@ -136,6 +141,7 @@ class GenerateResult(Frozen):
     def of(cls, run: Run, stream: Stream | None = None) -> "GenerateResult":
         """Make the record from a session's state, and its conversation from the stream, where that is given."""
         work, task, spec = run.work, run.the_task, spec_of(run)
+        report = _oracles(stream) if stream and run.cause == "oracle" else work.report
         solution = CodeSolution(code=work.code, packages=run.ledger.packages) if work.code else None
         return cls(
             session=run.session,
@@ -149,6 +155,9 @@ class GenerateResult(Frozen):
             solution=solution,
             tests=work.tests,
             anchors=run.anchors or "",
+            failing=failing(report, all_files(run), {q.test for q in work.quarantined}),
+            examples=run.anchor_count,
+            left_out=run.left_out,
             given_tests=task.tests,
             duration_s=_seconds(run),
             counts=_counts(run),
@@ -240,6 +249,12 @@ class GenerateResult(Frozen):
         if missing := [n for n, i in given.items() if i.value is None and i.sample is None]:
             raise UsageError(f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE.")
         return tuple(given.values())
+
+
+def _oracles(stream: Stream) -> Report | None:
+    """Return the oracle's report, which no prompt ever shows."""
+    found = [e.payload for e in stream.events if isinstance(e.payload, TestsFinished) and e.payload.purpose == "oracle"]
+    return Report.model_validate_json(stream.texts[found[-1].report]) if found else None
 
 
 def _seconds(run: Run) -> float:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from codetape.commands import Request
 from codetape.events import Answered, Requested
-from codetape.ports import Model, Reply, RequestRefused, Stream
+from codetape.ports import Model, Reply, RequestRefused, Stream, server_of
 
 Key = tuple[str, int]
 """A request's fingerprint, and how often it was answered before."""
@@ -76,6 +76,11 @@ class Reusing:
         """Who bills the live model's calls."""
         found: tuple[str, str] = getattr(self._model(), "billing", ("", ""))
         return found
+
+    @property
+    def server(self) -> str | None:
+        """Where the live model is reached."""
+        return server_of(self._model())
 
     async def ask(self, request: Request) -> Reply | RequestRefused:
         """Answer one request."""

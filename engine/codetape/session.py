@@ -51,7 +51,7 @@ from codetape.events import (
     Usage,
 )
 from codetape.fold import apply, fold
-from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox
+from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox, same_server
 from codetape.prices import Prices, picodollars, plain
 from codetape.redaction import Redactor
 from codetape.requests import requested
@@ -119,12 +119,13 @@ class CodeGenSession:
         changes: Mapping[str, Any] | None = None,
         model: str = "",
         base: Run | None = None,
+        server_named: bool = False,
     ) -> Run:
         """Drive the session to its end, or until it is suspended; return its state.
 
         ``begin`` is the first event of a new session; without it the session goes on from its log, with a
         person's ``answers`` to its questions and ``changes`` of its configuration; ``model``, where it is named, must
-        be the recorded one. ``base`` is the state that a fork inherits; ``begin`` is then its first event.
+        be the recorded one, and so must its server, unless ``server_named`` says that a person chose it. ``base`` is the state that a fork inherits; ``begin`` is then its first event.
         Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
         """
         self._lease = await self._store.acquire(self.session)
@@ -132,7 +133,7 @@ class CodeGenSession:
         try:
             if base is not None:
                 self.folded, self.state = base, base.state
-            await (self._append(begin) if begin else self._load(answers or {}, changes or {}, model))
+            await (self._append(begin) if begin else self._load(answers or {}, changes or {}, model, server_named))
             if base is not None:
                 await self._leave_halt({})
             while (command := decide(self.folded)) is not None:
@@ -148,7 +149,11 @@ class CodeGenSession:
         return self.folded
 
     async def _load(
-        self, answers: Mapping[str, Literal["allow", "deny"]], changes: Mapping[str, Any], model: str
+        self,
+        answers: Mapping[str, Literal["allow", "deny"]],
+        changes: Mapping[str, Any],
+        model: str,
+        server_named: bool,
     ) -> None:
         stream = await self._store.read(self.session)
         self.folded = fold(stream.events, stream.texts)
@@ -157,6 +162,10 @@ class CodeGenSession:
             raise UsageError(
                 f"Session {self.session} was made with {recorded}: with {model} it is a fork, a session of its own."
             )
+        before = self.folded.the_config.server
+        server = same_server(before, self._model, named=server_named)
+        if before is not None and server not in (None, before):
+            changes = {**changes, "server": server}
         self.state = self.folded.state
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)

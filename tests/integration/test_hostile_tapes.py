@@ -213,9 +213,7 @@ def test_what_a_recorded_environment_wants_beyond_known_packages_only_its_user_a
 
     store = MemoryStore()
     there = FakeSandbox(facts=SandboxFacts(name="fake", python="3.11", **facts))
-    made, _ = generate(
-        {"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}, sandbox=there, store=store, **settings
-    )
+    made, _ = generate({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}, sandbox=there, store=store, **settings)
     assert made.succeeded
     built = []
     here = FakeSandbox(build=lambda spec: built.append(spec) or Built(spec.name, "", cached=False))

@@ -63,6 +63,7 @@ class OpenAIModel:
         self.billing = (
             ("openai" if kind == "openai" else "", "") if self._base_url is None else ("", self._billed(kind))
         )
+        self.server = _without_user(self._base_url or "")
         self._plain = local and not api_key_env
         variable = api_key_env or DEFAULT_KEY
         self._key = "" if self._plain else os.environ.get(variable, "")

@@ -54,10 +54,10 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
         lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
         folder=folder,
         as_json=as_json,
-        again=again(db, None),
+        again=again({"db": db}),
     )
     if not as_json:
-        say("  look        " + " ".join(filter(None, ("codetape show", session, again(db, None), "--diff"))))
+        say(f"  look        {again({'db': db}).command('show', session, '--diff')}")
         if stage.why:
             say(stage.headline, err=True)
     return code

@@ -3,16 +3,16 @@
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from codetape.agent import AutoCoderAgent
 from codetape.chain import Event
 from codetape.cli import outcome
-from codetape.cli.options import DEFAULT_DB
+from codetape.cli.options import DEFAULT_DB, words
 from codetape.cli.progress import Progress
 from codetape.cli.text import safe, say, say_json
 from codetape.result import GenerateResult
@@ -23,7 +23,7 @@ Begin = Callable[[Hook], Awaitable[GenerateResult]]
 
 
 def drive(
-    agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: str = ""
+    agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: outcome.Again
 ) -> int:
     """Run a session to its end, asking a person where one sits there; print the end; return the exit code.
 
@@ -48,7 +48,7 @@ def drive(
     except (KeyboardInterrupt, click.Abort):
         if as_json:
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
-        say(f"Interrupted. Go on with: {' '.join(filter(None, ('codetape resume', session, again)))}", err=True)
+        say(f"Interrupted. Go on with: {again.resume(session)}", err=True)
         return 130
     return _end(result, last[-1], time.monotonic() - begun, folder, as_json=as_json, again=again)
 
@@ -57,7 +57,9 @@ async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
     return await begin(hook)
 
 
-def _end(result: GenerateResult, run: Run, spent: float, folder: str | None, *, as_json: bool, again: str) -> int:
+def _end(
+    result: GenerateResult, run: Run, spent: float, folder: str | None, *, as_json: bool, again: outcome.Again
+) -> int:
     path = outcome.write_files(result, Path(folder)) if folder else None
     if as_json:
         say_json(outcome.as_object(result, spent, path))
@@ -78,7 +80,9 @@ def _asked(result: GenerateResult, last: list[Run], as_json: bool) -> dict[str, 
     return {result.question: "allow" if allowed else "deny"}
 
 
-def again(db: str, base_url: str | None) -> str:
+def again(given: Mapping[str, Any]) -> outcome.Again:
     """Return the options that a later command must name again, because they are no defaults."""
-    words = (f"--db {db}" if db != DEFAULT_DB else "", f"--base-url {base_url}" if base_url else "")
-    return " ".join(filter(None, words))
+    db = words("--db", given["db"], DEFAULT_DB)
+    where = words("--sandbox", given.get("sandbox"), "auto")
+    how = [*words("--base-url", given.get("base_url")), *words("--api-key-env", given.get("api_key_env"))]
+    return outcome.Again(db=db, sandbox=where, model=tuple(how), totals=tuple(given.get("total_costs") or ()))

@@ -94,5 +94,5 @@ def command(**given: Any) -> int:
         ),
         folder=given["folder"],
         as_json=given["as_json"],
-        again=again(given["db"], given["base_url"]),
+        again=again(given),
     )

@@ -179,6 +179,11 @@ def server_settings(given: dict[str, Any]) -> dict[str, Any]:
     return {"api_key_env": given["api_key_env"], "model_options": waits}
 
 
+def words(option: str, value: str | None, default: str | None = None) -> tuple[str, ...]:
+    """Return an option and its value as words of a command, where it is given and no default."""
+    return (option, value) if value and value != default else ()
+
+
 def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
     """Read NAME=VALUE words. Raises UsageError."""
     found: dict[str, str] = {}

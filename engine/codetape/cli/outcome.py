@@ -1,10 +1,12 @@
 """A session's end: the JSON object, the files, the summary for a person, and the exit code."""
 
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codetape.artefacts import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
-from codetape.budgets import money, pico
+from codetape.budgets import dollars, money, pico
 from codetape.cli.text import first_line, say
 from codetape.decide.remedies import EXAMPLE
 from codetape.errors import UsageError
@@ -12,6 +14,32 @@ from codetape.redaction import find_keys
 from codetape.result import GenerateResult, script_header
 from codetape.run import Run
 
+
+@dataclass(frozen=True)
+class Again:
+    """The options that a later command must name again, as words: of the database, of where code runs, of the model's server.
+
+    ``totals`` are the budgets of several sessions together, as they were given.
+    """
+
+    db: tuple[str, ...] = ()
+    sandbox: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    totals: tuple[str, ...] = ()
+
+    def resume(self, session: str, *more: str) -> str:
+        """Return the command that goes on with a session."""
+        totals = (
+            [w for total in self.totals for w in ("--max-total-cost", total)] if "--max-total-cost" not in more else []
+        )
+        return shlex.join(["codetape", "resume", session, *self.db, *self.sandbox, *self.model, *totals, *more])
+
+    def command(self, verb: str, session: str, *more: str, sandbox: bool = False) -> str:
+        """Return a command on a recorded session."""
+        return shlex.join(["codetape", verb, session, *self.db, *(self.sandbox if sandbox else ()), *more])
+
+
+SHOWN = 5  # failing tests that a person is shown at once
 CONFIDENCE = {
     "oracle": "your oracle passed",
     "anchored": "your examples or tests passed",
@@ -43,6 +71,8 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "image": result.image,
         "packages": list(result.packages),
         "tests": result.counts.model_dump(),
+        "failing": [one.model_dump() for one in result.failing],
+        "examples": {"tests": result.examples, "left_out": [list(one) for one in result.left_out]},
         "usage": {
             "input": usage.total_input,
             "cached_input": usage.cache_read,
@@ -121,7 +151,7 @@ def write_files(result: GenerateResult, folder: Path) -> Path | None:
     return folder / SOLUTION_FILE
 
 
-def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | None, again: str = "") -> None:
+def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | None, again: Again) -> None:
     """Print the end for a person: verdict, figures, where the script is, what to try next."""
     counts, usage = result.counts, result.usage
     say()
@@ -131,6 +161,10 @@ def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | 
         say(f"{result.status}: {result.reason}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
     say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
+    for one in result.failing[:SHOWN]:
+        say(f"  failing     {one.test}: {first_line(one.words, 300)}")
+    if len(result.failing) > SHOWN:
+        say(f"  failing     and {len(result.failing) - SHOWN} more; --json has them all")
     say(f"  runs        {result.iterations}")
     about = "about " if result.usage_estimated else ""
     say(f"  tokens      {about}{usage.total_input:,} in, {usage.total_output:,} out, {result.calls} calls")
@@ -154,33 +188,46 @@ def summarise(result: GenerateResult, run: Run, duration_s: float, path: Path | 
         say(f"  next        {line}")
 
 
-def next_steps(result: GenerateResult, run: Run, path: Path | None, again: str = "") -> list[str]:
-    """Return what a person can do now, as commands; ``again`` holds the options that they must name again."""
-    name, shown = result.session, " ".join(w for w in again.split(" --base-url")[0:1] if w)
-    db = f" {shown}" if shown else ""
-    again = f" {again}" if again else ""
+def next_steps(result: GenerateResult, run: Run, path: Path | None, again: Again) -> list[str]:
+    """Return what a person can do now, as commands that work as they stand."""
+    name, server = result.session, run.the_config.server
+    if server and "--base-url" not in again.model:
+        again = replace(again, model=(*again.model, "--base-url", server))
     if result.status == "suspended":
-        if run.cause == "question" and (name_of_test := example_of(result.question)):
-            return [f"codetape resume {name}{again} --{verb}-test {name_of_test}" for verb in ("drop", "keep")]
-        if run.cause == "question":
-            return [f"codetape resume {name}{again} --{verb}-package {result.question}" for verb in ("allow", "deny")]
-        if run.cause == "budget":
-            config = run.the_config
-            given = (
-                ("--max-tokens N", config.max_tokens),
-                ("--max-cost USD", config.max_cost),
-                ("--max-time T", config.max_seconds),
-            )
-            flags = " ".join(flag for flag, value in given if value) or "--max-total-cost USD"
-            return [f"codetape resume {name}{again} {flags}"]
-        return [f"codetape resume {name}{again}"]
+        return _resumes(result, run, again)
     if result.status == "failed":
-        more = (
-            [f"codetape resume {name}{again} --max-iterations {result.iterations + 5}"]
-            if run.cause == "iterations"
-            else []
-        )
-        return [f"codetape show {name}{db} --prompts", *more]
-    if result.outputs:
-        return [f"codetape exec {name}{db}{''.join(f' {i.name}=...' for i in result.inputs)}"]
-    return [f"uv run {path}"] if path else [f"codetape show {name}{db} --code"]
+        more = [again.resume(name, "--max-iterations", str(result.iterations + 5))] if run.cause == "iterations" else []
+        return [again.command("show", name, "--prompts"), *more]
+    if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
+        return [again.command("exec", name, sandbox=True)]
+    if path:
+        return [shlex.join(["uv", "run", str(path)])]
+    return [again.command("show", name, "--code")]
+
+
+def _resumes(result: GenerateResult, run: Run, again: Again) -> list[str]:
+    """Return how a suspended session goes on: with an answer, a higher budget, or as it is."""
+    name = result.session
+    if run.cause == "question" and (test := example_of(result.question)):
+        return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]
+    if run.cause == "question":
+        return [again.resume(name, f"--{verb}-package", result.question) for verb in ("allow", "deny")]
+    if run.cause != "budget":
+        return [again.resume(name)]
+    config, used = run.the_config, result.total_input_tokens + result.total_output_tokens
+    higher: list[str] = []
+    if config.max_tokens is not None:
+        higher += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
+    if config.max_cost:
+        higher += ["--max-cost", _more(config.max_cost, run.spent.cost)]
+    if config.max_seconds is not None:
+        higher += ["--max-time", f"{max(2 * config.max_seconds, run.spent.ms // 1000 + 300)}s"]
+    for total in again.totals:
+        label, sign, amount = total.rpartition("=")
+        higher += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
+    return [again.resume(name, *higher)]
+
+
+def _more(amount: str, spent: int) -> str:
+    """Return a budget of money that leaves room: twice as much, and half a dollar beyond what is spent at least."""
+    return dollars(max(2 * pico(amount), spent + pico("0.50")))

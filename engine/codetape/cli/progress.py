@@ -5,9 +5,11 @@ import time
 from types import TracebackType
 from typing import Any
 
+from codetape.anchors import in_words
 from codetape.chain import Event
 from codetape.cli.text import first_line, safe
 from codetape.events import (
+    AnchorsExtracted,
     Answered,
     BuildFinished,
     BuildRefused,
@@ -111,6 +113,8 @@ def describe(event: Event, run: Run) -> str:
         return _tests(payload, run)
     if isinstance(payload, FailureReclassified):
         return f"{payload.test}: failed {payload.times} times; {payload.before} becomes {payload.after}"
+    if isinstance(payload, AnchorsExtracted):
+        return in_words(payload.count, run.left_out) if payload.count or run.left_out else ""
     if isinstance(payload, TestQuarantined):
         return f"{payload.test}: quarantined ({payload.reason})"
     if isinstance(payload, CodeReverted):
@@ -134,6 +138,10 @@ def _tests(payload: TestsFinished, run: Run) -> str:
 
 
 def _decided(payload: Decided, run: Run) -> str:
+    if payload.reason == "special_case":
+        return "change not taken: it answers a failing test's call by its arguments"
+    if payload.reason == "fresh":
+        return "a fresh sample is drawn from the plan"
     if not payload.usable:
         asked = payload.about not in ("build", "oracle", "vet", "run", "standing")
         return f"{payload.about}: unusable answer ({payload.reason})" if asked else ""
@@ -147,7 +155,8 @@ def _decided(payload: Decided, run: Run) -> str:
         causes = [first_line(f.root_cause, 160) for f in run.work.findings if f.root_cause][:3]
         return "diagnosis: " + " | ".join(dict.fromkeys(causes))
     if payload.about == "second_opinion":
-        rules = [f"{f.test}: {f.rule}" for f in run.work.findings if f.rule in ("upheld", "refuted")]
+        told = ("upheld", "refuted", "third", "cannot_hold")
+        rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in run.work.findings if f.rule in told]
         return "second opinion: " + ("; ".join(rules) or "not settled")
     if payload.about == "fix_tests" and "tests" in payload.changes:
         return "tests mended"

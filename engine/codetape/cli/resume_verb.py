@@ -77,7 +77,7 @@ def command(**given: Any) -> int:
         lambda hook: agent.aresume(known.session, answers=answers, changes=changes, on_event=hook),
         folder=given["folder"],
         as_json=given["as_json"],
-        again=again(given["db"], given["base_url"]),
+        again=again(given),
     )
 
 

@@ -160,7 +160,7 @@ def command(**given: Any) -> int:
         lambda hook: agent.agenerate(prompt, session=session, on_event=hook, **options),
         folder=given["folder"],
         as_json=given["as_json"],
-        again=again(given["db"], given["base_url"]),
+        again=again(given),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from codetape.cli import outcome
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import DEFAULT_DB, as_json, database, open_store, words
 from codetape.cli.progress import describe
 from codetape.cli.text import say, say_json
 from codetape.errors import CorruptTape, StoreError
@@ -39,8 +39,10 @@ def command(session: str, what: str | None, iteration: int | None, db: str, as_j
     stream, problem = _read(store, store.find(session))
     if problem:
         say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
-    shown = {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}.get(what or "", _verdict)
-    shown(stream, iteration, as_json)
+    if what is None:
+        _verdict(stream, iteration, as_json, outcome.Again(db=words("--db", db, DEFAULT_DB)))
+    else:
+        {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
     return 0
 
 
@@ -76,7 +78,7 @@ def _steps(stream: Stream, iteration: int | None) -> Iterator[Step]:
             yield Step(event, run, before)
 
 
-def _verdict(stream: Stream, iteration: int | None, as_json: bool) -> None:
+def _verdict(stream: Stream, iteration: int | None, as_json: bool, again: outcome.Again) -> None:
     run = fold(stream.events, stream.texts)
     result = GenerateResult.of(run, stream)
     if as_json:
@@ -87,7 +89,7 @@ def _verdict(stream: Stream, iteration: int | None, as_json: bool) -> None:
     for step in _steps(stream, iteration):
         if line := describe(step.event, step.run):
             say(f"{step.event.seq:5}  {line}")
-    outcome.summarise(result, run, result.duration_s, None)
+    outcome.summarise(result, run, result.duration_s, None, again)
 
 
 def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:

@@ -28,6 +28,10 @@ from codetape.verdict import (
 )
 
 
+CRASHES = frozenset({"raised_in_solution", "ended_process", "timeout", "oom", "pids", "output_cap"})
+"""Rules of failures in which the code gave nothing that a test could be wrong about."""
+
+
 def rank(run: Run, stand: Checkpoint, quarantined: set[str]) -> tuple[int, int]:
     """Return how good a program is: examples and given tests passed, then own tests that stand as they are now."""
     passed = [t for t in stand.report.passed if t not in quarantined and t not in run.work.vacuous]
@@ -83,7 +87,12 @@ def outvoted(run: Run, step: Step) -> tuple[Finding, ...]:
 
 
 def is_minority(run: Run, report: Report, findings: tuple[Finding, ...], quarantined: set[str]) -> bool:
-    """Whether what fails is own tests that ran, fewer than those that pass, and nothing else."""
+    """Whether what fails is expectations of own tests, fewer than those that pass, and nothing else.
+
+    Code that crashes where a value is expected says nothing against the test.
+    """
+    if any(f.rule in CRASHES for f in findings):
+        return False
     failing = {t.id for t in report.failing} - quarantined
     own = [t for t in report.passed if file_of(t) == TEST_FILE and t not in quarantined and t not in run.work.vacuous]
     settled = failing == {f.test for f in findings} and all(
