@@ -148,7 +148,7 @@ def main():
         for file, text in {**load_pack(), "diagnose.md": load_pack()["diagnose.md"] + "\nThink twice.\n"}.items():
             (pack / file).parent.mkdir(parents=True, exist_ok=True)
             (pack / file).write_text(text)
-        sizes = {}
+        sizes, checked = {}, {}
         for sessions in (most // 10, most):
             path, events = filled(folder, sessions)
             wall, cpu, peak = measured("whatif", "--prompts", str(pack), "--db", str(path))
@@ -163,6 +163,15 @@ def main():
             wall, cpu, peak = measured("check", "--prompts", str(pack), "--db", str(path), "--dry-run")
             rows.append(
                 (f"check --dry-run, {sessions:,} sessions", "memory as for a tenth", f"{wall:.1f} s, {peak} MB")
+            )
+            wall, cpu, peak = measured("verify", "--all", "--db", str(path))
+            checked[sessions] = cpu
+            rows.append(
+                (
+                    f"verify --all, {sessions:,} sessions",
+                    "under 10 s for 1,000",
+                    f"{wall:.1f} s ({cpu:.1f} s CPU), {peak} MB",
+                )
             )
             for words, aim in (
                 (("spend", "--by", "task,purpose"), "at most 1.5 s for 1,000"),
@@ -187,6 +196,13 @@ def main():
                 "whatif, ten times the sessions",
                 "linear",
                 f"{many[0] / few[0]:.1f} times the CPU, {many[1] / few[1]:.2f} times the memory",
+            )
+        )
+        rows.append(
+            (
+                "verify --all, ten times the sessions",
+                "linear",
+                f"{checked[most] / checked[most // 10]:.1f} times the CPU",
             )
         )
     rows.append(("budget and redaction, CPU per call", "at most 0.3 ms", f"{guards():.2f} ms"))

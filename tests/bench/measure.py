@@ -287,11 +287,78 @@ def sandbox():
             f"{added:.0f} ms more ({statistics.median(plain):.0f} ms bare)",
         ),
         ("cached environment ready", "under 50 ms", f"{statistics.median(ready):.1f} ms"),
+        several(box, spec),
     ]
 
 
+def several(box, spec):
+    """Time as many runs of the tests at once as there are CPUs, over one run alone."""
+    from codetape.commands import Job
+
+    files = {
+        "solution.py": "def f():\n    return 1\n",
+        "test_solution.py": "from solution import f\n\n\ndef test_f():\n    assert f() == 1\n",
+    }
+    job, cpus = Job(purpose="run", spec=spec, files=files, targets=("test_solution.py",)), os.cpu_count() or 1
+
+    async def at_once(count):
+        begun = time.perf_counter()
+        await asyncio.gather(*(box.execute(job) for _ in range(count)))
+        return (time.perf_counter() - begun) * 1000
+
+    async def both():
+        await at_once(1)
+        pairs = [(await at_once(1), await at_once(cpus)) for _ in range(15)]
+        return statistics.median(one for one, _ in pairs), statistics.median(all_ for _, all_ in pairs)
+
+    one, all_ = asyncio.run(both())
+    return (
+        f"{cpus} runs of the tests at once, over one",
+        "at most 1.5 times",
+        f"{all_ / one:.2f} times ({one:.0f} ms one)",
+    )
+
+
+def calls():
+    """CPU of a call to a server on loopback, the server's own apart: it runs in a process of its own."""
+    from codetape.commands import Request
+    from codetape.prompts import Message
+    from codetape_adapters.models.openai import OpenAIModel
+
+    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True)
+    try:
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        model = OpenAIModel("x", base_url=url)
+        request = Request(
+            model="openai:x", purpose="plan", messages=(Message(role="user", content="Plan."),), max_output_tokens=512
+        )
+
+        async def spent(count):
+            await model.ask(request)
+            begun = time.process_time()
+            for _ in range(count):
+                await model.ask(request)
+            return (time.process_time() - begun) / count * 1000
+
+        each = asyncio.run(spent(100))
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+    return "a call of a server on loopback, CPU", "at most 5 ms", f"{each:.1f} ms"
+
+
+_SERVER = """
+import time
+from tests.servers import serving
+with serving(lambda handler, asked: handler.say("a word")) as (url, _):
+    print(url.split(":")[2].split("/")[0], flush=True)
+    time.sleep(600)
+"""
+
+
 def main():
-    rows = [help_ratio(), engine_per_event(), at_once(), *appends(), *replays(), growth(), *sandbox()]
+    rows = [help_ratio(), engine_per_event(), at_once(), *appends(), *replays(), growth(), *sandbox(), calls()]
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}\n")
     print("| what | aim | measured |\n|---|---|---|")
     for row in rows:

@@ -24,6 +24,7 @@ from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, Execution, StoredImage
 from codetape_adapters.sandboxes import outcome, seccomp
 from codetape_adapters.sandboxes.cgroups import Cgroup, whole_cpus
+from codetape_adapters.sandboxes.cpus import Cpus
 from codetape_adapters.sandboxes.environments import Environments
 from codetape_adapters.sandboxes.host import SANDBOX_UID, Interpreter, bwrap, cache_root, interpreter, is_root
 from codetape_adapters.sandboxes.inside import ENV, FIXED_ENV, HARNESS, INSIDE, PYTEST
@@ -103,6 +104,10 @@ class BubblewrapSandbox:
     def cache(self) -> Path:
         """The cache's folder."""
         return self._given_cache or cache_root()
+
+    @cached_property
+    def _cpus(self) -> Cpus:
+        return Cpus(self.cache / "cpus")
 
     @cached_property
     def bounded(self) -> bool:
@@ -224,7 +229,12 @@ class BubblewrapSandbox:
     ) -> outcome.Raw:
         binds = self._binds(python, environment, stage, writable=writable)
         begun = time.monotonic()
-        started = self._start(command, python, limits, binds, env or {}, report=report, outputs=outputs)
+        held = self._cpus.take(whole_cpus(limits))
+        try:
+            started = self._start(command, python, limits, binds, env or {}, held.cpus, report=report, outputs=outputs)
+        except BaseException:
+            held.release()
+            raise
         if running is not None:
             running.add(started)
         try:
@@ -246,6 +256,7 @@ class BubblewrapSandbox:
         finally:
             started.kill()
             started.process.wait()
+            held.release()
             for fd in started.pipes.values():
                 with suppress(OSError):
                     os.close(fd)
@@ -270,6 +281,7 @@ class BubblewrapSandbox:
         limits: Resources,
         binds: list[str],
         env: dict[str, str],
+        cpus: tuple[int, ...],
         *,
         report: bool,
         outputs: bool,
@@ -292,8 +304,7 @@ class BubblewrapSandbox:
             "gate_fd": gate_read,
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
             "max_files": 200,
-            "cpus": whole_cpus(limits),
-            "seed": secrets.randbelow(1 << 16),
+            "cpus": sum(1 << cpu for cpu in cpus),
             "max_depth": 16,
         }
         variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}

@@ -122,7 +122,6 @@ class Container:
             "max_bytes": disk,
             "max_files": 200,
             "cpus": 0,
-            "seed": 0,
             "max_depth": 16,
         }
         del words["RLIMIT_NPROC"]  # of a user on the whole host, and not of this container; its own limit is below

@@ -1,6 +1,7 @@
 """codetape verify."""
 
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ def command(everything: bool, head: str, anchor: str | None, db: str, as_json: b
         raise UsageError("Name sessions or files, or give --all; --head goes with one of them.")
     if head and not re.fullmatch(r"[0-9a-f]{12,64}", head):
         raise UsageError(f"{head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
-    store = open_store(db) if everything else None
+    place = _Place(db)
+    store = place.store if everything else None
     problems = store.unsound() if store else []
     alone = len(sessions) == 1
     kept = dict(heads.read(anchor)) if anchor else {}
     known = len(kept)
-    found = [_named(name, db, head, kept, alone=alone) for name in (store.stored_sessions() if store else sessions)]
+    names = store.stored_sessions() if store else sessions
+    found = [_named(name, place, head, kept, alone=alone, stored=everything) for name in names]
     if anchor:
         problems += heads.absent(kept, {one["session"] for one in found}) if everything else []
         sound = not problems and all(one["sound"] for one in found)
@@ -69,10 +72,29 @@ def command(everything: bool, head: str, anchor: str | None, db: str, as_json: b
     return 102 if wrong else 103 if unsettled else 0
 
 
-def _named(name: str, db: str, head: str, kept: dict[str, tuple[int, str]], *, alone: bool) -> dict[str, Any]:
+class _Place:
+    """A database that is opened, and whose list is read, once for a command, and where something asks for it."""
+
+    def __init__(self, db: str) -> None:
+        self._db = db
+
+    @cached_property
+    def store(self) -> Any:
+        """The store."""
+        return open_store(self._db)
+
+    @cached_property
+    def listed(self) -> dict[str, dict[str, Any]]:
+        """The lines of its list, by session."""
+        return {row["session"]: row for row in self.store.sessions()[0]}
+
+
+def _named(
+    name: str, place: _Place, head: str, kept: dict[str, tuple[int, str]], *, alone: bool, stored: bool
+) -> dict[str, Any]:
     """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
     try:
-        return _one(name, db, head, kept)
+        return _one(name, place, head, kept, stored=stored)
     except CodetapeError as error:
         if isinstance(error, UsageError) and alone:
             raise
@@ -80,14 +102,14 @@ def _named(name: str, db: str, head: str, kept: dict[str, tuple[int, str]], *, a
         return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}
 
 
-def _one(name: str, db: str, head: str, kept: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def _one(name: str, place: _Place, head: str, kept: dict[str, tuple[int, str]], *, stored: bool) -> dict[str, Any]:
     from codetape import tape
     from codetape.verify import Finding, verify
 
     problems: list[str] = []
     content = True
     listed: dict[str, Any] | None = None
-    if Path(name).is_file() or name == "demo" or name.endswith(".jsonl"):
+    if not stored and (Path(name).is_file() or name == "demo" or name.endswith(".jsonl")):
         try:
             with tape.opened(name) as file:
                 lines = tape.parse(tape.lines_of(file, name), name=name)
@@ -97,11 +119,10 @@ def _one(name: str, db: str, head: str, kept: dict[str, tuple[int, str]]) -> dic
         rows, texts = [row for _, row in lines.rows], lines.by_hash
         problems, content = tape.misplaced(lines), lines.content
     else:
-        store = open_store(db)
-        session = store.find(name)
-        saved = store.salvage(session)
+        session = name if stored else place.store.find(name)
+        saved = place.store.salvage(session)
         rows, texts, problems = saved.rows, saved.texts, saved.problems
-        listed = next((row for row in store.sessions()[0] if row["session"] == session), {})
+        listed = place.listed.get(session, {})
     done = verify(rows, texts, head=head, content=content)
     anchored = heads.of_chain(kept, [(row.session, row.seq, row.hash) for row in rows])
     findings = [*(Finding(None, "unreadable", text) for text in problems), *done.findings]

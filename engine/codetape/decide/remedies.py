@@ -27,7 +27,6 @@ from codetape.verdict import (
     classify,
 )
 
-
 CRASHES = frozenset({"raised_in_solution", "ended_process", "timeout", "oom", "pids", "output_cap"})
 """Rules of failures in which the code gave nothing that a test could be wrong about."""
 

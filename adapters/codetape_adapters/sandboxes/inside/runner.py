@@ -85,10 +85,8 @@ def become(settings, command, tell):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-    if settings["cpus"] > 0:
-        free = sorted(os.sched_getaffinity(0))
-        first = settings["seed"] % len(free)  # other executions begin elsewhere
-        os.sched_setaffinity(0, {free[(first + n) % len(free)] for n in range(min(settings["cpus"], len(free)))})
+    if settings["cpus"] > 0:  # a bit for each CPU that this execution is held to
+        os.sched_setaffinity(0, {n for n in range(settings["cpus"].bit_length()) if settings["cpus"] >> n & 1})
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.set_inheritable(settings["outcome_fd"], False)
