@@ -5,6 +5,8 @@ With CODETAPE_UPDATE_DOCS=1 the generated parts are written instead of compared.
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from codetape import machine
 from codetape.cli import VERBS
 from codetape.cli.group import cli
 from codetape.events import KINDS
+from tests.servers import scripted, serving
+from tests.support import block, plan
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -114,3 +118,43 @@ def test_no_file_names_a_place_on_a_machine():
     for path in [*PAGES, *sorted((ROOT / "replays").glob("*"))]:
         if path.is_file():
             assert not private.search(path.read_text()), path
+
+
+SLUG = """import re
+import sys
+
+
+def slug(text):
+    return "-".join(re.findall("[a-z0-9]+", text.lower()))
+
+
+def main():
+    print(slug(sys.argv[1] if sys.argv[1:] else "Hello, World!"))
+
+
+if __name__ == "__main__":
+    main()"""
+
+
+def test_the_readmes_first_real_example_works_as_it_stands(bubblewrap):
+    """Typed into an interactive bash, which expands what it finds in double quotes; its example is a test; its script prints."""
+    lines = re.findall(r"^    (codetape run '.+|uv run out/.+)$", (ROOT / "README.md").read_text(), re.M)
+    run, script = lines[:2]
+    tests = block("from solution import slug\n\n\ndef test_slug():\n    assert slug('A b') == 'a-b'")
+    answers = {
+        "plan": [plan("def slug(text: str) -> str", "def main() -> None")],
+        "code": [block(SLUG)],
+        "tests": [tests],
+    }
+    with serving(scripted(answers)) as (url, _):
+        typed = f'codetape() {{ {sys.executable} -m codetape "$@"; }}\nuv() {{ shift; {sys.executable} "$@"; }}\n{run}\n{script}\n'
+        env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none", "PS1": ""}
+        done = subprocess.run(
+            ["bash", "--norc", "-i"], input=typed, capture_output=True, text=True, env=env, timeout=120
+        )
+    assert "1 example of the prompt became a test" in done.stderr
+    assert "succeeded, anchored" in done.stdout, done.stderr
+    assert "event not found" not in done.stderr
+    assert done.stdout.splitlines()[-1] == "what-a-day"
+    bare = subprocess.run([sys.executable, "out/solution.py"], capture_output=True, text=True)
+    assert bare.stdout == "hello-world\n"

