@@ -20,7 +20,13 @@ from tests.servers import scripted, serving
 from tests.support import block, plan
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 INTRO = {
     "cli.md": "# The command line\n\nA session is named by its id, a unique prefix of it, or `last`.\n\n",
     "machine.md": "# The machine\n\nDrawn from the table in `codetape.machine`. Every active state can also be suspended, and a suspended\n"

@@ -154,10 +154,10 @@ def weighed(run: Run, report: Report, findings: tuple[Finding, ...], attempts: t
     step = replace(base, ledger=dict(base.ledger), work=work, notes=(*base.notes, *quarantine_notes(result, gone)))
     if not left:
         return after_quarantine(run, report, step)
-    if amended := _amended(run, report, left):
+    if mended := _amended(run, report, left):
         return replace(
             step,
-            work={**step.work, "tests": amended},
+            work={**step.work, "tests": mended},
             owes=("resolving", "vetting", "executing"),
             done=("judging", "diagnosing", "coding", "fixing_tests"),
         )
