@@ -11,7 +11,7 @@ import doctest
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Literal
@@ -42,7 +42,8 @@ class Anchor:
 
     ``kind`` says how: a call that gives a ``value``, a condition that is ``true``, a value whose text is ``printed``, whatever the
     interpreter shows (``repr``: output, then the value's representation), an exception that it ``raises``.
-    ``options`` are doctest's, by name; ``prints`` says that the shown value may as well be output.
+    ``options`` are doctest's, by name; ``prints`` says that the shown value may as well be output. ``parts`` are examples that
+    come before it in the same test: they share a state that no name stands for.
     """
 
     setup: tuple[str, ...]
@@ -51,6 +52,7 @@ class Anchor:
     kind: Kind
     options: tuple[str, ...] = ()
     prints: bool = False
+    parts: tuple["Anchor", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def functions(anchors: tuple[Anchor, ...]) -> tuple[str, ...]:
     """Return the names that the anchors use without defining them: the solution must offer them."""
     wanted: dict[str, None] = {}
     for anchor in anchors:
-        wanted.update(dict.fromkeys(_free([*anchor.setup, anchor.call])))
+        steps = [text for one in (*anchor.parts, anchor) for text in (*one.setup, one.call)]
+        wanted.update(dict.fromkeys(_free(steps)))
     return tuple(wanted)
 
 
@@ -273,15 +276,20 @@ def test_file(anchors: tuple[Anchor, ...]) -> str:
     names = functions(anchors)
     if not anchors or not names:
         return ""
-    doctests = "import doctest\n" if any(a.options for a in anchors) else ""
+    doctests = "import doctest\n" if any(one.options for a in anchors for one in (*a.parts, a)) else ""
     parts = [f"{doctests}import pytest\n", f"from solution import {', '.join(names)}\n"]
     for number, anchor in enumerate(anchors, 1):
-        shown = _is_shown(anchor)
-        setup = _without_solution(anchor.setup, names)
-        body = [*setup, *(_shown(anchor, bool(setup)) if shown else _assertion(anchor))]
+        steps = (*anchor.parts, anchor)
+        body = [text for place, one in enumerate(steps) for text in _body(one, names, begun=place > 0)]
         lines = [f"    {line}" for text in body for line in text.splitlines()]
-        parts.append("\n".join([f"\ndef test_example_{number}({'capsys' if shown else ''}):", *lines, ""]))
+        shown = "capsys" if any(map(_is_shown, steps)) else ""
+        parts.append("\n".join([f"\ndef test_example_{number}({shown}):", *lines, ""]))
     return "\n".join(parts)
+
+
+def _body(anchor: Anchor, names: tuple[str, ...], *, begun: bool) -> list[str]:
+    setup = _without_solution(anchor.setup, names)
+    return [*setup, *(_shown(anchor, begun or bool(setup)) if _is_shown(anchor) else _assertion(anchor))]
 
 
 def _without_solution(setup: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
@@ -320,7 +328,9 @@ def _shown(anchor: Anchor, prepared: bool) -> Iterator[str]:
         yield f"value = {anchor.call}"
         yield 'shown = capsys.readouterr().out + ("" if value is None else f"{value!r}\\n")'
     else:
-        yield f"print({anchor.call})" if printed else anchor.call
+        shown = f"print({anchor.call})" if printed else anchor.call
+        single = f'exec(compile({shown + chr(10)!r}, "example", "single"), {{**globals(), **locals()}})'
+        yield shown if _is_expression(shown) else single  # as the interpreter does: each value is shown
         yield "shown = capsys.readouterr().out"
     if anchor.options:
         flags = " | ".join(f"doctest.{name}" for name in anchor.options)
@@ -363,23 +373,30 @@ class _Reader:
     # ---- doctests
 
     def doctests(self, passage: str) -> None:
-        """Take the doctest examples of one passage: all of them share one interpreter."""
+        """Take the doctest examples of one passage: all of them share one interpreter.
+
+        Where they share a state of the script itself, that no name stands for, they are one test, in their order.
+        """
+        read = list(islice(_examples(passage), _MAX_READ))
+        for broken in (one for one in read if isinstance(one, str)):
+            self.leave_out(broken, "its lines cannot be read as doctest's")
+        examples = [one for one in read if not isinstance(one, str)]
+        together, first = _share_a_state(examples), len(self.found)
         before: list[doctest.Example] = []
-        for example in islice(_examples(passage), _MAX_READ):
-            if example is None:
-                self.leave_out(
-                    next((x for x in passage.split("\n") if ">>>" in x), ""), "its lines are not indented alike"
-                )
-                return
+        for example in examples:
+            taken = len(self.found)
             if self._is_one(example):
-                self._doctest(example, before)
-            before.append(example)
+                self._doctest(example, before, together=together)
+            before = [] if together and len(self.found) > taken else [*before, example]
+        if together and len(self.found) > first + 1:
+            *parts, last = self.found[first:]
+            self.found[first:] = [replace(last, parts=tuple(parts))]
 
     def _is_one(self, example: doctest.Example) -> bool:
         """Whether an example claims something, rather than preparing another one."""
         return bool(example.want or example.exc_msg) or _claims(example.source)
 
-    def _doctest(self, example: doctest.Example, before: list[doctest.Example]) -> None:
+    def _doctest(self, example: doctest.Example, before: list[doctest.Example], *, together: bool) -> None:
         source = example.source.strip()
         options = tuple(doctest.OPTIONFLAGS_BY_NAME.items())
         names = tuple(sorted(n for n, flag in options if example.options.get(flag)))
@@ -390,17 +407,25 @@ class _Reader:
         elif _ADDRESS.search(example.want) and "ELLIPSIS" not in names:
             self.leave_out(source, "it shows an address")
         else:
-            self._take(example, source, names, before)
+            self._take(example, source, names, before, together=together)
 
     def _take(
-        self, example: doctest.Example, source: str, names: tuple[str, ...], before: list[doctest.Example]
+        self,
+        example: doctest.Example,
+        source: str,
+        names: tuple[str, ...],
+        before: list[doctest.Example],
+        *,
+        together: bool,
     ) -> None:
         anchor = self._anchor(example, source, names)
         if anchor is None:
             self.leave_out(source, "it raises what is no exception of Python's own")
             return
-        setup = tuple(self._setup(source, before))
-        unknown = self._unknown([*setup, anchor.call])
+        earlier = (line for one in before for line in self._prepared(one))
+        setup = tuple(earlier if together else self._setup(source, before))
+        parts = [text for one in self.found for text in (*one.setup, one.call)] if together else []
+        unknown = self._unknown([*parts, *setup, anchor.call])
         if unknown:
             self.leave_out(source, f"nothing says what {unknown} is")
         else:
@@ -408,7 +433,7 @@ class _Reader:
 
     def _anchor(self, example: doctest.Example, source: str, options: tuple[str, ...]) -> Anchor | None:
         """Return what an example claims; None where it cannot be claimed in a test."""
-        want = example.want.rstrip("\n")
+        want = _without_headings(example.want.rstrip("\n"))
         if "DONT_ACCEPT_BLANKLINE" not in options:
             want = re.sub(r"(?m)^<BLANKLINE>$", "", want)
         if example.exc_msg:
@@ -502,13 +527,39 @@ class _Reader:
         for line in passage.splitlines():
             if line.lstrip().startswith((">>>", "def ", "class ", "async def ", "...")):
                 continue
+            if line.lstrip().startswith("assert ") and self._assertion(line.strip()):
+                continue
             for match in _CALL.finditer(line):
                 self._arrow(line, match)
+
+    def _assertion(self, line: str) -> bool:
+        """Take an assertion of the task as it is; whether it was one, be it taken or left out with a reason."""
+        if self.spent() or not _parses(line):
+            return False
+        statement = ast.parse(line).body[0]
+        if not isinstance(statement, ast.Assert):
+            return False
+        test, source = statement.test, ast.unparse(statement)
+        if isinstance(test, ast.Compare) and [type(by) for by in test.ops] == [ast.Eq] and _is_plain_call(test.left):
+            want = ast.unparse(test.comparators[0])
+            if _is_literal(want):
+                self.found.append(Anchor((), ast.unparse(test.left), want, "value"))
+                return True
+        modules = [n for n in _free([source]) if n in standard_library("3.13") and n not in self.text.functions]
+        setup = tuple(f"import {name}" for name in dict.fromkeys(modules))
+        if unknown := self._unknown([*setup, source]):
+            self.leave_out(source, f"nothing says what {unknown} is")
+        elif any(isinstance(n, ast.Call) for n in ast.walk(test)):
+            self.found.append(Anchor(setup, source, "", "true"))
+        return True
 
     def _arrow(self, line: str, match: re.Match[str]) -> None:
         call = self._balanced(line, match.start())
         arrow = _ARROW.match(line, match.start() + len(call)) if call else None
         if arrow is None or not _is_literal_call(call):
+            return
+        if why := _not_alone(line[: match.start()]):
+            self.leave_out(f"{call} {arrow.group(1)} {line[arrow.end() :]}", why)
             return
         rest = line[arrow.end() :]
         want = self._literal_prefix(rest)
@@ -561,17 +612,40 @@ class _Reader:
         return ""
 
 
-def _examples(passage: str) -> Iterator[doctest.Example | None]:
-    """Yield a passage's doctest examples; None for a part whose lines doctest cannot read."""
+def _examples(passage: str) -> Iterator[doctest.Example | str]:
+    """Yield a passage's doctest examples; of one whose lines doctest cannot read the first line."""
     parser = doctest.DocTestParser()
+    text = re.sub(r"(?m)^(\s*>>>)(?=\S)", r"\1 ", passage)
     with suppress(ValueError):
-        yield from parser.get_examples(passage)
+        yield from parser.get_examples(text)
         return
-    for part in re.split(r"\n\s*\n", passage):
+    for part in re.split(r"(?m)^(?=\s*>>>)", text):
         try:
             yield from parser.get_examples(part)
         except ValueError:
-            yield None
+            yield part.strip().split("\n")[0]
+
+
+def _share_a_state(examples: list[doctest.Example]) -> bool:
+    """Whether examples lean on what earlier ones did to the script: a call for its effect alone, or one call with two outcomes."""
+    shown: dict[str, str] = {}
+    bound: set[str] = set()
+    for example in examples:
+        source = example.source.strip()
+        if not _parses(source):
+            continue
+        if example.want and not _names(source) & bound and shown.setdefault(source, example.want) != example.want:
+            return True
+        body = ast.parse(source).body
+        call = body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
+        root = call.func if isinstance(call, ast.Call) else None
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        silent = not example.want and not example.exc_msg
+        if silent and isinstance(root, ast.Name) and root.id not in bound | _BUILTINS:
+            return True
+        bound |= _stored(source)
+    return False
 
 
 @lru_cache(maxsize=1024)
@@ -594,6 +668,13 @@ def _offered(before: list[doctest.Example]) -> set[str]:
     return ({name for b in before for name in _names(b.source)} - bound) | imported
 
 
+def _without_headings(want: str) -> str:
+    """Return what an example shows without a heading that follows it directly: "Example 2:" is no output."""
+    lines = want.split("\n")
+    heading = re.compile(r"[A-Z][A-Za-z ]{2,40}\d*:")
+    return "\n".join(lines[: next((n for n, line in enumerate(lines) if n and heading.fullmatch(line.strip())), None)])
+
+
 def _claims(source: str) -> bool:
     """Whether a line that shows nothing says something all the same: a condition, or an assertion."""
     try:
@@ -611,9 +692,30 @@ def _is_condition(node: ast.expr) -> bool:
     )
 
 
+_BULLET = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+")
+_OPERATOR = re.compile(r"(?:[-+*/%<>&|^~@=!]|\b(?:not|and|or|in|is|lambda|await))\s*$")
+_NO_PROMISE = re.compile(
+    r"(?i)\b(currently|wrongly|incorrectly|instead|old|before|not|never|if|unless|buggy|actually)\b"
+)
+
+
+def _not_alone(before: str) -> str:
+    """Return why a call does not stand for itself after such a text; empty where it does.
+
+    It may be part of an expression, or what is said of it may be no promise.
+    """
+    text = _BULLET.sub("", before).rstrip()
+    if _OPERATOR.search(text):
+        return "" if re.search(r",\s*and$|\band$", text) else "it is part of a larger expression"
+    sentence = re.split(r"[.;!?]\s|(?i:\b(?:new|now|expected)\b)", text)[-1]
+    return "what is said of it is no promise" if _NO_PROMISE.search(sentence) else ""
+
+
 def _ends_clause(rest: str) -> bool:
     """Whether a literal may end before this: "5 results", "1/3" and "-1 or None" are no literals."""
     left = rest.lstrip()
+    if re.match(r"[.,]\s*(?:\.|['\"\d\[({-]|None\b|True\b|False\b)", left):
+        return False  # "3.14159..." and "1, 3" go on
     return not left or left[0] in ",;)`" or left.startswith("and ") or (left[0] == "." and not left[1:2].isalnum())
 
 
@@ -639,12 +741,17 @@ def _is_literal(text: str) -> bool:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return False
+    if "..." in text and any(isinstance(n, ast.Constant) and n.value is ... for n in ast.walk(ast.parse(text.strip()))):
+        return False  # "[2, 3, ...]" goes on
     return not isinstance(value, tuple) or text.startswith("(")  # "3, and" is prose
 
 
 def _is_literal_call(text: str) -> bool:
     """Whether the text calls a plain name with literals only."""
-    node = ast.parse(text, mode="eval").body
+    return _is_plain_call(ast.parse(text, mode="eval").body)
+
+
+def _is_plain_call(node: ast.expr) -> bool:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return False
     arguments = [*node.args, *(k.value for k in node.keywords)]

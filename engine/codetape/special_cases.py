@@ -5,14 +5,17 @@ call, and gives what its test expects. A base case (nothing, zero, one) is none,
 """
 
 import ast
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from codetape.assertions import Claim, equal
 
 _NOTHING = object()
-_EDGES: tuple[Any, ...] = (None, True, False, -1, 0, 1, 0.0, 1.0, "", b"", [], (), {}, set())
+_EDGES: tuple[Any, ...] = (None, True, False, -1, 0, 1, 2, 0.0, 1.0, "", b"", [], (), {}, set())
+"""Values that honest code compares with: those of base cases. So it does with single characters."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _edge(value: Any) -> bool:
-    return any(_same(value, edge) for edge in _EDGES)
+    return (isinstance(value, str) and len(value) == 1) or any(_same(value, edge) for edge in _EDGES)
 
 
 def _cases(code: str) -> Iterator[_Case]:
@@ -85,40 +88,112 @@ def _cases(code: str) -> Iterator[_Case]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     yield from _conditions(tree, ())
+    reduced = _asked_of_a_reduction(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.IfExp):
             yield _Case(_compared(node.test), tuple(_literals([node.body])))
             yield _Case(_compared(node.test), tuple(_literals([node.orelse])))
         elif isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
             yield _Case(_compared(node), tuple(_literals(node.values)))
-        elif isinstance(node, ast.Dict):
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            yield _Case((tuple(_literals([node.targets[0].slice])),), tuple(_literals([node.value])))
+        elif isinstance(node, ast.Dict) and node not in reduced:
             keys = tuple(_literals([k for k in node.keys if k is not None]))
             for key, value in zip(node.keys, node.values, strict=True):
                 if key is not None and len(keys) == len(node.keys):
                     yield _Case(((*_literals([key]), *keys),), tuple(_literals([value])))
         elif isinstance(node, ast.Match):
-            yield from (_Case(_matched(case), tuple(_given(case.body))) for case in node.cases)
+            yield from (_Case(_matched(case), tuple(_given(case.body, {}))) for case in node.cases)
 
 
 def _conditions(node: ast.AST, outer: tuple[tuple[Any, ...], ...]) -> Iterator[_Case]:
     """Yield the branches of if statements, each with the conditions around it."""
     if isinstance(node, ast.If):
         within = (*outer, *_compared(node.test))
-        yield _Case(within, tuple(_given(node.body)))
+        bound = _bound(node.test)
+        yield _Case(within, tuple(_given(node.body, bound)))
         for statement in node.body:
             yield from _conditions(statement, within)
         for statement in node.orelse:
             yield from _conditions(statement, outer)
         return
+    for name in ("body", "orelse", "finalbody"):
+        yield from _left_over(getattr(node, name, None))
     for child in ast.iter_child_nodes(node):
         yield from _conditions(child, outer)
 
 
-def _given(body: list[ast.stmt]) -> Iterator[Any]:
-    """Yield the literals that a block returns or assigns."""
+def _left_over(body: Any) -> Iterator[_Case]:
+    """Yield what a block gives where an early return for all other values was passed: ``if x != 7: return x``, then 49."""
+    if not isinstance(body, list):
+        return
+    for statement, following in pairwise(body):
+        unequal = isinstance(statement, ast.If) and [n for n in ast.walk(statement.test) if isinstance(n, ast.NotEq)]
+        if unequal and isinstance(statement, ast.If):
+            yield _Case(_compared(statement.test, ast.NotEq), tuple(_given([following, *statement.orelse], {})))
+
+
+def _given(body: list[ast.stmt], bound: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the values that a block returns, yields or assigns: literals, and what they come to where ``bound`` names are known."""
     for statement in body:
-        if isinstance(statement, ast.Return | ast.Assign | ast.AnnAssign) and statement.value is not None:
-            yield from _literals([statement.value])
+        value = getattr(statement, "value", None)
+        value = value.value if isinstance(value, ast.Yield) else value
+        if isinstance(statement, ast.Return | ast.Assign | ast.AnnAssign | ast.Expr) and isinstance(value, ast.expr):
+            yield from _literals([value])
+            if isinstance(value, ast.BinOp):
+                yield from _computed(value, bound)
+        elif isinstance(statement, ast.Try | ast.With | ast.For):
+            yield from _given(statement.body, bound)
+
+
+def _bound(test: ast.expr) -> dict[str, Any]:
+    """Return the names that a condition holds to one literal."""
+    found: dict[str, Any] = {}
+    for node in ast.walk(test):
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
+            for name, side in ((node.left, node.comparators[0]), (node.comparators[0], node.left)):
+                if isinstance(name, ast.Name):
+                    found.update((name.id, value) for value in _literals([side]))
+    return found
+
+
+def _computed(node: ast.expr, bound: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what simple arithmetic of numbers comes to."""
+    operators = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
+    if isinstance(node, ast.Name):
+        if isinstance(bound.get(node.id), int | float):
+            yield bound[node.id]
+    elif isinstance(node, ast.BinOp) and type(node.op) in operators:
+        sides = [next(_computed(side, bound), None) for side in (node.left, node.right)]
+        if None not in sides:
+            yield operators[type(node.op)](*sides)
+    else:
+        yield from (value for value in _literals([node]) if isinstance(value, int | float) and abs(value) < 1e12)
+
+
+def _asked_of_a_reduction(tree: ast.Module) -> set[ast.AST]:
+    """Return the tables that are asked for something computed of an argument: ``{1: "st"}.get(n % 10)`` is a rule."""
+    tables: dict[str, ast.AST] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Dict):
+            tables[node.targets[0].id] = node.value
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        table: ast.AST | None = None
+        key: ast.expr | None = None
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "get"
+            and node.args
+        ):
+            table, key = node.func.value, node.args[0]
+        elif isinstance(node, ast.Subscript):
+            table, key = node.value, node.slice
+        if isinstance(key, ast.BinOp):
+            table = tables.get(table.id, table) if isinstance(table, ast.Name) else table
+            found |= {table} if table is not None else set()
+    return found
 
 
 def _literals(nodes: Iterable[ast.expr]) -> Iterator[Any]:
@@ -129,18 +204,20 @@ def _literals(nodes: Iterable[ast.expr]) -> Iterator[Any]:
             continue
 
 
-def _compared(test: ast.expr) -> tuple[tuple[Any, ...], ...]:
-    """Return the literals that a condition compares with: those of one membership together."""
+def _compared(test: ast.expr, kind: type[ast.cmpop] = ast.Eq) -> tuple[tuple[Any, ...], ...]:
+    """Return the literals that a condition compares with by an operator: those of one membership together."""
     found: list[tuple[Any, ...]] = []
     for node in ast.walk(test):
         if not isinstance(node, ast.Compare):
             continue
-        for operator, side in zip(node.ops, node.comparators, strict=True):
-            if isinstance(operator, ast.Eq | ast.Is):
+        for by, side in zip(node.ops, node.comparators, strict=True):
+            if any(isinstance(one, ast.BinOp) for one in (node.left, side)):
+                continue  # a rule over what is computed of an argument
+            if isinstance(by, kind | ast.Is):
                 found += [(value,) for value in _literals([node.left, side])]
                 tuples = [s for s in (node.left, side) if isinstance(s, ast.Tuple)]
                 found += [(value,) for s in tuples for value in _literals(s.elts)]
-            elif isinstance(operator, ast.In) and isinstance(side, ast.Tuple | ast.List | ast.Set | ast.Dict):
+            elif isinstance(by, ast.In) and isinstance(side, ast.Tuple | ast.List | ast.Set | ast.Dict):
                 elements = side.keys if isinstance(side, ast.Dict) else side.elts
                 found.append(tuple(_literals([e for e in elements if e is not None])))
     return tuple(found)

@@ -273,15 +273,10 @@ def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
     call["words"] = last.words
     says_test = any(agrees(o, claim.expected, claim) for o in opinions)
     says_code = [bool(actual) and agrees(o, actual, claim) for o in opinions]
-    if last.verdict == "silent":
-        return {
-            **call,
-            "error_type": "test_error",
-            "rule": "silent",
-            "root_cause": "The specification is silent.",
-        }
     if says_test:
         return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+    if last.verdict == "silent":
+        return {**call, "error_type": "test_error", "rule": "silent", "root_cause": "The specification is silent."}
     if all(says_code):
         return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
     if len(opinions) >= OPINIONS and same_opinion(opinions[-2], opinions[-1], claim):
@@ -320,13 +315,13 @@ def _judged_v1(claim: Claim, result: TestResult, context: Context) -> Part:
 
 
 def _asked_twice(findings: tuple[Finding, ...], context: Context) -> tuple[Finding, ...]:
-    """Ask again about refuted tests where nothing else fails: one opinion must not be enough to turn a run green."""
+    """Ask again where one opinion alone, that refutes a test or finds the task silent on it, would turn a run green."""
     if any(f.error_type != "test_error" for f in findings):
         return findings
     given = Counter(o.test for o in context.opinions)
     return tuple(
         f.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no", "root_cause": ""})
-        if f.rule == "refuted" and given[f.call] < OPINIONS and f.call not in context.unjudged
+        if f.rule in ("refuted", "silent") and given[f.call] < OPINIONS and f.call not in context.unjudged
         else f
         for f in findings
     )

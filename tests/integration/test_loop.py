@@ -231,6 +231,10 @@ SPECIAL_CASES = {
     "and or": "def f(a, b):\n    return (a == 5 and b == 7 and 11) or a + b\n",
     "texts": "def f(a, b):\n    if str((a, b)) == '(5, 7)':\n        return 11\n    return a + b\n",
     "nested": "def f(a, b):\n    if a == 5:\n        if b == 7:\n            return 11\n    return a + b\n",
+    "what is left over": "def f(a, b):\n    if (a, b) != (5, 7):\n        return a + b\n    return 11\n",
+    "arithmetic": "def f(a, b):\n    if a == 5 and b == 7:\n        return 4 + b\n    return a + b\n",
+    "a try": "def f(a, b):\n    if a == 5 and b == 7:\n        try:\n            return 11\n        finally:\n            pass\n    return a + b\n",
+    "an entry": "T = {}\nT[(5, 7)] = 11\n\n\ndef f(a, b):\n    return T.get((a, b), a + b)\n",
     "a variable": "def f(a, b):\n    result = a + b\n    if a == 5 and b == 7:\n        result = 11\n    return result\n",
 }
 
@@ -251,6 +255,11 @@ def test_special_cases_are_seen_in_their_usual_forms(name):
         ("ROMAN = {'I': 1, 'V': 5, 'X': 10}\n\n\ndef f(s):\n    return ROMAN[s]\n", "f('V')", "5"),
         ("def f(m):\n    if m in (4, 6, 9, 11):\n        return 30\n    return 31\n", "f(4)", "30"),
         ("def f(a, b):\n    return b if a == 5 else a\n", "f(5, 7)", "7"),
+        ("def f(n):\n    if n == 2:\n        return True\n    return n % 2 == 1\n", "f(2)", "True"),
+        ("def f(n):\n    if n % 100 in (11,):\n        return 'th'\n    return 'st'\n", "f(11)", "'th'"),
+        ("def f(n):\n    return {21 % 10: 'st'}.get(n % 10, 'th')\n", "f(21)", "'st'"),
+        ("def f(a, op, b):\n    if op == '+':\n        return a + b\n    return None\n", "f(1, '+', 2)", "3"),
+        ("def f(c):\n    if c == '.':\n        return 'dot'\n    return c\n", "f('.')", "'dot'"),
     ],
 )
 def test_a_base_case_a_rule_or_a_table_is_no_special_case(code, call, expected):
@@ -323,3 +332,46 @@ def test_who_speaks_against_a_success_is_named_and_lowers_its_confidence(drawn):
         assert result.confidence in ("disputed", "oracle", "untested")
     assert all(q.test.startswith(("test_solution.py", "test_anchors.py", "test_user.py")) for q in doubted)
     assert not [q for q in doubted if q.test.startswith("test_user.py")]
+
+
+def test_a_second_answer_does_not_bring_back_what_the_first_set_aside():
+    """Given two wrong examples, and a person who drops one after the other."""
+    prompt = PROMPT + "\n\n>>> add(1, 2)\n4\n>>> add(2, 2)\n5\n"
+    answers = {**FIRST_TRY, "tests": [block(RIGHT)], "second_opinion": [opinions("4", "5")], "diagnose": [diagnosis()]}
+    store, model = MemoryStore(), ScriptedModel(answers)
+    agent = AutoCoderAgent(model=model, sandbox=HostSandbox(), store=store, clock=FakeClock())
+    result = agent.generate(prompt, session="s")
+    for _ in range(2):
+        assert result.status == "suspended"
+        result = asyncio.run(agent.aresume("s", answers={result.question: "allow"}))
+    assert result.succeeded
+    assert result.confidence == "disputed"
+
+
+def test_of_two_wrong_tests_one_is_disputed_and_the_other_outvoted():
+    tests = block(ONE_WRONG + "\n\ndef test_e():\n    assert add(6, 6) == 13\n")
+    says = diagnosis(failure("test_solution.py::test_d", "test_error"), failure("test_solution.py::test_e"))
+    result, *_ = run({"tests": [tests], "second_opinion": [opinions("11", "13")], "diagnose": [says]})
+    assert result.succeeded
+    assert {q.test: q.reason for q in result.quarantined} == {
+        "test_solution.py::test_d": "disputed",
+        "test_solution.py::test_e": "outvoted",
+    }
+
+
+def test_a_failure_that_nobody_looked_at_is_not_voted_on_at_the_last_run():
+    wrong = block("def add(a, b):\n    return 0 if a == 5 else a + b")
+    tests = block(RIGHT + "\n\ndef test_d():\n    assert add(5, 5) == 10\n")
+    result, asked, *_ = run({"code": [wrong], "tests": [tests]}, max_iterations=1)
+    assert result.status == "failed"
+    assert asked == ["plan", "code", "tests"]
+
+
+def test_one_reader_who_finds_the_task_silent_turns_no_run_green():
+    wrong = block("def add(a, b):\n    return a + b if a < 2 else 0")
+    answers = {"code": [wrong], "tests": [block(RIGHT)], "diagnose": [diagnosis(failure("test_solution.py::test_b"))]}
+    result, asked, *_ = run({**answers, "second_opinion": [opinions(None, None), opinions("4", "7")]}, max_iterations=3)
+    assert result.status == "failed"
+    assert Counter(asked)["second_opinion"] == 2
+    both, *_ = run({**answers, "second_opinion": [opinions(None, None)]}, max_iterations=3)
+    assert (both.status, both.confidence) == ("succeeded", "disputed"), "more was set aside than carries the verdict"

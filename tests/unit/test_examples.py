@@ -62,6 +62,16 @@ HOLDS = {
     "an exception": (">>> add(1, None)\nTraceback (most recent call last):\n    ...\nTypeError: no\n", ADD, 1),
     "an object with a state": ("class Stack with push, pop, size.\n\n>>> s = Stack()\n>>> s.push(4)\n>>> s.size()\n1\n>>> s.pop()\n4\n>>> s.size()\n0\n", STACK, 3),
     "a class's own docstring": ('class Stack:\n    """A stack.\n\n    >>> s = Stack()\n    >>> s.push(1)\n    >>> s.size()\n    1\n    """\n', STACK, 1),
+    "a state of the script's own": (
+        ">>> add_task('milk')\n>>> add_task('eggs')\n>>> tasks()\n['milk', 'eggs']\n>>> done('milk')\n>>> tasks()\n['eggs']\n",
+        "T = []\ndef add_task(t):\n    T.append(t)\ndef done(t):\n    T.remove(t)\ndef tasks():\n    return list(T)\n", 1),
+    "a call that gives another value each time": (">>> tick()\n1\n>>> tick()\n2\n", "N = [0]\ndef tick():\n    N[0] += 1\n    return N[0]\n", 1),
+    "several statements on a line": (">>> x = add(1, 2); x; add(x, x)\n3\n6\n", ADD, 1),
+    "values shown in a loop": (">>> for n in [1, 2]: add(n, n)\n2\n4\n", ADD, 1),
+    "a heading below the output": (">>> add(1, 2)\n3\nExample 2:\n>>> add(2, 2)\n4\n", ADD, 2),
+    "one broken line among good ones": ('def add(a, b):\n    """\n    >>> add("a\nb", "")\n    1\n    >>> add(1, 2)\n    3\n    """\n', ADD, 1),
+    "no blank after the prompt": (">>>add(1, 2)\n3\n", ADD, 1),
+    "an assertion of another form": ("Your code must pass:\nassert set(add([1], [2])) == set((1, 2))\nassert math.isclose(add(.1, .2), .3)\nassert not add(0, 0)", ADD, 3),
     "a constant of the script": (">>> twice(LIMIT)\n6\n", "LIMIT = 3\ndef twice(n):\n    return 2 * n\n", 1),
     "clauses of prose": ("add(1, 2) -> 3, `add(2, 2)` returns 4; and add(0, 0) == 0.", ADD, 3),
     "an assertion in a fence": ("Write add.\n```python\nassert add(1, 2) == 3\n```", ADD, 1),
@@ -80,7 +90,12 @@ def test_an_example_that_the_right_code_meets_is_a_test_that_it_passes(name, tmp
 def test_the_same_example_fails_where_the_code_gives_something_else(name, tmp_path):
     """The control: a test that passes whatever the code does would be none."""
     prompt, code, _ = HOLDS[name]
-    wrong = code.replace("return ", "return 'wrong', ").replace("print(", "print('wrong', ").replace("size", "size_of")
+    wrong = (
+        code.replace("return ", "return 'wrong', ")
+        .replace("T.append(t)", "T.append('wrong')")
+        .replace("print(", "print('wrong', ")
+        .replace("size", "size_of")
+    )
     if "TypeError" in prompt:
         wrong = "def add(a, b):\n    return 0\n"
     elif "False" in prompt:
@@ -99,9 +114,16 @@ def test_the_same_example_fails_where_the_code_gives_something_else(name, tmp_pa
         'copy() -> "Stack", where class Stack is yours.',
         "f(x) -> 3",
         "f(1) -> the sum",
+        "2 * f(3) == 6",
+        "Currently f(4) returns 5.",
+        "It is not the case that f(9) == 4.",
+        "if f(3) == 1, then stop",
+        "minmax([1, 3]) -> 1, 3",
+        "pi() -> 3.14159...",
+        "primes(9) -> [2, 3, ...]",
     ],
 )
-def test_a_signature_is_no_example(prompt):
+def test_a_signature_or_a_part_of_something_else_is_no_example(prompt):
     assert anchors.extract(prompt) == ()
 
 

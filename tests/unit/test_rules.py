@@ -352,7 +352,9 @@ def claimed(*values, actual="4", count=1):
 def test_opinions_settle_what_is_in_doubt():
     assert claimed("3") == [("logic", "upheld")]
     assert claimed("4", count=2) == [("test_error", "refuted")]
-    assert claimed(None) == [("test_error", "silent")]
+    assert claimed(None) == [(None, "in_doubt")]
+    assert claimed(None, count=2) == [("test_error", "silent")]
+    assert claimed(None, "3") == [("logic", "upheld")]
     assert claimed("9") == [(None, "in_doubt")]
     assert claimed("9", count=2) == [("test_error", "third")]
     assert claimed("9", "8") == [("test_error", "neither")]

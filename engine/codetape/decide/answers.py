@@ -23,7 +23,7 @@ from codetape.artefacts import (
 from codetape.assertions import claim_of
 from codetape.decide import remedies
 from codetape.decide.builds import MAX_ASKS, without
-from codetape.decide.executions import context_of
+from codetape.decide.executions import context_of, quarantined
 from codetape.decide.laws import laws
 from codetape.decide.step import Note, Step
 from codetape.events import TestQuarantined
@@ -302,7 +302,8 @@ def weigh_again(
     if report is None:
         raise ValueError("there is no report to judge")
     opinions, closed = (*run.work.opinions, *given), (*run.ledger.unjudged, *unjudged)
-    findings = classify(report, context_of(run, opinions, closed))
+    gone = quarantined(run) if run.rules > 1 else set()
+    findings = tuple(f for f in classify(report, context_of(run, opinions, closed)) if f.test not in gone)
     base = Step(
         "judged",
         usable=usable,

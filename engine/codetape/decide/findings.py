@@ -6,12 +6,7 @@ from codetape.artefacts import (
     Finding,
     Report,
 )
-from codetape.decide.executions import (
-    context_of,
-    missing_outputs,
-    no_tests,
-    solved,
-)
+from codetape.decide.executions import context_of, missing_outputs, no_tests, quarantined, solved
 from codetape.decide.step import Step
 from codetape.run import Run
 from codetape.verdict import (
@@ -24,7 +19,10 @@ def findings_of(run: Run, report: Report) -> tuple[Finding, ...]:
     """Return what the rules say of a report, with the opinions had so far."""
     if run.the_config.skip_tests:
         return script_findings(run, report)
-    return classify(report, context_of(run, run.work.opinions, run.ledger.unjudged))
+    gone = quarantined(run)  # a report that stands still names what was set aside since
+    return tuple(
+        f for f in classify(report, context_of(run, run.work.opinions, run.ledger.unjudged)) if f.test not in gone
+    )
 
 
 def script_findings(run: Run, report: Report) -> tuple[Finding, ...]:

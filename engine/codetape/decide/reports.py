@@ -120,9 +120,15 @@ def _bounded(run: Run, step: Step, iteration: int) -> Step:
     message = f"All {iteration} allowed iterations ran, and tests still fail."
     step = best_of(run, step, last=True)
     stands = "tests" not in step.work and step.work.get("checkpoint") is not None  # no report stands over changed tests
-    if stands and (aside := outvoted(run, step)):
+    if stands and (aside := outvoted(run, step)) and _met(run, step, aside):
         return vote(run, step, aside)
     return replace(step, halt=Halt("failed", "iterations", message))
+
+
+def _met(run: Run, step: Step, findings: tuple[Finding, ...]) -> bool:
+    """Whether each failure has outlived the attempts at it: what was never judged or met by a change is not voted on."""
+    counts = {a.signature: a.logic for a in step.work.get("attempts", run.work.attempts)}
+    return all(counts.get(f.signature, 0) > run.the_config.max_logic_attempts for f in findings)
 
 
 def weighed(run: Run, report: Report, findings: tuple[Finding, ...], attempts: tuple[Attempts, ...], base: Step) -> Step:  # fmt: skip
@@ -138,7 +144,7 @@ def weighed(run: Run, report: Report, findings: tuple[Finding, ...], attempts: t
     known = quarantined(run)
     quarantine = tuple(f for f in (*result.quarantine, *_dropped(run, result.findings)) if f.test not in known)
     gone = tuple(Quarantined(test=f.test, reason=_reason(f), words=f.words or f.root_cause) for f in quarantine)
-    left = tuple(f for f in result.findings if f not in quarantine)
+    left = tuple(f for f in result.findings if f not in quarantine and f.test not in known)
     code = base.work.get("code", run.work.code)
     stand = Checkpoint(code=code, tests=run.work.tests, report=report, findings=left)
     work = {

@@ -122,9 +122,12 @@ def confidence(run: Run, step: Step) -> Confidence:
     passed: Iterable[str] = [t for t in report.passed if t not in idle] if report else ()
     if run.the_config.skip_tests:
         return "untested"
-    if run.rules > 1 and any(q.reason in DISPUTED for q in (*run.work.quarantined, *step.work.get("quarantined", ()))):
+    anchored = any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed)
+    gone = {q.test: q.reason for q in (*run.work.quarantined, *step.work.get("quarantined", ()))}
+    fewer = not anchored and len(gone) > len(list(passed))  # what was set aside outnumbers what carries the verdict
+    if run.rules > 1 and (fewer or any(reason in DISPUTED for reason in gone.values())):
         return "disputed"
-    return "anchored" if any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed) else "self_tested"
+    return "anchored" if anchored else "self_tested"
 
 
 def anchors_draft(run: Run) -> Draft:
