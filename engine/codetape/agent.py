@@ -51,6 +51,7 @@ class AutoCoderAgent:
 
     ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
     ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
+    ``server_named`` says whether ``base_url`` was named for this very call: only then may a recorded session go on at another server.
     ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a local
     server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
@@ -62,6 +63,7 @@ class AutoCoderAgent:
     name: str = "auto-coder"
     system_prompt: str = ""
     base_url: str | None = None
+    server_named: bool = True
     api_key_env: str | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     sandbox: str | Sandbox = "auto"
@@ -195,9 +197,7 @@ class AutoCoderAgent:
             raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
         sandbox = self._sandbox()
         driver = self._driver(session, sandbox, self._redactor(), on_event)
-        await driver.run(
-            answers=answers, changes=changes, model=self._model_name(), server_named=self.base_url is not None
-        )
+        await driver.run(answers=answers, changes=changes, model=self._model_name(), server_named=self._names_server)
         return await self._result(driver, sandbox)
 
     async def afork(
@@ -245,8 +245,12 @@ class AutoCoderAgent:
 
     def _server_for(self, known: Config) -> str | None:
         """Return the server that a fork goes on at; raises UsageError for another one than the recorded that nobody named."""
-        model = self._model()
-        return same_server(known.server, model, named=self.base_url is not None or self._model_name() != known.model)
+        other = _kind(self._model_name()) != _kind(known.model)  # another adapter has servers of its own
+        return same_server(known.server, self._model(), named=self._names_server or other)
+
+    @property
+    def _names_server(self) -> bool:
+        return self.base_url is not None and self.server_named
 
     # ---- making the parts
 
@@ -385,6 +389,11 @@ def _test_file(what: str, text: str | None) -> str:
     if not found:
         raise UsageError(f"The given {what} file defines no test function.", remedy="Name functions test_...")
     return well_formed(text)
+
+
+def _kind(model: str) -> str:
+    """Return a model's adapter."""
+    return model.partition(":")[0]
 
 
 def new_session_id() -> str:

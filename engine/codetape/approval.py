@@ -4,13 +4,13 @@ from codetape.artefacts import SandboxFacts
 from codetape.commands import BuildSpec
 from codetape.errors import UsageError
 from codetape.import_map import KNOWN
-from codetape.packages import TEST_PACKAGES, bare
+from codetape.packages import TEST_PACKAGES, valid_name
 from codetape.system_packages import KNOWN_SYSTEM
 
 
 def unapproved(spec: BuildSpec, facts: SandboxFacts) -> tuple[str, ...]:
     """Return what a recorded environment asks for beyond known packages on this sandbox's own base, each in words."""
-    packages = sorted(p for p in spec.packages if bare(p) not in KNOWN | {*TEST_PACKAGES})
+    packages = sorted(p for p in spec.packages if valid_name(p) not in KNOWN | {*TEST_PACKAGES})
     system = sorted(p for p in spec.system_packages if p not in KNOWN_SYSTEM)
     return (
         *([f"the base image {spec.base}"] if spec.base and spec.base != facts.base else []),

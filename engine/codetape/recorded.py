@@ -19,6 +19,7 @@ from codetape import registry, strict, tape
 from codetape.agent import AutoCoderAgent, EventHook
 from codetape.artefacts import Task
 from codetape.chain import Event
+from codetape.decide.remedies import EXAMPLE
 from codetape.errors import UsageError
 from codetape.fold import fold
 from codetape.packs import load_pack
@@ -151,14 +152,19 @@ def check_resumable(run: Run, answers: Mapping[str, str], max_iterations: int | 
         raise UsageError(f"Session {name} has succeeded: there is nothing to resume.")
     asked = run.work.question.subject if run.work.question and run.state == "suspended" else ""
     if other := sorted(set(answers) - {asked}):
-        about = f"It asks about {asked}." if asked else "It asks about nothing."
-        raise UsageError(f"Session {name} does not ask about {', '.join(other)}.", remedy=about)
+        about = f"It asks about {spoken(asked)}." if asked else "It asks about nothing."
+        raise UsageError(f"Session {name} does not ask about {', '.join(map(spoken, other))}.", remedy=about)
     if run.state == "failed":
         ran = run.ledger.iteration
         if run.cause != "iterations":
             raise UsageError(f"Session {name} has failed: {run.reason}", remedy="Its end is final.")
         if (max_iterations or run.the_config.max_iterations) <= ran:
             raise UsageError(f"Session {name} has failed: {run.reason}", remedy=f"It goes on with --max-iterations above {ran}.")  # fmt: skip
+
+
+def spoken(subject: str) -> str:
+    """Return a question's subject as a person names it."""
+    return subject.rpartition("::")[2] if subject.startswith(EXAMPLE) else subject
 
 
 def _opened(store: str | Path | EventStore) -> EventStore:

@@ -249,7 +249,9 @@ class _Work:
             live = [one for one in self.plan.changed if one.control_calls or arm == "candidate"]
             for one in {(one.model, one.server): one for one in live}.values():
                 name = self._model(one, arm)
-                same_server(one.server, _maker(agent, name)(), named=agent.base_url is not None or name != one.model)
+                other = name.partition(":")[0] != one.model.partition(":")[0]
+                named = agent.base_url is not None and agent.server_named
+                same_server(one.server, _maker(agent, name)(), named=named or other)
 
     def _model(self, one: Planned, arm: Arm) -> str:
         return str(self.plan.change.config.get("model", one.model)) if arm == "candidate" else one.model

@@ -39,6 +39,7 @@ TOLD = ("model", "prompts", "sandbox", "packages")
 """Settings of a project's file that are told before anything happens."""
 OWN = ("db", "package-policy")
 """Settings that are the user's own: told, and not obeyed from a project's file."""
+_MAX_TOLD = 4000  # characters of one setting
 TABLES = ("prices", "redact")
 """Settings that are no option's: prices by model, patterns by name."""
 
@@ -80,24 +81,33 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Set
     }
 
 
-def notice(settings: Mapping[str, Setting], environment: Mapping[str, str]) -> str:
+def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], folder: Path) -> str:
     """Return the one line that says what a project's file decides, and what it may not; empty where it does neither."""
-    own = str(own_file(environment))
-    told = [
-        (s.source, s) for s in settings.values() if s.name in TOLD and s.source.endswith(".toml") and s.source != own
-    ]
-    ignored = [(s.ignored, s) for s in settings.values() if s.ignored]
-    if not told and not ignored:
-        return ""
-    parts = [f"{s.name} = {_short(s.value)}" for _, s in told]
+    file, given = _file(folder)
+    told = [s for s in settings.values() if s.name in TOLD and s.source == file and s.name in given]
+    ignored = [(s.ignored[1], s.name) for s in settings.values() if s.ignored]
+    sets = [*(f"{s.name} = {_whole(s)}" for s in told), *(f"{name} of its own" for name in TABLES if name in given)]
+    parts = [f"sets {', '.join(sets)}"] if sets else []
     if ignored:
-        values = ", ".join(f"{s.name} = {_short(said[1])}" for said, s in ignored)
-        parts.append(f"not obeyed from there: {values} (use the option, {variable(ignored[0][1].name)}, or {own})")
-    return f"{told[0][0] if told else ignored[0][0][0]} sets {'; '.join(parts)}"
+        values = ", ".join(f"{name} = {_short(value)}" for value, name in ignored)
+        variables = ", ".join(variable(name) for _, name in ignored)
+        parts.append(f"is not obeyed on {values} (use the option, {variables}, or {own_file(environment)})")
+    return f"{file} {'; '.join(parts)}" if parts else ""
+
+
+def _whole(setting: Setting) -> str:
+    """Return all of what a setting says: nothing of it may hide behind a cut. Raises UsageError for what no line holds."""
+    text = " ".join(str(setting.value).split())
+    if len(text) > _MAX_TOLD:
+        raise UsageError(
+            f"{setting.source} sets {setting.name} to more than {_MAX_TOLD} characters.", remedy="Give less."
+        )
+    return text
 
 
 def _short(value: Any) -> str:
-    return " ".join(str(value).split())[:200]
+    text = " ".join(str(value).split())
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _check(file: str, given: Mapping[str, Any]) -> None:
@@ -110,7 +120,7 @@ def _check(file: str, given: Mapping[str, Any]) -> None:
     if unknown := sorted(set(given) - {*DEFAULTS, *TABLES}):
         known = ", ".join(DEFAULTS)
         raise UsageError(
-            f"{file} sets {', '.join(unknown)}, which codetape does not know.", remedy=f"Known are: {known}."
+            f"{file} sets {_short(', '.join(unknown))}, which codetape does not know.", remedy=f"Known are: {known}."
         )
 
 
@@ -156,10 +166,10 @@ def _typed(name: str, value: Any, default: Any, source: str) -> Any:
         raise UsageError(f"{name} from {source} is no list of texts: {value!r}.")
     if isinstance(default, int):
         number = value if type(value) is int else None
-        if isinstance(value, str) and value.strip().isdecimal():
+        if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
             number = int(value)
         if number is None:
-            raise UsageError(f"{name} from {source} is no whole number: {value!r}.")
+            raise UsageError(f"{name} from {source} is no whole number: {_short(repr(value))}.")
         return number
     if not isinstance(value, str | int | float):
         raise UsageError(f"{name} from {source} is no text: {value!r}.")
@@ -185,5 +195,5 @@ def _table(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is no TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no TOML that can be read: {_short(error)}.") from error

@@ -128,6 +128,24 @@ def test_a_reply_whose_encoding_is_broken_is_a_bad_answer_like_any_other():
         asyncio.run(OpenAIModel("x", base_url=url, sleep=at_once).ask(a_request()))
 
 
+def test_a_redirect_is_not_followed_and_deep_nesting_is_a_bad_answer():
+    async def at_once(seconds):
+        pass
+
+    def elsewhere(handler, asked):
+        handler.send(307, b"", [("Location", "http://127.0.0.1:9/v1/chat/completions")])
+
+    def deep(handler, asked):
+        handler.send(200, b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+    for answer, said, tries in ((elsewhere, "sends its callers elsewhere", 1), (deep, "", 5)):
+        with serving(answer) as (url, asked):
+            with pytest.raises(ModelUnavailable) as caught:
+                asyncio.run(OpenAIModel("x", base_url=url, sleep=at_once).ask(a_request()))
+            assert said in f"{caught.value} {caught.value.remedy}"
+            assert len(asked) == tries
+
+
 SECRETS = {
     "OPENAI_API_KEY": "sk-proj-abcdefghijklmnopqrstuvwxyz123456",
     "OPENAI_ADMIN_KEY": "sk-admin-abcdefghijklmnopqrstuvwxyz1234",

@@ -90,6 +90,22 @@ def test_a_fork_goes_on_where_it_was_made(stopped):
     assert codetape(*line, env={**ENV, "OPENAI_BASE_URL": url}).returncode == 0
 
 
+def test_another_models_name_or_a_variable_names_no_server(stopped):
+    """Neither a fork to another model of the same kind, nor a fork of that fork, nor CODETAPE_BASE_URL moves a session."""
+    _, url, _ = stopped
+    first = json.loads(codetape("list", "--json", "--db", "my tapes.db").stdout)["sessions"][0]["session"]
+    with serving(scripted(WELL)) as (other, others):
+        moved = {**ENV, "OPENAI_BASE_URL": other}
+        line = ("fork", first, "--at", "2", "--model", "openai:z", "--db", "my tapes.db")
+        assert codetape(*line, env=moved).returncode == 2
+        assert codetape(*line, "--base-url", url, env=moved).returncode == 0
+        assert codetape("fork", "last", "--at", "2", "--db", "my tapes.db", env=moved).returncode == 2
+        variable = codetape("resume", first, "--db", "my tapes.db", env={**ENV, "CODETAPE_BASE_URL": other})
+        assert variable.returncode == 2, variable.stderr
+        assert not others
+    assert codetape("resume", first, "--db", "my tapes.db", env={**ENV, "CODETAPE_BASE_URL": url}).returncode == 0
+
+
 def test_a_check_goes_on_where_its_sessions_were_made(bubblewrap):
     with serving(scripted(WELL)) as (url, _):
         env = {**ENV, "OPENAI_BASE_URL": url}

@@ -75,6 +75,18 @@ def test_settings_reach_the_verbs_and_flags_override_them():
     assert "other.db" in codetape("list").stderr
 
 
+def test_nothing_that_a_projects_file_sets_hides_behind_a_cut_or_a_line_of_its_own():
+    names = [f"p{n}" for n in range(60)]
+    Path("codetape.toml").write_text(f"packages = {json.dumps([*names, 'last-evil'])}\n[prices]\n")
+    told = codetape("list").stderr.splitlines()[0]
+    assert "last-evil" in told
+    assert "prices of its own" in told
+    Path("codetape.toml").write_text(f"packages = {json.dumps(['x' * 50] * 200)}\n")
+    assert codetape("list").returncode == 2
+    Path("codetape.toml").write_text('"zz\\ncodetape: all is well" = 1\n')
+    assert len(codetape("list").stderr.splitlines()) == 1
+
+
 def test_what_a_projects_file_decides_is_told_and_what_is_the_users_own_is_not_obeyed(tmp_path):
     """A cloned repository is a folder like any other: its settings are told in one line before anything happens."""
     home = tmp_path / "home"
@@ -87,7 +99,8 @@ def test_what_a_projects_file_decides_is_told_and_what_is_the_users_own_is_not_o
     told = done.stderr.splitlines()[0]
     for name in ("model", "db", "prompts", "package-policy", "packages", "sandbox"):
         assert f"{name} = " in told, name
-    assert "not obeyed from there: db = /elsewhere/their.db, package-policy = allow" in told
+    assert "is not obeyed on db = /elsewhere/their.db, package-policy = allow" in told
+    assert "CODETAPE_DB, CODETAPE_PACKAGE_POLICY" in told
     assert done.returncode != 0
     found = read_settings(env, tmp_path)
     assert (found["db"].value, found["package-policy"].value) == (DEFAULTS["db"], "known")
@@ -112,6 +125,9 @@ def test_what_a_projects_file_decides_is_told_and_what_is_the_users_own_is_not_o
         "base-url = 'http://evil/v1'",
         "colour = 1",
         "= =",
+        "packages = " + "[" * 5000 + "]" * 5000,
+        "max-iterations = " + "9" * 6000,
+        f"max-iterations = '{'9' * 6000}'",
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, text):

@@ -34,7 +34,9 @@ async def _made(server: Server) -> AsyncGenerator[Any]:
         "request": [*([only_plain_headers] if plain else []), ask_for_plain],
         "response": [bounded],
     }
-    http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=timeout)
+    http = openai.DefaultAsyncHttpxClient(
+        event_hooks=hooks, timeout=timeout, follow_redirects=False
+    )  # prompts stay here
     async with openai.AsyncOpenAI(
         api_key=key, base_url=address, max_retries=0, timeout=timeout, http_client=http
     ) as one:

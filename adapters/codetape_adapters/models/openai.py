@@ -108,7 +108,11 @@ class OpenAIModel:
             except (ReplyUnbounded, TimeoutError) as error:
                 begun_error = error if isinstance(error, ReplyUnbounded) else ReplyTooSlow()
                 await self._again(begun_error, number, tries, worth_it=False)
-            except (openai.APIError, ValueError) as error:  # an answer that is no answer: HTML, half a JSON
+            except (
+                openai.APIError,
+                ValueError,
+                RecursionError,
+            ) as error:  # an answer that is no answer: HTML, half a JSON
                 await self._again(error, number, tries, worth_it=True)
         raise AssertionError("the last try returns or raises")
 
@@ -207,6 +211,8 @@ def _refused(error: Any, request: Request) -> RequestRefused | None:
 
 
 def _said(error: Any) -> str:
+    if isinstance(error, ReplyUnbounded):
+        return str(error)
     status = getattr(error, "status_code", None)
     return f"{status or type(error).__name__}: {_body(error)}"  # cut where it is redacted, not before
 
@@ -229,10 +235,16 @@ def _unavailable(error: Any, base_url: str | None, tries: tuple[str, ...]) -> Mo
         404: "Check the model's name and --base-url.",
         429: "Wait, or raise the account's limit; then resume.",
     }
-    remedy = remedies.get(
-        status or 0, "Check that the server runs, then resume." if status is None else "Resume later."
+    otherwise = "Check that the server runs, then resume." if status is None else "Resume later."
+    if isinstance(error, ReplyUnbounded):
+        otherwise = "Look at what the server sends, or name another with --base-url."
+    if status is not None and 300 <= status < 400:
+        otherwise = "The server sends its callers elsewhere: name that address with --base-url."
+    said = _said(error).rstrip()
+    stop = "" if said.endswith((".", "!", "?")) else "."
+    return ModelUnavailable(
+        f"{where} gave no answer: {said}{stop}", remedy=remedies.get(status or 0, otherwise), tries=tries
     )
-    return ModelUnavailable(f"{where} gave no answer: {_said(error)}", remedy=remedy, tries=tries)
 
 
 def _no_completion(base_url: str | None) -> ModelUnavailable:

@@ -26,8 +26,8 @@ def command(as_json: bool) -> int:
     for setting in found.values():
         value = "not set" if setting.value is None else setting.value or "none"
         origin = f"default ({variable(setting.name)} sets it)" if setting.source == "default" else setting.source
-        say(f"{setting.name:<18} {value!s:<24} {origin}")
+        say(f"{setting.name:<18} {' '.join(str(value).split()):<24} {origin}")
         if setting.ignored:
             file, other = setting.ignored
-            say(f"{'':<18} {other!s:<24} {file}: not obeyed from there")
+            say(f"{'':<18} {' '.join(str(other).split()):<24} {file}: not obeyed from there")
     return 0

@@ -48,7 +48,7 @@ def _defaults() -> dict[str, dict[str, Any]]:
     from codetape.settings import notice, read_settings
 
     found = read_settings(os.environ, Path.cwd())
-    if said := notice(found, os.environ):
+    if said := notice(found, os.environ, Path.cwd()):
         say(f"codetape: {said}", err=True)
     names = {"python": "python_version"}
     values = {

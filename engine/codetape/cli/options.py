@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from codetape.errors import UsageError
 
@@ -176,7 +177,9 @@ def own_prices() -> Any:
 def server_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Return what those options are to an agent."""
     waits = {"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]}
-    return {"api_key_env": given["api_key_env"], "model_options": waits}
+    source = click.get_current_context().get_parameter_source("base_url")
+    named = source is not ParameterSource.DEFAULT_MAP  # a variable says where new sessions are made
+    return {"api_key_env": given["api_key_env"], "model_options": waits, "server_named": named}
 
 
 def words(option: str, value: str | None, default: str | None = None) -> tuple[str, ...]:
