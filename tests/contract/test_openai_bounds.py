@@ -3,10 +3,12 @@
 import asyncio
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from codetape_adapters.models.openai import OpenAIModel
 from tests.contract.test_openai_faults import a_request
 from tests.servers import serving
 
+ROOT = Path(__file__).parents[2]
 CHILD = """
 import asyncio, json, re, sys, time
 from pathlib import Path
@@ -97,7 +100,8 @@ BAD = {
 def test_a_reply_without_an_end_is_given_up_in_time_and_in_little_memory(name):
     answer, said = BAD[name]
     with serving(answer) as (url, asked):
-        done = subprocess.run([sys.executable, "-c", CHILD, url, "2"], capture_output=True, text=True, timeout=60)
+        command, env = [sys.executable, "-c", CHILD, url, "2"], {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
     assert said in found["said"]
