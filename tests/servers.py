@@ -65,7 +65,9 @@ def serving(answer):
     """Serve; ``answer(handler, asked)`` says or sends. Yields the base URL and what was asked so far."""
     server = Server(("127.0.0.1", 0), Handler)
     server.asked, server.answer = [], answer
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, args=(0.02,), daemon=True
+    )  # seconds between looks at whether to stop
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1", server.asked

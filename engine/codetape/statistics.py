@@ -14,7 +14,7 @@ from statistics import NormalDist, fmean, pstdev
 _EXACT_SUMS = 200_000  # a sign-flip distribution of more sums than these is drawn, not counted
 _DRAWS = 20_000
 _MOST_TASKS = 1_000_000
-_EXACT_CHANGED = 2_000  # changed tasks whose critical number is counted
+_EXACT_CHANGED = 1_000  # changed tasks whose tails are counted
 
 
 def mcnemar(worse: int, better: int) -> float:
@@ -98,6 +98,9 @@ def _detects(changed: int, worse: float, alpha: float) -> float:
     critical = _critical(changed, alpha)
     if critical is None:
         return 0.0
+    if changed > _EXACT_CHANGED and 0 < worse < 1:
+        mean, deviation = changed * worse, sqrt(changed * worse * (1 - worse))
+        return 1 - NormalDist(mean, deviation).cdf(critical - 0.5)
     return sum(_binomial(changed, n, worse) for n in range(critical, changed + 1))
 
 
