@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -155,6 +156,7 @@ def interface_names(plan: CodePlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(m.group(1) for m in found if m and m.group(1) not in ("if", "python")))
 
 
+@lru_cache(maxsize=64)
 def imported_from_solution(source: str) -> tuple[str, ...]:
     """Return the names that a test file imports from the solution."""
     try:

@@ -13,7 +13,7 @@ from codetape.canonical import sha256
 from codetape.chain import GENESIS, Event, Row, check_texts, envelope, unseal
 from codetape.errors import CodetapeError, CorruptTape, Divergence
 from codetape.events import ContentForgotten, refs
-from codetape.fold import apply, fold
+from codetape.fold import apply
 from codetape.legality import legal
 from codetape.ports import Stream
 from codetape.run import Run
@@ -92,9 +92,8 @@ def verify(rows: Sequence[Row], texts: Mapping[str, str], *, head: str = "", con
         return Verified(session, len(rows), last, _in_order(findings), content=False)
     done: Replayed | None = None
     try:
-        stream = Stream(tuple(events), texts)
-        fold(stream.events, stream.texts)
-        done = replay(stream, whole=False)  # one that was interrupted is no forgery
+        # a replay folds as it goes; one that was interrupted is no forgery
+        done = replay(Stream(tuple(events), texts), whole=False)
     except Divergence as error:
         findings.append(Finding(error.seq, "decision", error.message))
     except CodetapeError as error:

@@ -22,7 +22,7 @@ RARE = (392, 541, 736, 749, 1377, 1513, 1537, 1957, 2230, 2237, 2280, 2858, 3541
 GIVEN = "from solution import add\n\n\ndef test_given():\n    assert add(0, 0) == 0\n"
 
 
-def live(seed, trouble, limit=LIMIT):
+def live(seed, trouble, limit=LIMIT, session="s"):
     """Run one session in a random world; return its result, stream, world, store and agent."""
     world, store = World(seed, trouble), MemoryStore()
     tests = GIVEN if world.random.random() < 0.2 else None
@@ -31,8 +31,8 @@ def live(seed, trouble, limit=LIMIT):
         model=world, sandbox=world.sandbox, store=store, clock=FakeClock(), max_iterations=limit,
         skip_tests=world.random.random() < 0.1, parameters={"temperature": 0},
     )  # fmt: skip
-    result = asyncio.run(agent.agenerate("Add.", tests=tests, oracle=oracle, session="s"))
-    return result, asyncio.run(store.read("s")), world, store, agent
+    result = asyncio.run(agent.agenerate("Add.", tests=tests, oracle=oracle, session=session))
+    return result, asyncio.run(store.read(session)), world, store, agent
 
 
 worlds = st.tuples(st.integers(0, 2**32), st.sampled_from([0.05, 0.25, 0.5, 0.8]))
