@@ -258,19 +258,18 @@ def _raised(result: TestResult, context: Context) -> Part:
     claim = claim_of(context.files.get(last, ""), result)
     if claim is None:
         return {"error_type": "logic", "rule": "other_form", "judged": "unjudged"}
-    return (_judged if context.version > 1 else _judged_v1)(claim, result, context)
-
-
-def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
-    """Compare the opinions had on this call with what the code gave and what the test expects."""
-    call: Part = {"call": claim.call}
     opinions = [o for o in context.opinions if o.test == claim.call]
     if not opinions and claim.call in context.unjudged:
-        return {**call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
+        return {"call": claim.call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
     if not opinions:
-        return {**call, "error_type": None, "rule": "in_doubt"}
+        return {"call": claim.call, "error_type": None, "rule": "in_doubt"}
+    return (_judged if context.version > 1 else _judged_v1)(claim, result, opinions)
+
+
+def _judged(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Part:
+    """Compare the opinions had on this call with what the code gave and what the test expects."""
     last, actual = opinions[-1], actual_of(claim, result)
-    call["words"] = last.words
+    call: Part = {"call": claim.call, "words": last.words}
     says_test = any(agrees(o, claim.expected, claim) for o in opinions)
     says_code = [bool(actual) and agrees(o, actual, claim) for o in opinions]
     if says_test:
@@ -288,16 +287,10 @@ def _judged(claim: Claim, result: TestResult, context: Context) -> Part:
     return {**call, "error_type": None, "rule": "in_doubt"}
 
 
-def _judged_v1(claim: Claim, result: TestResult, context: Context) -> Part:
+def _judged_v1(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Part:
     """As version 1 of the rules judged: the last opinion alone decides."""
-    call: Part = {"call": claim.call}
-    opinions = [o for o in context.opinions if o.test == claim.call]
-    if not opinions and claim.call in context.unjudged:
-        return {**call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
-    if not opinions:
-        return {**call, "error_type": None, "rule": "in_doubt"}
     last, actual = opinions[-1], actual_of(claim, result)
-    call["words"] = last.words
+    call: Part = {"call": claim.call, "words": last.words}
     if last.verdict == "silent":
         return {
             **call,

@@ -199,6 +199,17 @@ def cured(run: Run, report: Report) -> bool:
     return before is None or any(report.outcome_of(t.id) == "passed" for t in before.report.failing)
 
 
+def broken_since(run: Run, report: Report, before: Checkpoint) -> tuple[str, ...]:
+    """Return the tests in force that passed at the checkpoint, fail now, and say the same as then."""
+    return tuple(
+        t.id
+        for t in report.failing
+        if before.report.outcome_of(t.id) == "passed"
+        and text_of(before.tests, t.id) == text_of(run.work.tests, t.id)
+        and t.id not in quarantined(run)
+    )
+
+
 def quarantine_notes(result: Reclassification, gone: tuple[Quarantined, ...]) -> tuple[Note, ...]:
     """Return the facts of a reclassification: changed classes, and tests that run no more."""
     changed = tuple(
@@ -220,13 +231,7 @@ def _reverted(run: Run, report: Report, base: dict[str, object]) -> Step | None:
     before = run.work.checkpoint
     if before is None or before.code == run.work.code or run.the_config.skip_tests:
         return None
-    broken = tuple(
-        t.id
-        for t in report.failing
-        if before.report.outcome_of(t.id) == "passed"
-        and text_of(before.tests, t.id) == text_of(run.work.tests, t.id)
-        and t.id not in quarantined(run)
-    )
+    broken = broken_since(run, report, before)
     if not broken or cured(run, report):
         return None
     attempt = f"A change broke {', '.join(broken[:5])} and mended nothing: it was taken back."

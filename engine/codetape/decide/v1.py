@@ -14,7 +14,6 @@ from codetape.decide.step import Halt, Note, Step, owed_after
 from codetape.events import CodeReverted
 from codetape.prompts import test_files
 from codetape.run import Run
-from codetape.suites import text_of
 from codetape.verdict import MAX_COUNTED, Reclassification, Reclassified, classify
 
 UNSETTLED = ("silent", "neither")
@@ -148,13 +147,7 @@ def _reverted(run: Run, report: Report, base: dict[str, object]) -> Step | None:
     before = run.work.checkpoint
     if before is None or before.code == run.work.code or run.the_config.skip_tests:
         return None
-    broken = tuple(
-        t.id
-        for t in report.failing
-        if before.report.outcome_of(t.id) == "passed"
-        and text_of(before.tests, t.id) == text_of(run.work.tests, t.id)
-        and t.id not in quarantined(run)
-    )
+    broken = reports.broken_since(run, report, before)
     if not broken or reports.cured(run, report):
         return None
     attempt = f"A change broke {', '.join(broken[:5])} and mended nothing: it was taken back."
