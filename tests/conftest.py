@@ -15,7 +15,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "quick")
 @pytest.fixture(scope="session")
 def bubblewrap():
     """The real sandbox; without one the test is skipped with the reason, or fails where one is required."""
-    from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
+    from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 
     sandbox = BubblewrapSandbox()
     try:
@@ -30,7 +30,7 @@ def bubblewrap():
 @pytest.fixture(scope="session")
 def docker_sandbox():
     """The real Docker sandbox; without an engine or a base image the test is skipped with the reason, or fails where required."""
-    from codetape_adapters.sandboxes.docker import DockerSandbox
+    from codetape_adapters.sandboxes.docker.sandbox import DockerSandbox
 
     sandbox = DockerSandbox()
     try:

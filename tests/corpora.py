@@ -4,11 +4,12 @@ import asyncio
 import random
 
 from codetape import AutoCoderAgent
-from codetape.artefacts import Report, SandboxFacts, TestResult
-from codetape.events import Usage
+from codetape.domain.report import Report, TestResult
+from codetape.domain.task import SandboxFacts
+from codetape.domain.usage import Usage
 from codetape.ports import Built, Reply
+from codetape.rules.classify import expected_names
 from codetape.testing import FakeClock, FakeSandbox
-from codetape.verdict import expected_names
 from tests.support import block, diagnosis, failure, plan, verification
 from tests.worlds import World
 

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 from codetape import AutoCoderAgent
-from codetape.artefacts import Comparison, Frame, Report, TestResult
-from codetape.chain import row_of
+from codetape.domain.report import Comparison, Frame, Report, TestResult
+from codetape.eventlog.envelope import stored
+from codetape.playback.verify import verify
 from codetape.ports import Reply
 from codetape.testing import FakeSandbox
-from codetape.verify import verify
-from codetape_adapters.stores import sqlite
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite import store as store_module
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import ADD, ADD_TESTS, SUBTRACT, diagnosis, failure, opinions, plan
 
 SESSION = "s"
@@ -104,14 +104,14 @@ class Store(SqliteStore):
     def __init__(self, path, points):
         super().__init__(path)
         self._points = points
-        project = sqlite.project if not hasattr(sqlite.project, "real") else sqlite.project.real
+        project = store_module.project if not hasattr(store_module.project, "real") else store_module.project.real
 
         def projected(db, event):
             project(db, event)
             points.at("inside a commit")
 
         projected.real = project
-        sqlite.project = projected
+        store_module.project = projected
 
     async def append(self, event, texts, lease, reserve=None):
         self._points.at("before a commit")
@@ -135,7 +135,9 @@ def drive(path, trace, fatal=-1, wait=0.0):
 def killed(path, trace, fatal=-1, wait=0.0, after=None):
     """Run the session in another process until it kills itself at a point, or is killed after some seconds; return its exit code."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["codetape.agent", "codetape.verify", "codetape_adapters.stores.sqlite"])
+    context.set_forkserver_preload(
+        ["codetape.runtime.agent", "codetape.playback.verify", "codetape_adapters.stores.sqlite.store"]
+    )
     process = context.Process(target=drive, args=(str(path), str(trace), fatal, wait))
     process.start()
     if after is not None:
@@ -156,7 +158,7 @@ def check(path, trace, result, base):
     store.close()
     there = {(str(e.seq), e.hash) for e in stream.events}
     assert {tuple(words) for words in lines(trace, "done")} <= there
-    assert verify([row_of(e) for e in stream.events], stream.texts).sound
+    assert verify([stored(e) for e in stream.events], stream.texts).sound
     assert ending(result) == ending(base[0])
     asked, once = lines(trace, "ask"), base[2]
     lost = sum(e.kind == "CallLost" for e in stream.events)

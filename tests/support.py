@@ -8,11 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from codetape.artefacts import SandboxFacts
+from codetape.domain.task import SandboxFacts
 from codetape.ports import Built, Execution
-from codetape_adapters.sandboxes import outcome
-
-INSIDE = Path(outcome.__file__).parent / "inside"
+from codetape_adapters.sandboxes.execution import report_parser
+from codetape_adapters.sandboxes.guest import GUEST_FOLDER
 
 
 def block(code):
@@ -111,7 +110,7 @@ class HostSandbox:
             "CODETAPE_WORK": str(folder),
             "CODETAPE_REPORT_FD": str(write),
             "CODETAPE_DESELECT": json.dumps(job.deselect),
-            "PYTHONPATH": str(INSIDE),
+            "PYTHONPATH": str(GUEST_FOLDER),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -120,7 +119,7 @@ class HostSandbox:
             "-m",
             "pytest",
             "-p",
-            "codetape_report",
+            "codetape_reporter",
             "-p",
             "no:cacheprovider",
             "-p",
@@ -148,7 +147,7 @@ class HostSandbox:
             stopped = "timeout"
         with os.fdopen(report, "rb") as pipe:
             lines = pipe.read()
-        raw = outcome.Raw(
+        raw = report_parser.Raw(
             report=lines,
             outcome=b'{"begun": true}\n' + json.dumps({"status": process.returncode}).encode() + b"\n",
             stdout=out,
@@ -157,7 +156,7 @@ class HostSandbox:
             duration_ms=int((time.monotonic() - begun) * 1000),
             tree_memory_bounded=False,
         )
-        return Execution(outcome.read(raw, tests=job.purpose != "script", laid_out=job.files).report, {})
+        return Execution(report_parser.read(raw, tests=job.purpose != "script", laid_out=job.files).report, {})
 
 
 def generate(
@@ -172,8 +171,8 @@ def generate(
     **settings,
 ):
     """Run one session on scripted answers; return its result, and the model for what it was asked."""
-    from codetape import AutoCoderAgent
-    from codetape.testing import MemoryStore, ScriptedModel
+    from codetape.runtime.agent import AutoCoderAgent
+    from codetape.testing.fakes import MemoryStore, ScriptedModel
 
     model = model or ScriptedModel(answers)
     agent = AutoCoderAgent(model=model, sandbox=sandbox or HostSandbox(), store=store or MemoryStore(), **settings)

@@ -3,13 +3,14 @@
 import json
 import random
 
-from codetape.artefacts import Comparison, Frame, Report, SandboxFacts, TestResult
+from codetape.domain.report import Comparison, Frame, Report, TestResult
+from codetape.domain.task import SandboxFacts
+from codetape.domain.usage import Usage
 from codetape.errors import ModelUnavailable, SandboxUnavailable
-from codetape.events import Usage
 from codetape.ports import BuildRejected, Built, Reply, RequestRefused
-from codetape.suites import functions
+from codetape.rules.classify import expected_names
+from codetape.rules.pytest_source import functions
 from codetape.testing import FakeSandbox
-from codetape.verdict import expected_names
 from tests.support import block, diagnosis, failure, opinions, plan, proposals, verification
 
 IMPORTS = ("", "", "import numpy\n", "import frobnicate\n", "import yaml\n", "import quuxlib\n")

@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _WHERE = {
-    "AutoCoderAgent": "agent",
-    "CodeGenSession": "session",
-    "CodePlan": "artefacts",
-    "CodeSolution": "artefacts",
+    "AutoCoderAgent": "runtime.agent",
+    "CodeGenSession": "runtime.session",
+    "CodePlan": "domain.reply_shapes",
+    "CodeSolution": "domain.reply_shapes",
     "CodetapeError": "errors",
-    "ErrorDiagnosis": "artefacts",
-    "Filter": "corpus",
-    "GenerateResult": "result",
-    "RecordedSession": "recorded",
-    "Resources": "artefacts",
-    "TestFailure": "artefacts",
-    "awhatif": "studies",
-    "backtest_limits": "studies",
-    "backtest_rules": "studies",
-    "check": "studies",
-    "diff": "studies",
-    "fork": "studies",
-    "open_tape": "recorded",
-    "pytest_file": "studies",
-    "records": "attempts",
-    "replay": "recorded",
-    "resume": "recorded",
-    "run_tasks": "studies",
-    "sessions": "studies",
-    "whatif": "studies",
+    "ErrorDiagnosis": "domain.reply_shapes",
+    "Filter": "evals.corpus",
+    "GenerateResult": "runtime.result",
+    "RecordedSession": "api",
+    "Resources": "domain.task",
+    "TestFailure": "domain.reply_shapes",
+    "awhatif": "api",
+    "backtest_limits": "api",
+    "backtest_rules": "api",
+    "check": "api",
+    "diff": "api",
+    "fork": "api",
+    "open_tape": "api",
+    "pytest_file": "api",
+    "records": "text.records",
+    "replay": "api",
+    "resume": "api",
+    "run_tasks": "api",
+    "sessions": "api",
+    "whatif": "api",
 }
 
 __all__ = [
@@ -71,29 +71,37 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from codetape.agent import AutoCoderAgent
-    from codetape.artefacts import CodePlan, CodeSolution, ErrorDiagnosis, Resources, TestFailure
-    from codetape.attempts import records
-    from codetape.corpus import Filter
-    from codetape.errors import CodetapeError
-    from codetape.recorded import RecordedSession, open_tape, replay, resume
-    from codetape.result import GenerateResult
-    from codetape.session import CodeGenSession
-    from codetape.studies import (
+    from codetape.api import (
+        RecordedSession,
         awhatif,
         backtest_limits,
         backtest_rules,
         check,
         diff,
         fork,
+        open_tape,
         pytest_file,
+        replay,
+        resume,
         run_tasks,
         sessions,
         whatif,
     )
+    from codetape.domain.reply_shapes import CodePlan, CodeSolution, ErrorDiagnosis, TestFailure
+    from codetape.domain.task import Resources
+    from codetape.errors import CodetapeError
+    from codetape.evals.corpus import Filter
+    from codetape.runtime.agent import AutoCoderAgent
+    from codetape.runtime.result import GenerateResult
+    from codetape.runtime.session import CodeGenSession
+    from codetape.text.records import records
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'codetape' has no attribute {name!r}")
     return getattr(import_module(f"codetape.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

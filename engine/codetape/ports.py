@@ -7,14 +7,16 @@ Each port has a contract suite in `codetape.testing`, for fakes and real adapter
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from codetape.artefacts import OutputFile, Report, SandboxFacts
-from codetape.budgets import Reservation
-from codetape.chain import Event
-from codetape.commands import BuildSpec, Job, Request
+from codetape.domain.budget import Reservation
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.model_request import ModelRequest
+from codetape.domain.report import Report
+from codetape.domain.task import SandboxFacts
+from codetape.domain.usage import Usage
 from codetape.errors import UsageError
-from codetape.events import Usage
+from codetape.eventlog.envelope import Event
 
 __all__ = [
     "BuildRejected",
@@ -27,8 +29,8 @@ __all__ = [
     "Job",
     "Lease",
     "Model",
+    "ModelRequest",
     "Reply",
-    "Request",
     "RequestRefused",
     "Reservation",
     "Sandbox",
@@ -67,7 +69,7 @@ class Model(Protocol):
     Where it is reached over a network its ``server`` is the address, empty for its provider's own: see `server_of`.
     """
 
-    async def ask(self, request: Request) -> Reply | RequestRefused:
+    async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Answer one request."""
 
 
@@ -116,11 +118,6 @@ class Execution:
 
     report: Report
     outputs: Mapping[str, bytes]
-
-    @property
-    def listed(self) -> tuple[OutputFile, ...]:
-        """The outputs that the report lists."""
-        return self.report.outputs
 
 
 @dataclass(frozen=True)
@@ -182,6 +179,23 @@ class Stream:
     def __repr__(self) -> str:
         """Say how much there is: `asyncio.run` makes the repr of every result, and this one's may have megabytes."""
         return f"Stream({len(self.events)} events, {len(self.texts)} texts)"
+
+
+CALL_EVENT_KINDS = (
+    "SessionStarted", "SessionForked", "Requested", "Answered", "CallRefused", "CallLost", "GaveUp", "Decided",
+    "Suspended", "Succeeded", "Failed", "CodeReverted", "Resumed",
+)  # fmt: skip
+"""Kinds of events that say something of calls: a store may leave out the others."""
+
+
+class CallEvent(NamedTuple):
+    """One stored event, its payload as the JSON text that its hash covers."""
+
+    session: str
+    seq: int
+    kind: str
+    at: str
+    payload: str
 
 
 class EventStore(Protocol):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from codetape.recorded import RecordedSession
+    from codetape.api import RecordedSession
 
 _SUFFIX = ".tape.jsonl"
 
@@ -56,14 +56,14 @@ class TapeItem(pytest.Item):
 
     def runtest(self) -> None:
         """Replay it. Raises Divergence or CorruptTape."""
-        from codetape.recorded import replay
+        from codetape.api import replay
 
         replay(self.path)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return what differs, without a traceback."""
-        from codetape.cli.text import safe
         from codetape.errors import CodetapeError, Divergence
+        from codetape.text.escape import safe
 
         error = excinfo.value
         if isinstance(error, Divergence):
@@ -98,9 +98,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def codetape_session(request: pytest.FixtureRequest) -> RecordedSession:
     """A recorded session: its events, state and result, checked."""
-    from codetape.cli.text import safe
+    from codetape.api import open_tape
     from codetape.errors import CodetapeError
-    from codetape.recorded import open_tape
+    from codetape.text.escape import safe
 
     try:
         return open_tape(request.param)

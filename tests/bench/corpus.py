@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 from codetape import AutoCoderAgent
-from codetape.artefacts import Report, TestResult
-from codetape.compare import compare
-from codetape.packs import load_pack
+from codetape.domain.report import Report, TestResult
+from codetape.playback.diff import compare
+from codetape.rules.classify import expected_names
+from codetape.runtime.prompt_pack_files import load_pack
 from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
-from codetape.verdict import expected_names
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.bench.measure import long_stream
 from tests.support import ADD_TESTS, block, diagnosis, failure, plan
 
@@ -97,7 +97,7 @@ def measured(*words):
 
 def explained(path):
     """Return the CPU seconds of reading a session and saying why a call of it was made; the second time, when all is loaded."""
-    from codetape.why import why
+    from codetape.reporting.why import why
 
     store = SqliteStore(path, read_only=True)
     for session_ in ("s1", "s2"):
@@ -110,7 +110,7 @@ def explained(path):
 
 def guards():
     """Return what budgets and patterns add to a call, in ms of CPU: sessions with and without, in turn."""
-    from codetape.budgets import Limit
+    from codetape.domain.budget import Limit
 
     def once(**settings):
         with tempfile.TemporaryDirectory() as name:

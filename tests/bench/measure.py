@@ -46,8 +46,8 @@ def help_ratio():
 
 
 def session(store, number):
-    from codetape import AutoCoderAgent
-    from codetape.testing import FakeSandbox, ScriptedModel
+    from codetape.runtime.agent import AutoCoderAgent
+    from codetape.testing.fakes import FakeSandbox, ScriptedModel
     from tests.support import ADD, ADD_TESTS, plan
 
     model = ScriptedModel({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]})
@@ -56,7 +56,7 @@ def session(store, number):
 
 
 def engine_per_event():
-    from codetape.testing import MemoryStore
+    from codetape.testing.fakes import MemoryStore
 
     store = MemoryStore()
     asyncio.run(session(store, 0))
@@ -70,7 +70,7 @@ def engine_per_event():
 
 
 def at_once():
-    from codetape.testing import MemoryStore
+    from codetape.testing.fakes import MemoryStore
 
     def in_turn():
         for number in range(50):
@@ -92,8 +92,8 @@ def texts_of(count):
 
 def reports_of(count):
     """Return reports of 3.8 KB as they are stored, each another one: names and messages are lines of the same sources."""
-    from codetape.artefacts import Frame, Report, TestResult
-    from codetape.canonical import canonical
+    from codetape.domain.canonical import canonical
+    from codetape.domain.report import Frame, Report, TestResult
 
     root = Path(os.__file__).parent
     sources = "".join(p.read_text("utf-8", "replace") for p in sorted(root.glob("*.py"))[:150])
@@ -133,9 +133,9 @@ def appends():
 
 
 def _appends(what, bodies):
-    from codetape.chain import seal
-    from codetape.events import AnchorsExtracted, Texts
-    from codetape_adapters.stores.sqlite import SqliteStore
+    from codetape.eventlog.envelope import encode
+    from codetape.eventlog.events import AnchorsExtracted, Blobs
+    from codetape_adapters.stores.sqlite.store import SqliteStore
 
     count = len(bodies)
 
@@ -148,8 +148,10 @@ def _appends(what, bodies):
     async def ours(store, lease):
         head = "0" * 64
         for seq, body in enumerate(bodies):
-            texts = Texts()
-            event = seal("s", seq, "2026-01-01T00:00:00.000Z", AnchorsExtracted(count=1, anchors=texts.put(body)), head)
+            texts = Blobs()
+            event = encode(
+                "s", seq, "2026-01-01T00:00:00.000Z", AnchorsExtracted(count=1, anchors=texts.put(body)), head
+            )
             await store.append(event, texts, lease)
             head = event.hash
 
@@ -185,10 +187,10 @@ def _appends(what, bodies):
 
 
 def replays():
-    from codetape import tape
-    from codetape.strict import replay
+    from codetape.playback import tape_file
+    from codetape.playback.strict_replay import replay
 
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     replay(stream)
     spent = median(lambda: cpu(lambda: replay(stream))) * 1000
     root = Path(__file__).parents[2] / "replays"
@@ -204,9 +206,9 @@ def replays():
 
 def long_stream(iterations):
     """Return a session whose code fails anew in every run, some ten events each."""
-    from codetape import AutoCoderAgent
-    from codetape.artefacts import Frame, Report, TestResult
-    from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel, passing_report
+    from codetape.domain.report import Frame, Report, TestResult
+    from codetape.runtime.agent import AutoCoderAgent
+    from codetape.testing.fakes import FakeClock, FakeSandbox, MemoryStore, ScriptedModel, passing_report
     from tests.support import ADD_TESTS, block, diagnosis, failure, plan
 
     count = [0]
@@ -245,7 +247,7 @@ def long_stream(iterations):
 
 
 def growth():
-    from codetape.strict import replay
+    from codetape.playback.strict_replay import replay
 
     short, long = long_stream(10), long_stream(1000)
     each, far = [], []
@@ -258,8 +260,8 @@ def growth():
 
 
 def sandbox():
-    from codetape.commands import BuildSpec, Job
-    from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
+    from codetape.domain.job import BuildSpec, Job
+    from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 
     box = BubblewrapSandbox()
     spec = BuildSpec(python_version=box.facts().python)
@@ -293,7 +295,7 @@ def sandbox():
 
 def several(box, spec):
     """Time as many runs of the tests at once as there are CPUs, over one run alone."""
-    from codetape.commands import Job
+    from codetape.domain.job import Job
 
     files = {
         "solution.py": "def f():\n    return 1\n",
@@ -321,15 +323,14 @@ def several(box, spec):
 
 def calls():
     """CPU of a call to a server on loopback, the server's own apart: it runs in a process of its own."""
-    from codetape.commands import Request
-    from codetape.prompts import Message
-    from codetape_adapters.models.openai import OpenAIModel
+    from codetape.domain.model_request import Message, ModelRequest
+    from codetape_adapters.models.openai_compatible import OpenAIModel
 
     server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True)
     try:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
         model = OpenAIModel("x", base_url=url)
-        request = Request(
+        request = ModelRequest(
             model="openai:x", purpose="plan", messages=(Message(role="user", content="Plan."),), max_output_tokens=512
         )
 

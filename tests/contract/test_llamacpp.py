@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from codetape.ports import Reply
-from codetape.replies import SHAPES, Unusable, arrived, read_json, schema_for
+from codetape.prompts.reply_parser import SHAPES, Unusable, arrived, read_json, schema_for
 from codetape.testing.contracts import ModelContract
-from codetape_adapters.models.openai import OpenAIModel
+from codetape_adapters.models.openai_compatible import OpenAIModel
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from codetape import tape
+from codetape.playback import tape_file
+from codetape.playback.recorded_model import TapeModel
 from codetape.testing import ScriptedModel
 from codetape.testing.contracts import ModelContract
-from codetape_adapters.models.openai import OpenAIModel
-from codetape_adapters.models.tape import TapeModel
+from codetape_adapters.models.openai_compatible import OpenAIModel
 
 
 class TestScripted(ModelContract):
@@ -18,7 +18,7 @@ class TestScripted(ModelContract):
 
 class TestTape(ModelContract):
     def make(self):
-        return TapeModel("demo", tape.load("demo").stream)
+        return TapeModel("demo", tape_file.load("demo").stream)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from codetape.errors import ModelUnavailable
-from codetape_adapters.models import openai as adapter
-from codetape_adapters.models.openai import OpenAIModel
+from codetape_adapters.models import presets
+from codetape_adapters.models.openai_compatible import OpenAIModel
 from tests.contract.test_openai_faults import a_request
 from tests.servers import serving
 
@@ -23,7 +23,7 @@ CHILD = """
 import asyncio, json, re, sys, time
 from pathlib import Path
 from codetape.errors import ModelUnavailable
-from codetape_adapters.models.openai import OpenAIModel
+from codetape_adapters.models.openai_compatible import OpenAIModel
 from tests.contract.test_openai_faults import a_request
 import openai
 begun = time.monotonic()
@@ -160,14 +160,14 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize("kind", sorted(adapter.LOCAL))
+@pytest.mark.parametrize("kind", sorted(presets.LOCAL))
 def test_nothing_of_the_environment_goes_to_a_local_server_unless_it_is_named(kind, monkeypatch):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
 
     def told(**options):
         with serving(lambda handler, asked: handler.say("a word")) as (url, asked):
-            asyncio.run(getattr(adapter, kind)("x", base_url=url, **options).ask(a_request()))
+            asyncio.run(getattr(presets, kind)("x", base_url=url, **options).ask(a_request()))
         return str(asked[0][0])
 
     assert not [value for value in SECRETS.values() if value.rpartition(" ")[2] in told()]

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from codetape.commands import LENGTH_PARAMETER
+from codetape.domain.model_request import LENGTH_PARAMETER, Message
 from codetape.errors import ModelUnavailable, UsageError
 from codetape.ports import Reply, RequestRefused
-from codetape.prompts import Message
-from codetape.replies import schema_for
+from codetape.prompts.reply_parser import schema_for
 from codetape.testing.contracts import ModelContract
-from codetape_adapters.models.openai import LOCAL, OpenAIModel, llamacpp, ollama
+from codetape_adapters.models.openai_compatible import OpenAIModel
+from codetape_adapters.models.presets import LOCAL, llamacpp, ollama
 from tests.servers import serving
 from tests.support import ADD, ADD_TESTS, block, generate, plan, purposes
 
@@ -43,10 +43,12 @@ def ask(answer, request=None, **options):
 
 
 def a_request(**more):
-    from codetape.commands import Request
+    from codetape.domain.model_request import ModelRequest
 
     messages = (Message(role="system", content="Be brief."), Message(role="user", content="Plan."))
-    return Request(**{"model": "openai:x", "purpose": "plan", "messages": messages, "max_output_tokens": 512, **more})
+    return ModelRequest(
+        **{"model": "openai:x", "purpose": "plan", "messages": messages, "max_output_tokens": 512, **more}
+    )
 
 
 def after(failures, *, status=500, headers=(), body=None):
@@ -202,7 +204,7 @@ def test_a_refused_form_is_a_value(what):
 def test_a_key_echoed_in_an_error_reaches_no_event():
     import json
 
-    from codetape_adapters.stores.sqlite import SqliteStore
+    from codetape_adapters.stores.sqlite.store import SqliteStore
 
     with serving(
         after(99, status=401, body={"error": {"message": f"Incorrect API key provided: {KEY}. Bearer {KEY}"}})

@@ -1,6 +1,6 @@
 from codetape.testing import MemoryStore
 from codetape.testing.contracts import StoreContract
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 
 
 class TestMemoryStore(StoreContract):

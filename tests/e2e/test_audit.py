@@ -80,12 +80,12 @@ def test_why_goes_back_to_the_prompt():
 
 @pytest.mark.parametrize("tape", TAPES, ids=lambda t: Path(t).stem)
 def test_every_call_of_the_real_tapes_is_explained(tape):
-    from codetape.ledger import Ledger, facts_of
-    from codetape.tape import load
-    from codetape.why import why
+    from codetape.playback.tape_file import load
+    from codetape.reporting.calls import CallReader, call_events
+    from codetape.reporting.why import why
 
     stream = load(tape).stream
-    for call in Ledger().calls(facts_of(stream)):
+    for call in CallReader().calls(call_events(stream)):
         found = why(stream, call.seq)
         assert found.chain[0].seq == call.seq
         assert found.chain[-1].kind == "SessionStarted"
@@ -159,16 +159,17 @@ def test_every_verb_with_a_database_takes_it_from_the_settings(database):
     import click
 
     from codetape.cli import VERBS
-    from codetape.cli.group import _defaults
+    from codetape.cli.group import _defaults, cli
 
-    with click.Context(click.Command("x")):
+    context = click.Context(click.Command("x"))
+    with context:
         os.environ["CODETAPE_DB"] = "other.db"
         try:
             found = _defaults()
         finally:
             del os.environ["CODETAPE_DB"]
     for verb in VERBS:
-        command = __import__(f"codetape.cli.{verb}_verb", fromlist=["command"]).command
+        command = cli.get_command(context, verb)
         for name, one in ({"": command} if not isinstance(command, click.Group) else command.commands).items():
             if any(option.name == "db" for option in one.params):
                 given = found[verb][name] if name else found[verb]

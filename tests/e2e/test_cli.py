@@ -329,7 +329,7 @@ def test_a_tape_that_was_edited_is_refused():
 
 
 def test_texts_from_outside_are_shown_and_not_obeyed():
-    from codetape.cli.text import safe
+    from codetape.text.escape import safe
 
     assert safe("a\x1b[31mred\u202eevil\tb\nc") == "a\\x1b[31mred\\x202eevil\tb\nc"
 

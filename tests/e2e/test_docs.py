@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from codetape import machine
 from codetape.cli import VERBS
 from codetape.cli.group import cli
-from codetape.events import KINDS
+from codetape.eventlog import machine
+from codetape.eventlog.events import KINDS
 from tests.servers import scripted, serving
 from tests.support import block, plan
 
@@ -29,7 +29,7 @@ PAGES = [
 ]
 INTRO = {
     "cli.md": "# The command line\n\nA session is named by its id, a unique prefix of it, or `last`.\n\n",
-    "machine.md": "# The machine\n\nDrawn from the table in `codetape.machine`. Every active state can also be suspended, and a suspended\n"
+    "machine.md": "# The machine\n\nDrawn from the table in `codetape.eventlog.machine`. Every active state can also be suspended, and a suspended\n"
     "session goes on in the state that it left. `failed` is left only by raising the limit that ended it.\n\n",
 }  # fmt: skip
 

@@ -193,7 +193,7 @@ def test_the_failing_test_is_named_with_both_values_by_run_show_and_audit(bubble
 
 
 def test_words_of_a_printed_line_are_quoted():
-    from codetape.cli.outcome import Again
+    from codetape.cli.summary import Again
 
     again = Again(db=("--db", "a b.db"), model=("--base-url", "http://h/v1?x=1&y=2"))
     line = again.resume("s", "--allow-package", "run:echo 'a'; rm x")

@@ -44,13 +44,13 @@ def test_without_the_option_no_tape_is_collected(folder):
 
 
 def test_a_divergence_is_a_readable_failure(folder):
-    from codetape import tape
-    from codetape.events import Decided
+    from codetape.eventlog.events import Decided
+    from codetape.playback import tape_file
     from codetape.ports import Stream
     from tests.integration.test_replay import rehashed
 
     path = folder / "replays" / "orders.tape.jsonl"
-    found = tape.load(str(path))
+    found = tape_file.load(str(path))
     at = next(e.seq for e in found.stream.events if isinstance(e.payload, Decided))
 
     def forge(event):
@@ -59,7 +59,7 @@ def test_a_divergence_is_a_readable_failure(folder):
         return event.payload.model_copy(update={"ledger": {**event.payload.ledger, "iteration": 7}})
 
     changed = rehashed(found.stream, forge)
-    path.write_text("".join(tape.write(found.session, Stream(changed.events, changed.texts))))
+    path.write_text("".join(tape_file.write(found.session, Stream(changed.events, changed.texts))))
     done = run(folder, "--codetape", "replays/")
     assert done.returncode == 1
     assert f"orders.tape.jsonl diverges at seq {at}, layer decision" in done.stdout

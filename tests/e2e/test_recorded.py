@@ -171,13 +171,13 @@ def test_resume_from_python():
 
 def test_many_sessions_are_verified_by_several_processes_and_a_change_among_them_is_found(tmp_path, monkeypatch):
     """The same verdicts, whether one process looks or several."""
-    from codetape.cli import verifying
-    from codetape_adapters.stores.sqlite import SqliteStore
+    from codetape.cli import verify_many
+    from codetape_adapters.stores.sqlite.store import SqliteStore
     from tests.property.test_machine import live
 
     path = tmp_path / "many.db"
     store = SqliteStore(path)
-    for number in range(verifying.MANY + 20):
+    for number in range(verify_many.MANY + 20):
         _, stream, *_ = live(number, 0.05, session=f"s{number}")
         store.put(stream)
     store.close()
@@ -189,5 +189,5 @@ def test_many_sessions_are_verified_by_several_processes_and_a_change_among_them
     done = codetape("verify", "--all", "--db", str(path), "--json")
     found = {one["session"]: one["sound"] for one in json.loads(done.stdout)["verified"]}
     assert done.returncode == 1
-    assert len(found) == verifying.MANY + 20
+    assert len(found) == verify_many.MANY + 20
     assert [name for name, sound in found.items() if not sound] == ["s77"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from codetape.cli.settings import DEFAULTS, read_settings
 from codetape.errors import UsageError
-from codetape.settings import DEFAULTS, read_settings
 from tests.e2e.test_cli import PROMPT, ROOT, codetape
 
 # ---- doctor

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from codetape import AutoCoderAgent, CodetapeError, GenerateResult
-from codetape.errors import SessionNotSucceeded, UsageError
+from codetape import AutoCoderAgent
+from codetape.errors import CodetapeError, SessionNotSucceeded, UsageError
+from codetape.runtime.result import GenerateResult
 from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import (
     ADD,
     ADD_TESTS,

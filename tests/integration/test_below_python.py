@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from codetape import AutoCoderAgent
-from codetape.artefacts import Frame, Report, SandboxFacts, TestResult
+from codetape.domain.report import Frame, Report, TestResult
+from codetape.domain.task import SandboxFacts
+from codetape.playback.strict_replay import replay
 from codetape.ports import BuildRejected, Built
-from codetape.strict import replay
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel, passing_report
 from tests.support import ADD, ADD_TESTS, block, diagnosis, failure, plan, purposes
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent
-from codetape.budgets import Limit, Reservation
+from codetape.domain.budget import Limit, Reservation
+from codetape.domain.usage import Usage
 from codetape.errors import BudgetSpent, ModelUnavailable
-from codetape.events import Usage
+from codetape.playback.strict_replay import replay
 from codetape.ports import Reply
-from codetape.prices import read_prices
-from codetape.strict import replay
+from codetape.runtime.pricing import read_prices
 from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import ADD, ADD_TESTS, generate, plan
 from tests.worlds import World
 
@@ -209,9 +209,9 @@ def test_what_does_not_fit_appends_nothing():
     result, _ = generate(None, model=Counted(ANSWERS), store=store, **SMALL)
     db = store._db()
     before = db.execute("SELECT count(*), sum(open_tokens) FROM events, sessions").fetchone()
-    from codetape_adapters.stores import budgeted
+    from codetape_adapters.stores.sqlite.store import reservations
 
     with pytest.raises(BudgetSpent):
-        budgeted.reserve(db, result.session, Reservation(10, 0, (Limit("session", tokens=1),)))
+        reservations.reserve(db, result.session, Reservation(10, 0, (Limit("session", tokens=1),)))
     assert db.execute("SELECT count(*), sum(open_tokens) FROM events, sessions").fetchone() == before
     store.close()

@@ -14,18 +14,19 @@ from xml.etree import ElementTree
 import pytest
 
 import codetape
-from codetape import check_report, pages, regression, verdicts
-from codetape.artefacts import Report, SandboxFacts, TestResult
-from codetape.attempts import Attempt
-from codetape.audit import as_html, as_markdown, audit
-from codetape.corpus import Corpus, Filter
+from codetape.domain.report import Report, TestResult
+from codetape.domain.task import SandboxFacts
 from codetape.errors import ModelUnavailable, UsageError
-from codetape.packs import load_pack
-from codetape.regression import Checked, Outcome, Plan, Planned
-from codetape.testing import FakeSandbox, MemoryStore
-from codetape.testing.fakes import passing_report
-from codetape.what_if import Change
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape.evals import check, judge, report_formats
+from codetape.evals.attempt import Attempt
+from codetape.evals.check import AttemptOutcome, Checked, CheckPlan, PlannedSession
+from codetape.evals.corpus import Corpus, Filter
+from codetape.playback.whatif import Change
+from codetape.reporting.audit import as_html, as_markdown, audit
+from codetape.runtime.prompt_pack_files import load_pack
+from codetape.testing import FakeSandbox, MemoryStore, passing_report
+from codetape.text import csv_table
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.corpora import Noisy, noisy_agent, noisy_corpus
 from tests.support import ADD_TESTS, block, diagnosis, failure, generate, plan
 
@@ -47,13 +48,13 @@ def live(store, seed, *, control=False, attempts=1, model=None, **more):
     other = noisy_agent(store, f"{seed}-control")
     if model is not None:
         agent = codetape.AutoCoderAgent(model=model, sandbox=agent.sandbox, store=store, clock=agent.clock)
-    return regression.Live(candidate=agent, control=other if control else None, attempts=attempts, **more)
+    return check.CheckSetup(candidate=agent, control=other if control else None, attempts=attempts, **more)
 
 
 def checked(store, live_, *, pack=OTHER, number=1, where=None):
     async def work():
-        plan = await regression.planned(Corpus(store, (), where or Filter()), Change(pack), number=number)
-        return await regression.run(plan, live_)
+        plan = await check.planned(Corpus(store, (), where or Filter()), Change(pack), number=number)
+        return await check.run(plan, live_)
 
     return asyncio.run(work())
 
@@ -116,7 +117,7 @@ def test_the_budget_stops_it_before_the_call_and_more_of_it_goes_on(store):
     assert first.stopped_by_budget
     spent = sum(o.made.tokens for o in first.outcomes if o.made.solved is not None)
     assert spent <= 20_000
-    report = verdicts.report(first, control=False)
+    report = judge.report(first, control=False)
     assert report.exit_code() == 101
     assert report.errors == 0
     done = checked(store, live(store, 7, max_tokens=10_000_000))
@@ -130,39 +131,39 @@ def test_an_outage_is_an_error_and_never_a_regression(store):
             raise ModelUnavailable("down")
 
     done = checked(store, live(store, 8, control=True, model=Down(8)))
-    report = verdicts.report(done, control=True)
+    report = judge.report(done, control=True)
     assert report.verdict == "no outcome"
     assert report.errors == 12
     assert report.exit_code() == 1
-    suite = ElementTree.fromstring(check_report.as_junit(report))[0]
+    suite = ElementTree.fromstring(report_formats.as_junit(report))[0]
     assert (suite.get("errors"), suite.get("failures")) == ("12", "0")
     assert suite[0].find("skipped") is not None  # the verdict
     done = checked(store, live(store, 9, control=True))  # and it goes on when the provider is back
-    assert verdicts.report(done, control=True).errors == 0
+    assert judge.report(done, control=True).errors == 0
 
 
 # ---- what may be said
 
 
 def planned(task, session, solved=True, graded="oracle"):
-    none = dict.fromkeys(regression.FATES, 0)
-    return Planned(session, "0" * 64, task, graded, solved, "m", 5, "code", frozenset(), none, none, none)
+    none = dict.fromkeys(check.FATES, 0)
+    return PlannedSession(session, "0" * 64, task, graded, solved, "m", 5, "code", frozenset(), none, none, none)
 
 
 def outcome(arm, task, session, solved, number=1, cause=""):
     status = "succeeded" if solved else "failed" if solved is not None else "suspended"
     made = Attempt(task, number, f"{arm}{session}{number}", status, solved, "oracle", cause=cause, calls=3, reused=1)
-    return Outcome(arm, session, made)
+    return AttemptOutcome(arm, session, made)
 
 
 def of(tasks, candidate, control=None, *, selected=False, graded="oracle"):
     """Return the report of outcomes: lists of lists of solved, a task each."""
     changed = tuple(planned(f"t{n}", f"s{n}", graded=graded) for n in range(tasks))
-    plan = Plan("id", Change(OTHER), changed, (), (), selected)
+    plan = CheckPlan("id", Change(OTHER), changed, (), (), selected)
     found = [outcome("candidate", f"t{n}", f"s{n}", s, k) for n in range(tasks) for k, s in enumerate(candidate[n], 1)]
     if control is not None:
         found += [outcome("control", f"t{n}", f"s{n}", s, k) for n in range(tasks) for k, s in enumerate(control[n], 1)]
-    return verdicts.report(Checked(plan, tuple(found)), control=control is not None)
+    return judge.report(Checked(plan, tuple(found)), control=control is not None)
 
 
 def test_a_clear_drop_is_a_regression_and_a_clear_gain_an_improvement():
@@ -200,7 +201,7 @@ def test_past_outcomes_that_were_selected_are_no_control():
     alone = of(30, [[False]] * 30)
     assert alone.p is None
     assert "may have been luck" in alone.why
-    junit = ElementTree.fromstring(check_report.as_junit(alone))[0]
+    junit = ElementTree.fromstring(report_formats.as_junit(alone))[0]
     assert junit.get("skipped") == "31"
     assert alone.worse == 30  # told, and not tested
 
@@ -208,15 +209,13 @@ def test_past_outcomes_that_were_selected_are_no_control():
 def test_several_past_attempts_that_nobody_chose_are_a_control(store):
     noisy_corpus(store, 10, seed=5, attempts=3)
     done = checked(store, live(store, 10), where=Filter(since="2020-01-01"))
-    mixed = verdicts.report(done, control=False)
+    mixed = judge.report(done, control=False)
     assert mixed.control == "none"  # the first twelve tasks were tried once
     plan = done.plan
-    several = Plan(
+    several = CheckPlan(
         plan.id, plan.change, tuple(p for p in plan.changed if p.session.startswith("n5")), (), (), selected=False
     )
-    report = verdicts.report(
-        Checked(several, tuple(o for o in done.outcomes if o.parent.startswith("n5"))), control=False
-    )
+    report = judge.report(Checked(several, tuple(o for o in done.outcomes if o.parent.startswith("n5"))), control=False)
     assert report.control == "recorded"
     assert report.p is not None
 
@@ -233,15 +232,15 @@ def against(former, heads="0" * 64, name="other"):
     """Return the report of thirty tasks, of which ten are not solved, against a former one."""
     changed = tuple(replace(planned(f"t{n}", f"s{n}"), head=heads) for n in range(30))
     found = tuple(outcome("candidate", f"t{n}", f"s{n}", n > 9) for n in range(30))
-    plan = Plan(name, Change(OTHER), changed, (), (), True)
-    return verdicts.report(Checked(plan, found), control=False, baseline=former)
+    plan = CheckPlan(name, Change(OTHER), changed, (), (), True)
+    return judge.report(Checked(plan, found), control=False, baseline=former)
 
 
 def test_a_former_report_is_a_baseline_state_by_state(tmp_path):
     former = of(30, [[True]] * 30, [[True]] * 30)
     file = tmp_path / "base.json"
-    file.write_text(check_report.as_json(former))
-    known = verdicts.read_baseline(file)
+    file.write_text(report_formats.as_json(former))
+    known = judge.read_baseline(file)
     report = against(known)
     assert (report.control, report.verdict, report.worse) == ("baseline", "regression", 10)
     other = against(known, heads="1" * 64)  # gone on with from other states: those outcomes say nothing of these
@@ -265,7 +264,7 @@ def test_a_former_report_is_a_baseline_state_by_state(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UsageError, match=said):
-            verdicts.read_baseline(file)
+            judge.read_baseline(file)
 
 
 def test_an_interval_that_reaches_the_margin_is_not_no_regression():
@@ -284,14 +283,14 @@ def test_another_sandbox_alone_changes_nothing_and_leaves_past_outcomes_no_contr
 
     async def plan(pack):
         members = Corpus(store, (), Filter(since="2020-01-01"))
-        return await regression.planned(members, Change(pack, facts=facts))
+        return await check.planned(members, Change(pack, facts=facts))
 
     assert asyncio.run(plan(PACK)).changed == ()
     there = asyncio.run(plan(OTHER))
     assert all(one.drifted for one in there.changed)
     only = replace(there, changed=tuple(one for one in there.changed if one.session.startswith("n7")))
     outcomes = tuple(outcome("candidate", one.task, one.session, False) for one in only.changed)
-    report = verdicts.report(Checked(only, outcomes), control=False)
+    report = judge.report(Checked(only, outcomes), control=False)
     assert (report.p, report.drifted) == (None, 18)
     assert "another sandbox" in report.why
 
@@ -299,7 +298,7 @@ def test_another_sandbox_alone_changes_nothing_and_leaves_past_outcomes_no_contr
 def test_a_session_is_counted_once_and_attempts_of_checks_and_persons_answers_not_at_all(store):
     checked(store, live(store, 40))
     members = Corpus(store, (), Filter(forks=True))
-    plan = asyncio.run(regression.planned(members, Change(OTHER)))
+    plan = asyncio.run(check.planned(members, Change(OTHER)))
     assert len(plan.changed) == 12
     assert sum("attempt of a check" in why for why in plan.skipped) == 12
     assert plan.selected
@@ -324,7 +323,7 @@ def test_what_one_attempt_lacks_is_that_attempts_error(store):
                 raise UsageError("Input till: there is no file till.csv.")
             return await super().ask(request)
 
-    report = verdicts.report(checked(store, live(store, 43, control=True, model=Lacks(43))), control=True)
+    report = judge.report(checked(store, live(store, 43, control=True, model=Lacks(43))), control=True)
     assert report.errors == 1
     assert report.attempts == 24
     assert report.exit_code() == 1
@@ -339,11 +338,11 @@ def test_no_budget_is_none_and_nothing_of_it_is_nothing(store):
 def test_the_id_says_where_it_is_run():
     facts = SandboxFacts(name="a", python="3.11")
     ids = {
-        regression.check_id(Change(OTHER)), regression.check_id(Change(OTHER), 2), regression.check_id(Change(OTHER), 1, ("http://a",)),
-        regression.check_id(Change(OTHER, facts=facts)), regression.check_id(Change(OTHER, facts=replace_model(facts, name="b"))),
+        check.check_id(Change(OTHER)), check.check_id(Change(OTHER), 2), check.check_id(Change(OTHER), 1, ("http://a",)),
+        check.check_id(Change(OTHER, facts=facts)), check.check_id(Change(OTHER, facts=replace_model(facts, name="b"))),
     }  # fmt: skip
     assert len(ids) == 5
-    assert regression.check_id(Change(OTHER, facts=replace_model(facts, why="x"))) == regression.check_id(
+    assert check.check_id(Change(OTHER, facts=replace_model(facts, why="x"))) == check.check_id(
         Change(OTHER, facts=facts)
     )
 
@@ -365,9 +364,7 @@ def test_a_null_change_is_called_a_regression_in_at_most_5_per_cent_of_checks(at
 
 def test_a_null_change_through_the_whole_of_it(store):
     """The same model and luck on both sides, forks, sandbox and log among it: no side is favoured by what is reused."""
-    found = [
-        verdicts.report(checked(store, live(store, n, control=True), number=n), control=True) for n in range(10, 16)
-    ]
+    found = [judge.report(checked(store, live(store, n, control=True), number=n), control=True) for n in range(10, 16)]
     assert all(report.verdict == "inconclusive" for report in found)
     assert (
         abs(sum(r.worse for r in found) - sum(r.better for r in found)) < 20
@@ -392,9 +389,10 @@ def test_power_statements_hold_by_simulation_through_the_report():
 def hostile():
     changed = (planned(f"t{EVIL}", "s0", graded="self"),)
     found = [outcome("candidate", f"t{EVIL}", "s0", False), outcome("control", f"t{EVIL}", "s0", None, cause="outage")]
-    found[1] = Outcome("control", "s0", Attempt(**{**vars(found[1].made), "reason": EVIL}))
-    return verdicts.report(
-        Checked(Plan("id", Change(OTHER, {"system_prompt": EVIL}), changed, (), (), False), tuple(found)), control=True
+    found[1] = AttemptOutcome("control", "s0", Attempt(**{**vars(found[1].made), "reason": EVIL}))
+    return judge.report(
+        Checked(CheckPlan("id", Change(OTHER, {"system_prompt": EVIL}), changed, (), (), False), tuple(found)),
+        control=True,
     )
 
 
@@ -423,7 +421,7 @@ class Strict(HTMLParser):
 
 
 def test_the_page_is_whole_by_itself_and_shows_what_is_hostile_as_text():
-    page = check_report.as_html(hostile())
+    page = report_formats.as_html(hostile())
     parser = Strict()
     parser.feed(page)
     assert parser.open == []
@@ -437,18 +435,18 @@ def test_the_page_is_whole_by_itself_and_shows_what_is_hostile_as_text():
 
 def test_the_other_forms_are_well_formed_and_hold_no_control_characters():
     report = hostile()
-    suite = ElementTree.fromstring(check_report.as_junit(report))[0]
+    suite = ElementTree.fromstring(report_formats.as_junit(report))[0]
     assert suite[1].get("name").startswith("t<script>")
     assert suite[1][0].tag == "error"
-    lines = check_report.as_markdown(report)
+    lines = report_formats.as_markdown(report)
     assert "<script>" not in lines
     assert "\x1b" not in lines
-    table = check_report.as_csv(report)
+    table = report_formats.as_csv(report)
     assert "\x1b" not in table
-    assert pages.csv_text([{"a": "=1+1"}]) == "a\n'=1+1\n"
-    assert json.loads(check_report.as_json(report))["verdict"] == "no outcome"
+    assert csv_table.csv_text([{"a": "=1+1"}]) == "a\n'=1+1\n"
+    assert json.loads(report_formats.as_json(report))["verdict"] == "no outcome"
     with pytest.raises(UsageError, match="none of the extensions"):
-        check_report.form_of("report.pdf")
+        report_formats.form_of("report.pdf")
 
 
 def shown_by_a_browser(page):
@@ -471,7 +469,7 @@ def shown_by_a_browser(page):
 
 
 def test_a_browser_shows_it_and_runs_nothing():
-    shown = shown_by_a_browser(check_report.as_html(hostile()))
+    shown = shown_by_a_browser(report_formats.as_html(hostile()))
     assert "<title>codetape check id" in shown
     assert "owned</title>" not in shown
     assert "&lt;script&gt;document.title" in shown

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codetape import tape
-from codetape.compare import compare
+from codetape.playback import tape_file
+from codetape.playback.diff import compare
 from codetape.testing import MemoryStore
 from tests.e2e.test_cli import ROOT, codetape
 from tests.integration.test_forks import fork
@@ -29,7 +29,7 @@ def pair():
 
 
 def test_a_session_is_the_same_as_itself():
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     found = compare(stream, stream)
     assert found.parting is None
     assert (found.prompts, found.answers, found.code, found.runs, found.verdicts) == ((), (), "", (), ())
@@ -80,7 +80,7 @@ def test_a_page_shows_what_came_from_outside_and_runs_none_of_it():
     evil = "<script>alert(1)</script>\x1b[2J"
     stream = with_first(task=lambda t: t.update(prompt=evil + t["prompt"]))
     with open("evil.tape.jsonl", "w", encoding="utf-8") as file:
-        file.writelines(tape.write(stream.events[-1].session, stream))
+        file.writelines(tape_file.write(stream.events[-1].session, stream))
     codetape("diff", "demo", "evil.tape.jsonl", "--html", "page.html")
     page = Path("page.html").read_text()
     assert "<script>" not in page

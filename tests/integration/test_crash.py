@@ -49,7 +49,7 @@ def test_kills_at_random_times_are_survived(base, tmp_path):
 
 def test_the_second_of_two_that_resume_is_told_who_drives_the_session(base, tmp_path):
     from codetape.errors import LeaseHeld
-    from codetape_adapters.stores.sqlite import SqliteStore
+    from codetape_adapters.stores.sqlite.store import SqliteStore
 
     path, trace = tmp_path / "tape.db", tmp_path / "trace"
     assert crash.killed(path, trace, 12) == -9
@@ -64,8 +64,8 @@ def test_the_second_of_two_that_resume_is_told_who_drives_the_session(base, tmp_
 
 
 def test_a_disk_that_fills_up_stops_the_session_and_it_goes_on_when_there_is_room(base, tmp_path):
-    from codetape import AutoCoderAgent
     from codetape.errors import StoreError
+    from codetape.runtime.agent import AutoCoderAgent
 
     stops = []
     for room in range(0, 24, 3):

@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from codetape import registry
-from codetape.artefacts import Resources, SandboxFacts
-from codetape.canonical import sha256
-from codetape.commands import BuildSpec, Job
+from codetape.domain.canonical import sha256
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.task import Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built
-from codetape_adapters.sandboxes import docker_engine, docker_images
+from codetape.runtime import plugins
+from codetape_adapters.sandboxes.docker import client, images
 from tests.support import block, diagnosis, failure, generate, plan, purposes
 
 pytestmark = pytest.mark.docker
@@ -119,7 +119,7 @@ def test_nothing_is_left_of_what_ran_over_its_time_or_was_cancelled(docker_sandb
 
 def test_what_a_killed_process_left_is_swept_by_the_next(docker_sandbox):
     code = (
-        "import asyncio\nfrom codetape.commands import BuildSpec, Job\nfrom codetape_adapters.sandboxes.docker import DockerSandbox\n"
+        "import asyncio\nfrom codetape.domain.job import BuildSpec, Job\nfrom codetape_adapters.sandboxes.docker.sandbox import DockerSandbox\n"
         "s = DockerSandbox(); f = s.facts()\n"
         "asyncio.run(s.execute(Job(purpose='script', spec=BuildSpec(python_version=f.python, base=f.base),"
         " files={'solution.py': 'import time; time.sleep(100)'})))\n"
@@ -132,7 +132,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(docker_sandbox):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(containers(docker_sandbox)) == 1
-    from codetape_adapters.sandboxes.docker import DockerSandbox
+    from codetape_adapters.sandboxes.docker.sandbox import DockerSandbox
 
     fresh = DockerSandbox()
     fresh.images()  # as `codetape images` does, and every first use
@@ -141,7 +141,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(docker_sandbox):
 
 
 def test_an_unknown_base_and_a_wrong_python_are_said(docker_sandbox):
-    from codetape_adapters.sandboxes.docker import DockerSandbox
+    from codetape_adapters.sandboxes.docker.sandbox import DockerSandbox
 
     other = DockerSandbox("no.such.registry.invalid/nothing:1")
     with pytest.raises(SandboxUnavailable, match="cannot be pulled") as caught:
@@ -155,9 +155,9 @@ def test_an_unknown_base_and_a_wrong_python_are_said(docker_sandbox):
 def test_an_engine_that_is_down_or_shut_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
     with pytest.raises(SandboxUnavailable, match="cannot be reached") as caught:
-        docker_engine.connect()
+        client.connect()
     assert "--sandbox bubblewrap" in caught.value.remedy
-    with pytest.raises(SandboxUnavailable) as caught, docker_engine.translated("engine"):
+    with pytest.raises(SandboxUnavailable) as caught, client.translated("engine"):
         raise PermissionError(13, "Permission denied")
     assert "group docker" in caught.value.remedy
 
@@ -169,7 +169,7 @@ def test_contexts_are_honoured(docker_sandbox, tmp_path):
     endpoint = {"Host": host, "SkipTLSVerify": False}
     (place / "meta.json").write_text(json.dumps({"Name": "mine", "Metadata": {}, "Endpoints": {"docker": endpoint}}))
     code = (
-        "import os\nfrom codetape_adapters.sandboxes.docker_engine import connect\n"
+        "import os\nfrom codetape_adapters.sandboxes.docker.client import connect\n"
         "for name in ('mine', 'other'):\n    os.environ['DOCKER_CONTEXT'] = name\n"
         "    try:\n        print(connect().version()['Version'])\n    except Exception as error:\n        print(error)\n"
     )
@@ -258,7 +258,7 @@ def test_what_keeps_apt_from_its_work_is_infrastructure_with_a_remedy(said, step
 
     error = docker.errors.BuildError("failed", iter([{"stream": said}]))
     with pytest.raises(SandboxUnavailable, match=step) as caught:
-        docker_images._apt_refusal(error, BuildSpec(python_version="3.11", system_packages=("tree",)))
+        images._apt_refusal(error, BuildSpec(python_version="3.11", system_packages=("tree",)))
     assert caught.value.remedy
 
 
@@ -270,12 +270,12 @@ def test_what_apt_refuses_is_a_value():
         "\x1b[91mE\x1b[0m\x1b[91m: \x1b[0mUnable to locate package gone",
         "E: Package 'gone' has no installation candidate",
     ):
-        refused = docker_images._apt_refusal(docker.errors.BuildError("", iter([{"stream": said}])), spec)
+        refused = images._apt_refusal(docker.errors.BuildError("", iter([{"stream": said}])), spec)
         assert (refused.reason, refused.packages) == ("not_found", ("gone",))
     held = docker.errors.BuildError(
         "", iter([{"stream": "E: Unable to correct problems, you have held broken packages."}])
     )
-    assert docker_images._apt_refusal(held, spec).reason == "conflict"
+    assert images._apt_refusal(held, spec).reason == "conflict"
 
 
 class Refusing:
@@ -295,16 +295,16 @@ class Able:
 @pytest.mark.parametrize("needed", [True, False])
 def test_auto_takes_docker_where_it_must_and_says_why(monkeypatch, needed):
     made = {"bubblewrap": Refusing(), "docker": Able()}
-    monkeypatch.setattr(registry, "_create", lambda kind, name, *more, **options: made[name])
-    facts = registry.sandbox("auto", system_packages=needed).facts()
+    monkeypatch.setattr(plugins, "_create", lambda kind, name, *more, **options: made[name])
+    facts = plugins.sandbox("auto", system_packages=needed).facts()
     assert facts.name == "docker"
     assert facts.why == ("the task needs system packages" if needed else "bubblewrap cannot be had: no namespaces")
 
 
 def test_auto_says_both_where_neither_can_be_had(monkeypatch):
-    monkeypatch.setattr(registry, "_create", lambda kind, name, *more, **options: Refusing())
+    monkeypatch.setattr(plugins, "_create", lambda kind, name, *more, **options: Refusing())
     with pytest.raises(SandboxUnavailable, match="no namespaces Nor docker: no namespaces"):
-        registry.sandbox("auto")
+        plugins.sandbox("auto")
 
 
 def test_a_system_package_with_another_name_than_any_is_wrong_use():

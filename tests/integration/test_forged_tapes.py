@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from codetape import tape
-from codetape.canonical import canonical, sha256
-from codetape.chain import envelope, row_of, seal
+from codetape.domain.canonical import canonical, sha256
 from codetape.errors import CorruptTape, StoreError
-from codetape.events import Requested, Resumed, Succeeded, Suspended, Texts
+from codetape.eventlog.envelope import encode, envelope, stored
+from codetape.eventlog.events import Blobs, Requested, Resumed, Succeeded, Suspended
+from codetape.playback import tape_file
+from codetape.playback.verify import verify
 from codetape.ports import Stream
-from codetape.verify import verify
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.e2e.test_cli import ROOT, codetape
 
 REPLAYS = ROOT / "replays"
-ORDERS = tape.load(str(REPLAYS / "orders.tape.jsonl"))
-DEMO = tape.load("demo")
+ORDERS = tape_file.load(str(REPLAYS / "orders.tape.jsonl"))
+DEMO = tape_file.load("demo")
 
 
 def sealed(rows):
@@ -40,7 +40,7 @@ def sealed(rows):
 
 
 def rows_of(stream):
-    return [row_of(event) for event in stream.events]
+    return [stored(event) for event in stream.events]
 
 
 def findings(rows, texts=ORDERS.stream.texts):
@@ -56,7 +56,7 @@ def test_an_event_of_another_session_is_no_fork():
 
 
 def test_a_halt_from_outside_that_brings_code_is_illegal():
-    stream, texts = ORDERS.stream, Texts(ORDERS.stream.texts)
+    stream, texts = ORDERS.stream, Blobs(ORDERS.stream.texts)
     last = next(e for e in reversed(stream.events) if isinstance(e.payload, Succeeded))
     halt = Suspended(
         trigger="suspend", source=last.payload.source, target="suspended", about="session", reason="outage", ledger={},
@@ -69,15 +69,15 @@ def test_a_halt_from_outside_that_brings_code_is_illegal():
     payloads = [*(e.payload for e in stream.events[: last.seq]), halt, back, last.payload]
     events, head = [], "0" * 64
     for seq, payload in enumerate(payloads):
-        events.append(seal(last.session, seq, last.at, payload, head))
+        events.append(encode(last.session, seq, last.at, payload, head))
         head = events[-1].hash
-    done = verify([row_of(e) for e in events], texts)
+    done = verify([stored(e) for e in events], texts)
     assert [(f.seq, f.what) for f in done.findings] == [(last.seq, "illegal")]
 
 
 @pytest.mark.parametrize("field", ["messages", "input_estimate", "max_output_tokens", "call"])
 def test_a_request_is_what_the_rules_ask_in_every_field(field):
-    texts = Texts(ORDERS.stream.texts)
+    texts = Blobs(ORDERS.stream.texts)
     at = next(e.seq for e in ORDERS.stream.events if isinstance(e.payload, Requested))
     payload = ORDERS.stream.events[at].payload
     other = {
@@ -87,16 +87,16 @@ def test_a_request_is_what_the_rules_ask_in_every_field(field):
         "call": "other:99",
     }[field]
     events = list(ORDERS.stream.events)
-    events[at] = seal(
+    events[at] = encode(
         payload.call.partition(":")[0], at, events[at].at, payload.model_copy(update={field: other}), "0" * 64
     )
-    done = verify(sealed([row_of(e) for e in events]), texts)
+    done = verify(sealed([stored(e) for e in events]), texts)
     assert done.findings[0].seq == at
     assert done.findings[0].what in ("decision", "illegal")
 
 
 def test_a_verdict_of_other_versions_is_not_called_sound(tmp_path):
-    stream = tape.load(str(REPLAYS / "tills-of-three-makes.tape.jsonl")).stream
+    stream = tape_file.load(str(REPLAYS / "tills-of-three-makes.tape.jsonl")).stream
     last, events = stream.events[-1], []
     for event in stream.events:
         payload = event.payload
@@ -109,8 +109,8 @@ def test_a_verdict_of_other_versions_is_not_called_sound(tmp_path):
                 name: getattr(payload, name) for name in ("source", "about", "usable", "reason", "ledger", "changes")
             }
             payload = Succeeded(**kept, trigger="succeed", target="succeeded", confidence="oracle")
-        events.append(seal(event.session, event.seq, event.at, payload, events[-1].hash if events else "0" * 64))
-    (tmp_path / "t.tape.jsonl").write_text("".join(tape.write(last.session, Stream(tuple(events), stream.texts))))
+        events.append(encode(event.session, event.seq, event.at, payload, events[-1].hash if events else "0" * 64))
+    (tmp_path / "t.tape.jsonl").write_text("".join(tape_file.write(last.session, Stream(tuple(events), stream.texts))))
     done = codetape("verify", "t.tape.jsonl")
     assert done.returncode == 103
     assert "not settled" in done.stderr
@@ -131,11 +131,11 @@ def test_what_no_event_can_hold_is_one_line(change, said):
     rows = rows_of(ORDERS.stream)
     at = next(i for i, row in enumerate(rows) if '"iteration":' in row.payload)
     rows[at] = change(rows[at])
-    lines = list(tape.write(ORDERS.session, ORDERS.stream))
+    lines = list(tape_file.write(ORDERS.session, ORDERS.stream))
     head, rest = lines[0], lines[len(rows) + 1 :]
     body = [canonical({"event": {**row._asdict(), "payload": json.loads(row.payload)}}) + "\n" for row in sealed(rows)]
     with pytest.raises(CorruptTape) as caught:
-        tape.read([head, *body, *rest])
+        tape_file.read([head, *body, *rest])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "http" not in str(caught.value)
@@ -143,10 +143,10 @@ def test_what_no_event_can_hold_is_one_line(change, said):
 
 @pytest.mark.parametrize("line", ["a(" * 120 + ")" * 119, "f(1) -> [" + "1," * 900 + "x"])
 def test_a_prompt_of_brackets_takes_no_hours(line):
-    from codetape import anchors
+    from codetape.rules.prompt_examples import extract
 
     begun = time.process_time()
-    anchors.extract("\n".join([line] * 400)) if hasattr(anchors, "extract") else anchors._arrows(
+    extract.extract("\n".join([line] * 400)) if hasattr(extract, "extract") else extract._arrows(
         "\n".join([line] * 400)
     )
     assert time.process_time() - begun < 60
@@ -171,7 +171,7 @@ def test_a_tape_cut_within_a_character_is_cut(tmp_path):
 def test_a_conflict_in_one_tape_leaves_all_of_them_out(tmp_path):
     store = SqliteStore(tmp_path / "x.db")
     cut = Stream(ORDERS.stream.events[:9], ORDERS.stream.texts)
-    other = seal(ORDERS.session, 9, "2026-01-01T00:00:00Z", ORDERS.stream.events[9].payload, cut.events[-1].hash)
+    other = encode(ORDERS.session, 9, "2026-01-01T00:00:00Z", ORDERS.stream.events[9].payload, cut.events[-1].hash)
     store.put(Stream((*cut.events, other), ORDERS.stream.texts))
     store.close()
     done = codetape("import", "demo", str(REPLAYS / "orders.tape.jsonl"), "--db", "x.db")
@@ -223,9 +223,9 @@ def test_a_whole_name_comes_before_a_longer_one(tmp_path):
     store = SqliteStore(tmp_path / "x.db")
     store.put(ORDERS.stream)
     longer = sealed([row._replace(session=f"{ORDERS.session}x", payload=row.payload.replace(f'"{ORDERS.session}:', f'"{ORDERS.session}x:')) for row in rows_of(ORDERS.stream)])  # fmt: skip
-    from codetape.chain import unseal
+    from codetape.eventlog.envelope import decode
 
-    store.put(Stream(tuple(map(unseal, longer)), ORDERS.stream.texts))
+    store.put(Stream(tuple(map(decode, longer)), ORDERS.stream.texts))
     assert store.find(ORDERS.session) == ORDERS.session
     assert store.find("last") == f"{ORDERS.session}x"
     store.close()

@@ -10,16 +10,17 @@ import pytest
 import zstandard
 from hypothesis import given
 
-from codetape import AutoCoderAgent, heads, tape
-from codetape.chain import Row, row_of, seal
+from codetape import AutoCoderAgent
 from codetape.errors import CorruptTape, LeaseHeld, StoreError, UsageError
-from codetape.events import ContentForgotten
-from codetape.legality import legal
+from codetape.eventlog.envelope import StoredEvent, encode, stored
+from codetape.eventlog.events import ContentForgotten
+from codetape.eventlog.structure import legal
+from codetape.playback import head_file, tape_file
+from codetape.playback.verify import verify
 from codetape.ports import Stream
-from codetape.redaction import Redactor, read_patterns
+from codetape.runtime.redaction import Redactor, read_patterns
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel
-from codetape.verify import verify
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.property.test_machine import live, worlds
 from tests.support import ADD_TESTS, block, generate, plan
 
@@ -85,7 +86,7 @@ def test_a_fork_keeps_what_it_inherits_and_forgetting_it_too_erases_that():
     new = SqliteStore("tape.db")
     stream = asyncio.run(new.read("fork"))
     assert any(MARK in text for text in stream.texts.values())
-    assert verify([row_of(e) for e in stream.events], stream.texts).sound
+    assert verify([stored(e) for e in stream.events], stream.texts).sound
     asyncio.run(new.forget("fork"))
     assert MARK.encode() not in everything()
 
@@ -113,14 +114,14 @@ def test_a_tape_without_content_verifies_and_its_forgery_is_found():
     store = MemoryStore()
     result, _ = generate(ANSWERS, f"Add, {MARK}.", store=store, sandbox=FakeSandbox())
     stream = asyncio.run(store.read(result.session))
-    lines = list(tape.bare(result.session, [row_of(e) for e in stream.events]))
+    lines = list(tape_file.write_without_content(result.session, [stored(e) for e in stream.events]))
     assert MARK not in "".join(lines)
-    read = tape.parse(lines)
+    read = tape_file.parse(lines)
     rows = [row for _, row in read.rows]
     done = verify(rows, {}, content=read.content)
     assert (done.sound, done.content, done.derived, done.head) == (True, False, 0, result.head)
     with pytest.raises(UsageError, match="holds no content"):
-        tape.read(lines)
+        tape_file.read(lines)
     at = next(n for n, row in enumerate(rows) if row.kind == "Decided")
     for edit in (_edited, _illegal):
         assert not verify(edit(rows, stream, at), {}, content=False).sound
@@ -130,7 +131,7 @@ def _edited(rows, stream, at):
     row = rows[at]
     return [
         *rows[:at],
-        Row(*row[:5], row.payload.replace('"usable":true', '"usable":false'), *row[6:]),
+        StoredEvent(*row[:5], row.payload.replace('"usable":true', '"usable":false'), *row[6:]),
         *rows[at + 1 :],
     ]
 
@@ -139,31 +140,31 @@ def _illegal(rows, stream, at):
     """The same chain, hashed anew, with a decision left out: a move that the machine does not have, or a call that stays open."""
     found, head = [], "0" * 64
     for event in [*stream.events[:at], *stream.events[at + 1 :]]:
-        made_ = seal(event.session, len(found), event.at, event.payload, head)
-        found.append(row_of(made_))
+        made_ = encode(event.session, len(found), event.at, event.payload, head)
+        found.append(stored(made_))
         head = made_.hash
     return found
 
 
 def test_heads_are_written_checked_and_found_changed(tmp_path):
     file = str(tmp_path / "heads")
-    assert heads.read(file) == {}
-    heads.write(file, {"b": (3, "b" * 64), "a": (1, "a" * 64)})
+    assert head_file.read(file) == {}
+    head_file.write(file, {"b": (3, "b" * 64), "a": (1, "a" * 64)})
     assert Path(file).read_text().splitlines()[0].startswith("a 1 aaa")
-    known = heads.read(file)
-    assert heads.check(known, "a", {0: "0" * 64, 1: "a" * 64, 2: "c" * 64}) == []
-    assert "made anew" in heads.check(known, "a", {1: "c" * 64})[0][1]
-    assert "cut off" in heads.check(known, "b", {1: "c" * 64})[0][1]
-    assert heads.absent(known, ["a"]) == ["Session b has a head in the file, and is gone."]
+    known = head_file.read(file)
+    assert head_file.check(known, "a", {0: "0" * 64, 1: "a" * 64, 2: "c" * 64}) == []
+    assert "made anew" in head_file.check(known, "a", {1: "c" * 64})[0][1]
+    assert "cut off" in head_file.check(known, "b", {1: "c" * 64})[0][1]
+    assert head_file.absent(known, ["a"]) == ["Session b has a head in the file, and is gone."]
     chain = [("p", 0, "1" * 64), ("p", 1, "2" * 64), ("f", 2, "3" * 64)]
     assert (
-        heads.of_chain({"p": (7, "9" * 64), "f": (2, "3" * 64)}, chain) == []
+        head_file.of_chain({"p": (7, "9" * 64), "f": (2, "3" * 64)}, chain) == []
     )  # of a parent a fork holds the beginning alone
-    assert "made anew" in heads.of_chain({"p": (1, "9" * 64)}, chain)[0][1]
-    assert "cut off" in heads.of_chain({"f": (5, "3" * 64)}, chain)[0][1]
+    assert "made anew" in head_file.of_chain({"p": (1, "9" * 64)}, chain)[0][1]
+    assert "cut off" in head_file.of_chain({"f": (5, "3" * 64)}, chain)[0][1]
     Path(file).write_text("a 1 zz\n")
     with pytest.raises(UsageError, match="line 1"):
-        heads.read(file)
+        head_file.read(file)
 
 
 def test_a_pattern_is_replaced_wherever_a_text_comes_from():
@@ -203,14 +204,14 @@ def test_a_session_that_was_stopped_in_a_call_is_closed_and_forgotten():
 
 
 async def _appended(store, session, event, stream):
-    from codetape.events import refs
+    from codetape.eventlog.events import refs
 
     chain = store.salvage(session).rows
     lease = await store.acquire(session)
     payload = event.payload
     if hasattr(payload, "call"):
         payload = payload.model_copy(update={"call": payload.call.replace("whole:", f"{session}:")})
-    made_ = seal(session, len(chain), event.at, payload, chain[-1].hash if chain else "0" * 64)
+    made_ = encode(session, len(chain), event.at, payload, chain[-1].hash if chain else "0" * 64)
     await store.append(made_, {ref: stream.texts[ref] for ref in refs(payload)}, lease)
     lease.release()
 
@@ -243,16 +244,16 @@ def test_a_planted_end_hides_nothing():
     result, _ = generate(ANSWERS, store=store, sandbox=FakeSandbox())
     stream = asyncio.run(store.read(result.session))
     last = stream.events[-1]
-    end = seal(last.session, last.seq + 1, last.at, ContentForgotten(texts=1), last.hash)
-    rows = [*map(row_of, stream.events), row_of(end)]
+    end = encode(last.session, last.seq + 1, last.at, ContentForgotten(texts=1), last.hash)
+    rows = [*map(stored, stream.events), stored(end)]
     done = verify(rows, stream.texts)
     assert (done.sound, done.content) == (True, True)
     assert done.derived > 3
-    after = seal(last.session, end.seq + 1, last.at, last.payload, end.hash)
-    assert not verify([*rows, row_of(after)], stream.texts).sound
-    assert not verify([*rows, row_of(after)], {}, content=False).sound
+    after = encode(last.session, end.seq + 1, last.at, last.payload, end.hash)
+    assert not verify([*rows, stored(after)], stream.texts).sound
+    assert not verify([*rows, stored(after)], {}, content=False).sound
     with pytest.raises(CorruptTape, match="forgotten"):
-        tape.read(tape.write(last.session, Stream((*stream.events, end), stream.texts)))
+        tape_file.read(tape_file.write(last.session, Stream((*stream.events, end), stream.texts)))
 
 
 @given(worlds)
@@ -279,7 +280,7 @@ def test_without_texts_splices_calls_after_the_end_and_empty_successes_are_found
     ):
         found, head = [], "0" * 64
         for n, payload in enumerate(payloads):
-            found.append(seal(sessions[n] if sessions else events[0].session, n, events[0].at, payload, head))
+            found.append(encode(sessions[n] if sessions else events[0].session, n, events[0].at, payload, head))
             head = found[-1].hash
         with pytest.raises(CorruptTape):
             legal(found)

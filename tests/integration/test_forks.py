@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codetape import AutoCoderAgent, tape
-from codetape.chain import row_of
+from codetape import AutoCoderAgent
 from codetape.errors import CorruptTape, UsageError
-from codetape.forking import point
-from codetape.strict import replay
+from codetape.eventlog.envelope import stored
+from codetape.playback import tape_file
+from codetape.playback.strict_replay import replay
+from codetape.playback.verify import verify
+from codetape.runtime.fork import point
 from codetape.testing import FakeClock, ScriptedModel
-from codetape.verify import verify
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.property.test_machine import live, worlds
 from tests.support import ADD, ADD_TESTS, SUBTRACT, HostSandbox, diagnosis, failure, generate, opinions, plan, purposes
 from tests.worlds import World
@@ -65,7 +66,7 @@ def test_a_fork_goes_on_from_the_point_and_pays_for_its_own_alone(failed):
     )
     assert asyncio.run(store.read(parent.session)).events == before
     assert replay(stream).run.head == result.head
-    assert verify([row_of(e) for e in stream.events], stream.texts).sound
+    assert verify([stored(e) for e in stream.events], stream.texts).sound
     saved = store.salvage(result.session)
     assert verify(saved.rows, saved.texts, head=result.head).sound
     rows = {row["session"]: row for row in store.sessions()[0]}
@@ -80,11 +81,11 @@ def test_its_tape_carries_what_it_inherits(failed, tmp_path):
     again, _ = fork(store, result.session, "vetting", answers=FIXED)
     stream = asyncio.run(store.read(again.session))
     assert list(dict.fromkeys(e.session for e in stream.events)) == [parent.session, result.session, again.session]
-    lines = list(tape.write(again.session, stream))
-    read = tape.read(lines)
+    lines = list(tape_file.write(again.session, stream))
+    read = tape_file.read(lines)
     other = SqliteStore(tmp_path / "other.db")
     assert other.put(read.stream) == [len(stream.events)]
-    assert list(tape.write(again.session, asyncio.run(other.read(again.session)))) == lines
+    assert list(tape_file.write(again.session, asyncio.run(other.read(again.session)))) == lines
     assert [e.hash for e in asyncio.run(other.read(parent.session)).events] == [
         e.hash for e in stream.events if e.session == parent.session
     ]
@@ -93,7 +94,7 @@ def test_its_tape_carries_what_it_inherits(failed, tmp_path):
 
 
 def test_a_remark_and_another_pack_are_seen_from_the_point_on(failed, tmp_path):
-    from codetape.packs import load_pack
+    from codetape.runtime.prompt_pack_files import load_pack
 
     store, parent, _ = failed
     for name, text in load_pack().items():
@@ -182,14 +183,14 @@ def test_a_forged_parent_is_found():
     asyncio.run(agent.afork("s", "coding", fork="f"))
     events = asyncio.run(store.read("f")).events
     at = next(e.seq for e in events if e.kind == "SessionForked")
-    from codetape.chain import seal
-    from codetape.fold import fold
+    from codetape.eventlog.envelope import encode
+    from codetape.eventlog.fold import fold
 
     first = events[at]
-    wrong = seal("f", at, first.at, first.payload.model_copy(update={"parent": "other"}), first.prev_hash)
+    wrong = encode("f", at, first.at, first.payload.model_copy(update={"parent": "other"}), first.prev_hash)
     with pytest.raises(CorruptTape, match="another event"):
         fold((*events[:at], wrong), store.texts)
-    alien = seal("g", at, first.at, events[at - 1].payload, events[at - 1].hash)
+    alien = encode("g", at, first.at, events[at - 1].payload, events[at - 1].hash)
     with pytest.raises(CorruptTape):
         fold((*events[:at], alien), store.texts)
 

@@ -6,17 +6,22 @@ import time
 
 import pytest
 
-from codetape import anchors, suites, tape
-from codetape.artefacts import Report, SandboxFacts, TestFunctionPatch, TestResult
-from codetape.canonical import canonical
-from codetape.chain import seal
+from codetape.domain.canonical import canonical
+from codetape.domain.reply_shapes import TestFunctionPatch
+from codetape.domain.report import Report, TestResult
+from codetape.domain.task import SandboxFacts
+from codetape.domain.usage import Usage
 from codetape.errors import CodetapeError, CorruptTape, ModelUnavailable, TemplateError, UsageError
-from codetape.events import BuildFinished, ConfigChanged, Requested, SessionStarted, Texts, Usage
-from codetape.fold import fold
+from codetape.eventlog.envelope import encode
+from codetape.eventlog.events import Blobs, BuildFinished, ConfigChanged, Requested, SessionStarted
+from codetape.eventlog.fold import fold
+from codetape.playback import tape_file
 from codetape.ports import BuildRejected, Reply
+from codetape.rules import pytest_source
+from codetape.rules.prompt_examples import as_tests, extract
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel, passing_report
-from codetape_adapters.sandboxes.outcome import Raw, read
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.sandboxes.execution.report_parser import Raw, read
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import (
     ADD,
     ADD_TESTS,
@@ -92,7 +97,7 @@ def test_a_refusal_that_names_nothing_asked_for_does_not_loop(reason):
 
 
 def test_a_variable_cannot_bring_arguments_of_its_own(bubblewrap):
-    from codetape.commands import BuildSpec, Job
+    from codetape.domain.job import BuildSpec, Job
 
     spec = BuildSpec(python_version=bubblewrap.facts().python)
     for value in ("b\0--ro-bind\0/etc\0/tmp/h", "\ud800"):
@@ -126,7 +131,7 @@ def test_a_comment_in_an_example_does_not_remove_its_comparison():
     ],
 )
 def test_examples_that_are_none_are_left_alone(prompt, expected):
-    text = anchors.test_file(anchors.extract(prompt))
+    text = as_tests.test_file(extract.extract(prompt))
     assert (expected in text) if expected else text == ""
 
 
@@ -209,7 +214,7 @@ def test_usage_and_replies_of_any_size_leave_a_log_that_reads():
 
 
 def test_a_missing_capability_is_found_on_another_sandbox():
-    from codetape import AutoCoderAgent
+    from codetape.runtime.agent import AutoCoderAgent
 
     store, model = (
         MemoryStore(),
@@ -240,7 +245,7 @@ def test_a_missing_capability_is_found_on_another_sandbox():
 
 
 def test_an_unknown_setting_in_a_resume_is_wrong_use():
-    from codetape import AutoCoderAgent
+    from codetape.runtime.agent import AutoCoderAgent
 
     store = MemoryStore()
     agent = AutoCoderAgent(
@@ -252,26 +257,26 @@ def test_an_unknown_setting_in_a_resume_is_wrong_use():
 
 
 def started():
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     first = stream.events[0]
     assert isinstance(first.payload, SessionStarted)
-    return [seal("s", 0, first.at, first.payload, "0" * 64)], Texts(stream.texts)
+    return [encode("s", 0, first.at, first.payload, "0" * 64)], Blobs(stream.texts)
 
 
 def test_a_hostile_tape_raises_nothing_but_corrupt_tape():
     events, texts = started()
     asked = Requested(call="s:1", effect="ask", purpose="plan", fingerprint="0" * 64, detail=texts.put("{}"))
-    events.append(seal("s", 1, "x", asked, events[-1].hash))
+    events.append(encode("s", 1, "x", asked, events[-1].hash))
     lock = texts.put("lock")
-    built = seal("s", 2, "x", BuildFinished(call="s:1", image="i", lock=lock, cached=True), events[-1].hash)
+    built = encode("s", 2, "x", BuildFinished(call="s:1", image="i", lock=lock, cached=True), events[-1].hash)
     with pytest.raises(CorruptTape, match="cannot close"):
         fold([*events, built], texts)
-    suspended = tape.load("demo").stream.events
+    suspended = tape_file.load("demo").stream.events
     changed = ConfigChanged(changes=texts.put(canonical([1])))
     with pytest.raises(CorruptTape):
         fold(
-            [*suspended, seal(suspended[0].session, len(suspended), "x", changed, suspended[-1].hash)],
-            {**tape.load("demo").stream.texts, **texts},
+            [*suspended, encode(suspended[0].session, len(suspended), "x", changed, suspended[-1].hash)],
+            {**tape_file.load("demo").stream.texts, **texts},
         )
 
 
@@ -304,10 +309,10 @@ def test_fixtures_named_like_tests_are_no_tests():
     ],
 )
 def test_every_way_to_define_a_function_is_emptied_in_the_stub(code):
-    stub = suites.stub(code + "\n")
+    stub = pytest_source.stub(code + "\n")
     compile(stub, "stub", "exec")
     assert "a + b" not in stub
-    assert "add" in suites.defined_names(code)
+    assert "add" in pytest_source.defined_names(code)
 
 
 def test_given_tests_that_need_real_values_to_collect_are_right():
@@ -319,15 +324,16 @@ def test_given_tests_that_need_real_values_to_collect_are_right():
 def test_a_patch_keeps_the_long_strings_of_a_method():
     source = "class TestA:\n    def test_b(self):\n        assert 1\n\n    def test_c(self):\n        assert 2\n"
     fixed = '    def test_b(self):\n        text = """\nline\n"""\n        assert text'
-    patched = suites.apply_patches(source, [TestFunctionPatch(test_name="TestA::test_b", fixed_code=fixed)])
+    patched = pytest_source.apply_patches(source, [TestFunctionPatch(test_name="TestA::test_b", fixed_code=fixed)])
     compile(patched, "patched", "exec")
     assert '"""\nline\n"""' in patched
-    assert suites.names(patched) == ("TestA::test_b", "TestA::test_c")
+    assert pytest_source.names(patched) == ("TestA::test_b", "TestA::test_c")
 
 
 def test_a_pack_with_links_or_without_bounds_is_refused(tmp_path):
-    from codetape.packs import load_pack
-    from codetape.prompts import check_pack, render
+    from codetape.prompts.pack import check_pack
+    from codetape.prompts.render import render
+    from codetape.runtime.prompt_pack_files import load_pack
 
     folder = tmp_path / "pack"
     for name, text in load_pack().items():
@@ -362,8 +368,8 @@ def test_declared_outputs_are_looked_at_before_a_success(bubblewrap):
 
 
 def test_a_sandbox_that_cannot_start_the_program_fails_nobody(bubblewrap, tmp_path):
-    from codetape.commands import BuildSpec, Job
-    from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
+    from codetape.domain.job import BuildSpec, Job
+    from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 
     sandbox = BubblewrapSandbox()
     spec = BuildSpec(python_version=sandbox.facts().python)
@@ -377,8 +383,8 @@ def test_failed_starts_leave_no_descriptor_and_no_group_behind(bubblewrap):
     import os
     from pathlib import Path
 
-    from codetape.commands import BuildSpec, Job
-    from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
+    from codetape.domain.job import BuildSpec, Job
+    from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 
     sandbox = BubblewrapSandbox()
     spec = BuildSpec(python_version=sandbox.facts().python)
@@ -404,7 +410,7 @@ def test_failed_starts_leave_no_descriptor_and_no_group_behind(bubblewrap):
 def test_variables_are_not_on_a_command_line(bubblewrap):
     from pathlib import Path
 
-    from codetape.commands import BuildSpec, Job
+    from codetape.domain.job import BuildSpec, Job
 
     async def look():
         spec = BuildSpec(python_version=bubblewrap.facts().python)

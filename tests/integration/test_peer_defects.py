@@ -5,16 +5,15 @@ import pickle
 
 import pytest
 
-from codetape import GenerateResult
-from codetape.artefacts import Input, Output, SandboxFacts
-from codetape.commands import Job
+from codetape.domain.job import Job, compute_image_name
+from codetape.domain.task import Input, Output, SandboxFacts
+from codetape.domain.usage import Usage
 from codetape.errors import SandboxUnavailable, ScriptFailed
-from codetape.events import Usage
-from codetape.packages import compute_image_name
 from codetape.ports import BuildRejected, Built, Reply
-from codetape.replies import Unusable, read_block, read_json
+from codetape.prompts.reply_parser import Unusable, read_block, read_json
+from codetape.runtime.result import GenerateResult
+from codetape.runtime.script_io import collect, parse, read_inputs
 from codetape.testing import FakeSandbox
-from codetape.typed import collect, parse, read_inputs
 from tests.support import (
     ADD,
     ADD_TESTS,
@@ -216,8 +215,8 @@ def system_packages_stay_when_code_is_written_anew(tmp_path, monkeypatch):
     calls = []
 
     def execute(job):
-        from codetape.artefacts import Frame, Report, TestResult
-        from codetape.testing import passing_report
+        from codetape.domain.report import Frame, Report, TestResult
+        from codetape.testing.fakes import passing_report
 
         calls.append(job)
         if job.purpose == "vet" or ("libgl1" in job.spec.system_packages and "again" in job.files["solution.py"]):
@@ -311,9 +310,9 @@ def real_fences_are_read_and_others_refused(tmp_path, monkeypatch):
 
 @defect(24)
 def a_model_call_has_a_sensible_limit(tmp_path, monkeypatch):
-    from codetape_adapters.models import openai
+    from codetape_adapters.models import openai_compatible
 
-    assert (openai.CONNECT_SECONDS, openai.READ_SECONDS) == (10, 600)
+    assert (openai_compatible.CONNECT_SECONDS, openai_compatible.READ_SECONDS) == (10, 600)
 
 
 @defect(25)
@@ -422,7 +421,7 @@ def the_ninth_file_keeps_its_path(tmp_path, monkeypatch):
 
 @defect(41)
 def limits_and_variables_reach_the_sandbox(tmp_path, monkeypatch):
-    from codetape import Resources
+    from codetape.domain.task import Resources
 
     sandbox = HostSandbox()
     forever = block("def add(a, b):\n    while True:\n        pass")
@@ -456,6 +455,6 @@ def a_failing_script_shows_its_own_traceback(tmp_path, monkeypatch):
 
 
 def _job(**more):
-    from codetape.commands import BuildSpec
+    from codetape.domain.job import BuildSpec
 
     return Job(purpose="script", spec=BuildSpec(python_version="3.11"), files={}, **more)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codetape import tape
-from codetape.artefacts import Frame, Report, TestResult
+from codetape.domain.report import Frame, Report, TestResult
 from codetape.errors import ModelUnavailable
-from codetape.fold import fold
+from codetape.eventlog.fold import fold
+from codetape.playback import tape_file
 from codetape.ports import Reply
-from codetape.redaction import Redactor, find_keys
+from codetape.runtime.redaction import Redactor, find_keys
 from codetape.testing import FakeSandbox, passing_report
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan
 
 PRINTABLE = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
@@ -39,7 +39,7 @@ def everything_written(session, store):
     found = [text.encode() for text in stream.texts.values()]
     found += [event.stored_payload.encode() for event in stream.events]
     found += [path.read_bytes() for path in Path().glob("tape.db*")]
-    found.append("".join(tape.write(session, stream)).encode())
+    found.append("".join(tape_file.write(session, stream)).encode())
     return found
 
 
@@ -158,7 +158,7 @@ def test_key_patterns_are_found(text):
 
 
 def test_a_key_in_the_script_is_reported_and_left():
-    from codetape.cli.outcome import as_object
+    from codetape.cli.summary import as_object
 
     code = block(f"KEY = 'ghp_{'a1' * 18}'\n\n\ndef add(a, b):\n    return a + b")
     result, _ = generate({"plan": [plan()], "code": [code], "tests": [ADD_TESTS]})

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from codetape import tape
-from codetape.chain import seal
 from codetape.errors import Divergence
-from codetape.events import Decided, Texts
+from codetape.eventlog.envelope import encode
+from codetape.eventlog.events import Blobs, Decided
+from codetape.playback import tape_file
+from codetape.playback.strict_replay import replay
 from codetape.ports import Stream
-from codetape.strict import replay
 from tests.property.test_machine import live, worlds
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def no_sockets(monkeypatch):
 
 @pytest.mark.parametrize("path", TAPES, ids=lambda p: p.name)
 def test_every_shipped_tape_replays_identically_without_a_network(path, no_sockets):
-    found = tape.load(str(path))
+    found = tape_file.load(str(path))
     done = replay(found.stream)
     assert done.run == found.run
     assert done.derived > 5
@@ -59,13 +59,13 @@ def rehashed(stream, change):
     events, head = [], "0" * 64
     for event in stream.events:
         payload = change(event)
-        events.append(seal(event.session, event.seq, event.at, payload, head))
+        events.append(encode(event.session, event.seq, event.at, payload, head))
         head = events[-1].hash
     return Stream(tuple(events), stream.texts)
 
 
 def test_a_forged_decision_in_a_chain_hashed_anew_is_found():
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     target = next(e for e in stream.events if isinstance(e.payload, Decided) and e.payload.about == "run")
 
     def forge(event):
@@ -80,8 +80,8 @@ def test_a_forged_decision_in_a_chain_hashed_anew_is_found():
 
 
 def test_a_changed_prompt_is_found_at_its_first_request_and_shown():
-    stream = tape.load("demo").stream
-    texts = Texts(stream.texts)
+    stream = tape_file.load("demo").stream
+    texts = Blobs(stream.texts)
     pack = dict(stream.events[0].payload.pack)
     pack["diagnose.md"] = texts.put(stream.texts[pack["diagnose.md"]].replace("# What to do", "# What you must do"))
 
@@ -105,8 +105,8 @@ def test_a_changed_prompt_is_found_at_its_first_request_and_shown():
     ],
 )
 def test_a_changed_configuration_is_found(field, value):
-    stream = tape.load("demo").stream
-    texts = Texts(stream.texts)
+    stream = tape_file.load("demo").stream
+    texts = Blobs(stream.texts)
     config = json.loads(stream.texts[stream.events[0].payload.config])
     ref = texts.put(json.dumps({**config, field: value}))
 
@@ -123,7 +123,7 @@ def test_a_changed_configuration_is_found(field, value):
 
 
 def test_a_shorter_log_is_found():
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     cut = next(i for i, e in enumerate(stream.events) if e.kind == "Decided") + 1
     with pytest.raises(Divergence) as caught:
         replay(replace(stream, events=stream.events[:cut]))
@@ -132,7 +132,7 @@ def test_a_shorter_log_is_found():
 
 def test_a_changed_order_is_found_and_said():
     """The requests for tests and for code exchanged: the first of them is found, and where its request is on the tape."""
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     asked = {e.payload.purpose: e for e in reversed(stream.events) if e.kind == "Requested"}
     code, tests = asked["code"], asked["tests"]
 
@@ -146,7 +146,7 @@ def test_a_changed_order_is_found_and_said():
 
 
 def test_a_request_that_is_made_elsewhere_says_where():
-    stream = tape.load("demo").stream
+    stream = tape_file.load("demo").stream
     codes = [e for e in stream.events if e.kind == "Requested" and e.payload.purpose == "code"]
 
     def exchange(event):
@@ -184,7 +184,7 @@ def forged_iteration(stream):
     "version", [{"rules": 0}, {"machine": 0}, {"host_python": "3.8"}, {"templates": "minijinja 0"}]
 )
 def test_what_other_versions_decide_is_drift_and_the_replay_follows_the_tape(version):
-    changed, seq = forged_iteration(tape.load("demo").stream)
+    changed, seq = forged_iteration(tape_file.load("demo").stream)
     done = replay(of_other_versions(changed, **version))
     assert done.drift[0].seq == seq
     assert done.drift[0].layer == "decision"
@@ -194,27 +194,27 @@ def test_what_other_versions_decide_is_drift_and_the_replay_follows_the_tape(ver
 
 
 def test_another_engine_of_the_same_rules_does_not_drift():
-    changed, seq = forged_iteration(tape.load("demo").stream)
+    changed, seq = forged_iteration(tape_file.load("demo").stream)
     with pytest.raises(Divergence, match="engine 9 there") as caught:
         replay(of_other_versions(changed, engine="9"))
     assert caught.value.seq == seq
 
 
 def test_a_changed_rule_of_the_same_version_is_a_divergence(monkeypatch):
-    from codetape import verdict
+    from codetape.rules import classify
 
-    monkeypatch.setattr(verdict, "_MASKS", ())  # literals are part of a failure's signature from now on
+    monkeypatch.setattr(classify, "_MASKS", ())  # literals are part of a failure's signature from now on
     with pytest.raises(Divergence) as caught:
-        replay(tape.load("demo").stream)
+        replay(tape_file.load("demo").stream)
     assert caught.value.layer == "decision"
 
 
 def test_other_prompts_are_a_question_that_one_asks(tmp_path):
     import codetape
-    from codetape.packs import load_pack
+    from codetape.runtime.prompt_pack_files import load_pack
 
     assert codetape.replay("demo", prompts="current").derived > 30
-    started = tape.load("demo").stream
+    started = tape_file.load("demo").stream
     pack = {name: started.texts[ref] for name, ref in started.events[0].payload.pack.items()}
     assert set(pack) == set(load_pack())
     for name, text in pack.items():
@@ -234,13 +234,13 @@ def test_other_prompts_are_a_question_that_one_asks(tmp_path):
 
 def reruns(change=None, build=None, pin=False):
     """Run the demo's builds and executions again in a sandbox that says what was recorded, but for a change."""
-    from codetape.artefacts import Report
+    from codetape.domain.report import Report
+    from codetape.playback.reexecute import rerun
     from codetape.ports import Built
-    from codetape.rerun import rerun
-    from codetape.testing import FakeSandbox
+    from codetape.testing.fakes import FakeSandbox
 
-    found = tape.load("demo")
-    calls = tape.recorded_calls(found.stream)
+    found = tape_file.load("demo")
+    calls = tape_file.recorded_calls(found.stream)
     reports = {
         c.request.fingerprint: found.stream.texts[c.outcome.report] for c in calls if c.request.effect == "execute"
     }

@@ -9,14 +9,15 @@ import time
 
 import pytest
 
-from codetape.artefacts import Input, Resources, Sample
-from codetape.canonical import sha256
-from codetape.commands import BuildSpec, Job
+from codetape.domain.canonical import sha256
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.task import Input, Resources, Sample
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape_adapters.sandboxes import host, seccomp
-from codetape_adapters.sandboxes.bubblewrap import BubblewrapSandbox
-from codetape_adapters.sandboxes.environments import build_environment, refusal
-from codetape_adapters.sandboxes.outcome import Raw, read
+from codetape_adapters.sandboxes.bubblewrap import host
+from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
+from codetape_adapters.sandboxes.execution import seccomp
+from codetape_adapters.sandboxes.execution.report_parser import Raw, read
+from codetape_adapters.sandboxes.execution.uv_lock import build_environment, refusal
 
 pytestmark = pytest.mark.sandbox
 CANARY = "canary-5f1c8e0b7a"
@@ -65,7 +66,7 @@ ATTACKS = {
     "user namespace": "libc = ctypes.CDLL(None, use_errno=True)\nassert libc.unshare(0x10000000) == 0\nreturn 'namespace'",
     "core pattern": "open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/x')\nreturn 'written'",
     "installed packages": "import pytest\nopen(pytest.__file__, 'a').write('x')\nreturn 'poisoned'",
-    "harness": "open('/opt/codetape/runner.py', 'a').write('x')\nreturn 'poisoned'",
+    "harness": "open('/opt/codetape/init.py', 'a').write('x')\nreturn 'poisoned'",
     "own source": "open('/work/solution.py', 'w').write('x')\nreturn 'rewritten'",
     "io_uring": "libc = ctypes.CDLL(None, use_errno=True)\nr = libc.syscall(425, 8, ctypes.create_string_buffer(256))\nassert r >= 0\nreturn r",
     "bpf": "libc = ctypes.CDLL(None, use_errno=True)\nassert libc.syscall(321, 0, None, 0) >= 0 or ctypes.get_errno() != 1\nreturn 'bpf'",

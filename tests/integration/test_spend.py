@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codetape import AutoCoderAgent, tape
-from codetape.budgets import dollars, pico
+from codetape import AutoCoderAgent
+from codetape.domain.money import dollars, pico
+from codetape.domain.usage import Usage
 from codetape.errors import UsageError
-from codetape.events import Answered, CallLost, Requested, Usage
-from codetape.ledger import FATES, Ledger, facts_of
+from codetape.eventlog.events import Answered, CallLost, Requested
+from codetape.playback import tape_file
 from codetape.ports import Reply
-from codetape.prices import BUCKETS, Prices, picodollars, read_prices
-from codetape.spend import KEYS, spend
+from codetape.reporting.calls import DISPOSITIONS, CallReader, call_events
+from codetape.reporting.spend import KEYS, spend
+from codetape.runtime.pricing import BUCKETS, Prices, picodollars, read_prices
 from codetape.testing import MemoryStore, ScriptedModel
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.corpora import random_corpus
 from tests.property.test_machine import live, worlds
 from tests.support import ADD, ADD_TESTS, SUBTRACT, HostSandbox, diagnosis, failure, generate, opinions, plan
@@ -125,9 +127,9 @@ def test_the_price_is_kept_with_the_call_and_the_sum_in_the_list():
     assert {Decimal(a.price.cost) for a in answers} == {each}
     assert answers[0].price.per_mtok == {"input": "0.25", "cache_read": "0.025", "output": "2"}
     assert store.sessions()[0][0]["cost"] == pico(str(each)) * len(answers)
-    found = spend(Ledger().calls(store.facts()), ("model",))
+    found = spend(CallReader().calls(store.facts()), ("model",))
     assert found.total.cost == pico(str(each)) * len(answers)
-    later = spend(Ledger().calls(store.facts()), ("model",), as_of="2024-01-01T00:00:00Z")
+    later = spend(CallReader().calls(store.facts()), ("model",), as_of="2024-01-01T00:00:00Z")
     assert later.total.unpriced + bool(later.total.cost) > 0
     store.close()
 
@@ -157,7 +159,7 @@ def store(tmp_path_factory):
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(KEYS), max_size=3, unique=True))
 def test_sums_agree_with_the_events_to_the_last_token_however_they_are_told_apart(store, by):
-    calls = list(Ledger().calls(store.facts()))
+    calls = list(CallReader().calls(store.facts()))
     found = spend(calls, by)
     streams = [asyncio.run(store.read(row["session"])) for row in store.sessions()[0]]
     for name, total in tokens_of(streams).items():
@@ -172,11 +174,11 @@ def test_sums_agree_with_the_events_to_the_last_token_however_they_are_told_apar
 @given(worlds)
 def test_every_call_has_one_fate_and_the_database_says_what_the_stream_says(drawn):
     _, stream, *_ = live(*drawn)
-    calls = list(Ledger().calls(facts_of(stream)))
+    calls = list(CallReader().calls(call_events(stream)))
     assert [c.seq for c in calls] == [
         e.seq for e in stream.events if isinstance(e.payload, Requested) and e.payload.effect == "ask"
     ]
-    assert {c.fate for c in calls} <= {*FATES}
+    assert {c.fate for c in calls} <= {*DISPOSITIONS}
     accepted = [c for c in calls if c.fate == "accepted" and c.purpose == "code"]
     assert len(accepted) <= 1
     states = {e.seq: None for e in stream.events}
@@ -188,7 +190,7 @@ def test_every_call_has_one_fate_and_the_database_says_what_the_stream_says(draw
 def test_fates_by_example():
     result, _ = generate({**ANSWERS, "plan": ["{", plan()], "code": [SUBTRACT, ADD]}, store=(store := MemoryStore()))
     assert result.succeeded
-    calls = list(Ledger().calls(facts_of(asyncio.run(store.read(result.session)))))
+    calls = list(CallReader().calls(call_events(asyncio.run(store.read(result.session)))))
     fates = [(c.purpose, c.fate) for c in calls]
     assert fates[:4] == [("plan", "repair"), ("plan", "accepted"), ("code", "superseded"), ("tests", "accepted")]
     assert fates[-1] == ("code", "accepted")
@@ -209,13 +211,13 @@ def test_a_label_that_is_given_twice_counts_once_and_a_lost_call_has_no_price():
     model = Stops(ANSWERS, name="openai:gpt-5-mini")
     with pytest.raises(asyncio.CancelledError):
         generate(None, model=model, store=store, ask={"tags": ["n", "n"], "session": "s"})
-    found = spend(Ledger().calls(store.facts()), ("tag",))
+    found = spend(CallReader().calls(store.facts()), ("tag",))
     assert [row.calls for row in found.rows] == [found.total.calls] == [2]
-    lost = next(c for c in Ledger().calls(store.facts()) if c.reserved)
+    lost = next(c for c in CallReader().calls(store.facts()) if c.reserved)
     assert (lost.cost, lost.source, lost.fate) == (None, "", "abandoned")
     agent = AutoCoderAgent(model=model, sandbox=HostSandbox(), store=store)
     asyncio.run(agent.aresume("s"))
-    fates = [(c.purpose, c.fate) for c in Ledger().calls(store.facts())]
+    fates = [(c.purpose, c.fate) for c in CallReader().calls(store.facts())]
     assert fates[:3] == [("plan", "accepted"), ("code", "transport retry"), ("code", "superseded")]
     store.close()
 
@@ -224,7 +226,7 @@ def test_a_halt_between_an_answer_and_its_decision_does_not_change_its_fate():
     store = MemoryStore()
     result, _ = generate({**ANSWERS, "code": [ADD]}, store=store)
     stream = asyncio.run(store.read(result.session))
-    facts = list(facts_of(stream))
+    facts = list(call_events(stream))
     at = next(
         n
         for n, f in enumerate(facts)
@@ -232,16 +234,16 @@ def test_a_halt_between_an_answer_and_its_decision_does_not_change_its_fate():
     )
     halt = json.dumps({"trigger": "suspend", "source": "coding", "target": "suspended", "about": "session", "usable": True, "reason": "outage", "ledger": {}, "changes": {}, "cause": "outage"})  # fmt: skip
     cut = [*facts[: at + 1], facts[at]._replace(kind="Suspended", payload=halt), *facts[at + 1 :]]
-    assert [c.fate for c in Ledger().calls(cut)] == [c.fate for c in Ledger().calls(facts)]
+    assert [c.fate for c in CallReader().calls(cut)] == [c.fate for c in CallReader().calls(facts)]
 
 
 def test_replayed_and_inherited_calls_cost_nothing_and_are_shown_apart():
-    stream = tape.load(str(ROOT / "replays" / "demo.tape.jsonl")).stream
-    calls = [c._replace(cost=0, replayed=True) if False else c for c in Ledger().calls(facts_of(stream))]
+    stream = tape_file.load(str(ROOT / "replays" / "demo.tape.jsonl")).stream
+    calls = [c._replace(cost=0, replayed=True) if False else c for c in CallReader().calls(call_events(stream))]
     assert spend(calls).total.replayed == 0
     store = MemoryStore()
-    result, _ = generate(None, model=__import__("codetape_adapters.models.tape", fromlist=["x"]).TapeModel("t", stream), store=store, prompt="other", max_iterations=1)  # fmt: skip
-    found = spend(Ledger().calls(facts_of(asyncio.run(store.read(result.session)))))
+    result, _ = generate(None, model=__import__("codetape.playback.recorded_model", fromlist=["x"]).TapeModel("t", stream), store=store, prompt="other", max_iterations=1)  # fmt: skip
+    found = spend(CallReader().calls(call_events(asyncio.run(store.read(result.session)))))
     assert found.total.calls == 0
     assert found.total.tokens == found.total.cost == 0
     assert found.total.replayed == result.calls

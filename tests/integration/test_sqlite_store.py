@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from codetape.chain import seal
 from codetape.errors import CorruptTape, LeaseHeld, StoreError
-from codetape.events import AnchorsExtracted, Texts
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape.eventlog.envelope import encode
+from codetape.eventlog.events import AnchorsExtracted, Blobs
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import ADD, ADD_TESTS, generate, plan
 
 
 def event(session, seq, head, text="x"):
-    texts = Texts()
+    texts = Blobs()
     payload = AnchorsExtracted(count=seq, anchors=texts.put(text))
-    return seal(session, seq, "2026-01-01T00:00:00.000Z", payload, head), texts
+    return encode(session, seq, "2026-01-01T00:00:00.000Z", payload, head), texts
 
 
 async def fill(store, session, count):
@@ -100,7 +100,7 @@ def test_an_edited_blob_is_found(store):
 
 
 def test_a_lease_of_a_dead_process_is_taken_over_at_once():
-    code = "import asyncio, os\nfrom codetape_adapters.stores.sqlite import SqliteStore\nasyncio.run(SqliteStore('tape.db').acquire('s'))\nos._exit(0)"
+    code = "import asyncio, os\nfrom codetape_adapters.stores.sqlite.store import SqliteStore\nasyncio.run(SqliteStore('tape.db').acquire('s'))\nos._exit(0)"
     subprocess.run([sys.executable, "-c", code], check=True)
     lease = asyncio.run(SqliteStore("tape.db").acquire("s"))
     assert lease.token == 2
@@ -175,7 +175,7 @@ def test_four_processes_append_at_once_on_no_database_yet_and_fight_over_one_ses
 _BROKEN_FSYNC = """
 import asyncio, ctypes, struct, sys
 from codetape.errors import StoreError
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.integration.test_sqlite_store import event, fill
 store = SqliteStore("tape.db")
 asyncio.run(fill(store, "s", 3))

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from codetape import tape
 from codetape.errors import CodetapeError, CorruptTape, LeaseHeld, StoreError
-from codetape.fold import fold
+from codetape.eventlog.fold import fold
+from codetape.playback import tape_file
 from codetape.ports import Stream
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.property.test_machine import live, worlds
 
-DEMO = tape.load("demo")
-LINES = list(tape.write(DEMO.session, DEMO.stream))
+DEMO = tape_file.load("demo")
+LINES = list(tape_file.write(DEMO.session, DEMO.stream))
 EVENTS = len(DEMO.stream.events)
 DEMO_AT_10 = fold(DEMO.stream.events[:10], DEMO.stream.texts).state
 
@@ -27,12 +27,12 @@ def test_a_tape_that_was_read_and_imported_is_written_with_the_same_bytes(drawn)
     from tempfile import mkdtemp
 
     _, stream, *_ = live(*drawn)
-    lines = list(tape.write("s", stream))
-    read = tape.read(lines)
-    assert list(tape.write("s", read.stream)) == lines
+    lines = list(tape_file.write("s", stream))
+    read = tape_file.read(lines)
+    assert list(tape_file.write("s", read.stream)) == lines
     store = SqliteStore(Path(mkdtemp(dir=Path.cwd())) / "tape.db")
     assert store.put(read.stream) == [len(stream.events)]
-    assert list(tape.write("s", asyncio.run(store.read("s")))) == lines
+    assert list(tape_file.write("s", asyncio.run(store.read("s")))) == lines
     assert store.put(read.stream) == [0]
     store.close()
 
@@ -40,7 +40,7 @@ def test_a_tape_that_was_read_and_imported_is_written_with_the_same_bytes(drawn)
 def edited(number, change):
     value = json.loads(LINES[number])
     change(value)
-    from codetape.canonical import canonical
+    from codetape.domain.canonical import canonical
 
     return [*LINES[:number], canonical(value) + "\n", *LINES[number + 1 :]]
 
@@ -68,7 +68,7 @@ BAD = {
     "a list": (["[]\n"], "line 1", "not as"),
     "deep nesting": (["[" * 100_000 + "\n"], "line 1", "no JSON"),
     "nothing": ([], "cut off", ""),
-    "a giant line": ([LINES[0], "x" * (tape.MAX_LINE + 1)], "line 2", "larger"),
+    "a giant line": ([LINES[0], "x" * (tape_file.MAX_LINE + 1)], "line 2", "larger"),
 }
 
 
@@ -76,7 +76,7 @@ BAD = {
 def test_a_bad_tape_is_refused_with_the_line_and_the_reason(name):
     lines, place, reason = BAD[name]
     with pytest.raises(CorruptTape) as caught:
-        tape.read(lines, name="t.tape.jsonl")
+        tape_file.read(lines, name="t.tape.jsonl")
     assert place in str(caught.value)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -92,7 +92,7 @@ def test_every_line_that_is_left_out_doubled_or_exchanged_is_noticed():
             if lines == LINES:
                 continue
             with pytest.raises(CorruptTape):
-                tape.read(lines)
+                tape_file.read(lines)
 
 
 def test_a_giant_line_is_never_held_whole(tmp_path):
@@ -102,9 +102,9 @@ def test_a_giant_line_is_never_held_whole(tmp_path):
         for _ in range(40):
             file.write("x" * (1 << 20))
     with path.open("rb") as file:
-        assert max(map(len, tape.lines_of(file))) == tape.MAX_LINE + 1
+        assert max(map(len, tape_file.lines_of(file))) == tape_file.MAX_LINE + 1
     with pytest.raises(CorruptTape, match="line 2: larger"):
-        tape.load(str(path))
+        tape_file.load(str(path))
 
 
 def prefix(count):
@@ -124,10 +124,12 @@ def test_the_longer_of_two_chains_stands_where_one_begins_with_the_other(tmp_pat
 
 
 def test_chains_that_part_are_refused_and_nothing_is_added(tmp_path):
-    from codetape.chain import seal
+    from codetape.eventlog.envelope import encode
 
     store = SqliteStore(tmp_path / "tape.db")
-    other = seal(DEMO.session, 9, "2026-01-01T00:00:00.000Z", DEMO.stream.events[9].payload, DEMO.stream.events[8].hash)
+    other = encode(
+        DEMO.session, 9, "2026-01-01T00:00:00.000Z", DEMO.stream.events[9].payload, DEMO.stream.events[8].hash
+    )
     store.put(replace(prefix(10), events=(*DEMO.stream.events[:9], other)))
     with pytest.raises(StoreError, match="another event 9"):
         store.put(DEMO.stream)
@@ -148,7 +150,7 @@ def test_a_session_that_a_process_drives_is_not_added_to(tmp_path):
 
 def test_an_imported_session_goes_on(tmp_path):
     """A tape of a run that stopped elsewhere is resumed here: the next event follows the imported ones."""
-    from codetape import AutoCoderAgent
+    from codetape.runtime.agent import AutoCoderAgent
     from tests.worlds import World
 
     result, stream, *_ = live(12, 0.25)
@@ -166,4 +168,4 @@ def test_an_imported_session_goes_on(tmp_path):
 def test_a_lone_surrogate_or_nan_in_a_tape_is_refused():
     for text in ('{"text":"\\ud800"}\n', '{"text":NaN}\n', '{"text":1e999}\n'):
         with pytest.raises(CodetapeError):
-            tape.read([*LINES[:-1], text])
+            tape_file.read([*LINES[:-1], text])

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codetape import tape
-from codetape.chain import Row, row_of, seal
-from codetape.events import Answered, Decided, Texts
-from codetape.verify import verify
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape.eventlog.envelope import StoredEvent, encode, stored
+from codetape.eventlog.events import Answered, Blobs, Decided
+from codetape.playback import tape_file
+from codetape.playback.verify import verify
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.property.test_machine import live, worlds
 
-DEMO = tape.load("demo")
-ROWS = [row_of(event) for event in DEMO.stream.events]
+DEMO = tape_file.load("demo")
+ROWS = [stored(event) for event in DEMO.stream.events]
 places = st.integers(0, len(ROWS) - 1)
 
 
@@ -33,7 +33,7 @@ def renumbered(rows):
 @given(worlds)
 def test_every_session_is_sound(drawn):
     _, stream, *_ = live(*drawn)
-    done = verify([row_of(e) for e in stream.events], stream.texts, head=stream.events[-1].hash)
+    done = verify([stored(e) for e in stream.events], stream.texts, head=stream.events[-1].hash)
     assert done.sound, done.findings
     assert done.events == len(stream.events)
 
@@ -77,8 +77,8 @@ def test_a_change_of_order_is_found(one, other):
 @given(places)
 def test_an_insertion_is_found(place):
     previous = ROWS[place]
-    event = seal(previous.session, previous.seq + 1, previous.at, DEMO.stream.events[place].payload, previous.hash)
-    rows = [*ROWS[: place + 1], row_of(event), *(r._replace(seq=r.seq + 1) for r in ROWS[place + 1 :])]
+    event = encode(previous.session, previous.seq + 1, previous.at, DEMO.stream.events[place].payload, previous.hash)
+    rows = [*ROWS[: place + 1], stored(event), *(r._replace(seq=r.seq + 1) for r in ROWS[place + 1 :])]
     done = verify(rows, DEMO.stream.texts)
     assert not done.sound
     if place < len(ROWS) - 1:
@@ -95,11 +95,11 @@ def test_a_text_that_is_gone_is_found_where_it_is_used(ref):
 
 def forged(change):
     """Return the demo's events with some changed, in a chain that is hashed anew, and the texts with those added."""
-    texts, events, head = Texts(DEMO.stream.texts), [], "0" * 64
+    texts, events, head = Blobs(DEMO.stream.texts), [], "0" * 64
     for event in DEMO.stream.events:
-        events.append(seal(event.session, event.seq, event.at, change(event, texts), head))
+        events.append(encode(event.session, event.seq, event.at, change(event, texts), head))
         head = events[-1].hash
-    return [row_of(event) for event in events], texts
+    return [stored(event) for event in events], texts
 
 
 @pytest.mark.parametrize("field", ["iteration", "owed"])
@@ -185,7 +185,7 @@ def _database():
 
 
 def test_a_database_with_broken_pages_is_read_as_far_as_it_can_be(tmp_path):
-    from codetape.verify import readable
+    from codetape.playback.verify import readable
 
     store, path = _database()
     store.close()
@@ -211,7 +211,7 @@ def test_a_database_with_broken_pages_is_read_as_far_as_it_can_be(tmp_path):
 
 
 def test_what_is_shown_of_a_damaged_session_is_its_sound_beginning():
-    from codetape.verify import readable
+    from codetape.playback.verify import readable
 
     rows = [*ROWS[:20], ROWS[20]._replace(at="x"), *ROWS[21:]]
     stream, problem = readable(rows, DEMO.stream.texts)
@@ -228,7 +228,7 @@ def test_a_row_of_the_wrong_types_is_refused():
         ("../s", 0, "k", 1, "t", "x", "p", "h"),
     ):
         with pytest.raises(CorruptTape):
-            Row.of(wrong)
+            StoredEvent.of(wrong)
 
 
 def test_a_session_that_was_interrupted_is_sound():

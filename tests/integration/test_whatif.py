@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 
 import codetape
-from codetape import AutoCoderAgent, regression, tape
-from codetape.corpus import Corpus, Filter
+from codetape import AutoCoderAgent
 from codetape.errors import UsageError
-from codetape.fold import fold
-from codetape.packs import load_pack
-from codetape.reuse import Reusing, answered, answers
-from codetape.strict import is_derived
+from codetape.evals import check
+from codetape.evals.corpus import Corpus, Filter
+from codetape.eventlog.fold import fold
+from codetape.playback import tape_file
+from codetape.playback.recorded_model import RecordedThenLive, answered, answers
+from codetape.playback.strict_replay import is_derived
+from codetape.playback.whatif import Change, simulate
+from codetape.runtime.prompt_pack_files import load_pack
 from codetape.testing import FakeClock, MemoryStore
-from codetape.what_if import Change, foresee
-from codetape_adapters.stores.sqlite import SqliteStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.corpora import random_corpus
 from tests.worlds import World
 
@@ -64,7 +66,7 @@ def test_check_makes_no_call_that_is_said_to_be_reused_and_makes_first_the_one_t
             continue
         world = World(member.session, 0.25)
         here = replace(change, facts=world.sandbox.facts())
-        found = foresee(stream, here)
+        found = simulate(stream, here)
         if found.fork_at is None:
             assert found.count("made") == found.count("unknown") == 0
             continue
@@ -115,7 +117,7 @@ def go_on(stream, found, change, world):
     }
     before = Counter(f for f, _, _ in answered(stream_up_to(stream, after)))
     name = change.config.get("model", fold(stream.events, stream.texts).the_config.model)
-    agent = AutoCoderAgent(model=Reusing(name, Watched, known, before), sandbox=world.sandbox, store=store, clock=FakeClock(), prompts=change.pack)  # fmt: skip
+    agent = AutoCoderAgent(model=RecordedThenLive(name, Watched, known, before), sandbox=world.sandbox, store=store, clock=FakeClock(), prompts=change.pack)  # fmt: skip
     config = {k: v for k, v in change.config.items() if k != "model"}
     asyncio.run(agent.afork(stream.events[0].session, after, changes=config, fork="fork"))
     return made
@@ -123,17 +125,17 @@ def go_on(stream, found, change, world):
 
 def test_no_change_reuses_everything(corpus):
     for _, stream in asyncio.run(streams(corpus)):
-        found = foresee(stream, Change(load_pack()))
+        found = simulate(stream, Change(load_pack()))
         assert found.first is None
         assert {c.fate for c in found.calls} <= {"reused"}
 
 
 @pytest.mark.parametrize("file", sorted(REPLAYS.glob("*.jsonl")), ids=lambda p: p.stem)
 def test_real_tapes_are_told_apart_by_what_they_asked(file):
-    stream = tape.load(str(file)).stream
-    asked = Counter(c.purpose for c in foresee(stream, Change(load_pack())).calls)
+    stream = tape_file.load(str(file)).stream
+    asked = Counter(c.purpose for c in simulate(stream, Change(load_pack())).calls)
     for name in ("plan", "code", "tests", "diagnose"):
-        found = foresee(stream, Change(changed(name)))
+        found = simulate(stream, Change(changed(name)))
         assert found.differs == bool(asked[name])
         if name == "diagnose" and found.differs:
             reused = Counter(c.purpose for c in found.calls if c.fate == "reused")
@@ -144,7 +146,7 @@ def test_real_tapes_are_told_apart_by_what_they_asked(file):
 
 
 def test_a_fork_with_no_change_and_the_recorded_answers_equals_its_parent_from_there_on(corpus):
-    from codetape_adapters.sandboxes.tape import TapeSandbox
+    from codetape.playback.recorded_sandbox import TapeSandbox
 
     count = 0
     for member, stream in asyncio.run(streams(corpus))[:60]:
@@ -157,8 +159,8 @@ def test_a_fork_with_no_change_and_the_recorded_answers_equals_its_parent_from_t
         while stream.events[at].kind == "Requested":
             at -= 1
         head = stream_up_to(stream, at)
-        model = Reusing(member.model, lambda: None, answers(stream), Counter(f for f, _, _ in answered(head)))
-        sandbox = TapeSandbox(tape.Tape(member.session, stream, fold(stream.events, stream.texts)))
+        model = RecordedThenLive(member.model, lambda: None, answers(stream), Counter(f for f, _, _ in answered(head)))
+        sandbox = TapeSandbox(tape_file.Tape(member.session, stream, fold(stream.events, stream.texts)))
         agent = AutoCoderAgent(model=model, sandbox=sandbox, store=store, clock=FakeClock())
         try:
             asyncio.run(agent.afork(member.session, at, fork="fork"))
@@ -191,7 +193,7 @@ def said_of(event, session):
 )
 def test_what_no_fork_can_change_is_said(corpus, config, said):
     with pytest.raises(UsageError, match=said):
-        [foresee(stream, Change(config=config)) for _, stream in asyncio.run(streams(corpus))[:1]]
+        [simulate(stream, Change(config=config)) for _, stream in asyncio.run(streams(corpus))[:1]]
 
 
 def test_a_filter_chooses_and_a_range_counts_from_the_newest(corpus):
@@ -209,7 +211,7 @@ def test_a_filter_chooses_and_a_range_counts_from_the_newest(corpus):
 
 
 def test_a_plan_holds_no_stream(corpus):
-    plan = asyncio.run(regression.planned(Corpus(corpus), CHANGES[0]))
+    plan = asyncio.run(check.planned(Corpus(corpus), CHANGES[0]))
     assert len(plan.changed) + len(plan.same) + len(plan.skipped) == SESSIONS
     assert all(not hasattr(one, "stream") for one in plan.changed)
     sums = plan.sums()

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codetape import AutoCoderAgent, machine
-from codetape.canonical import canonical
-from codetape.chain import check_chain, decode
-from codetape.events import Answered, Requested, Transition
-from codetape.fold import apply, fold
-from codetape.run import Run
-from codetape.session import CodeGenSession
+from codetape import AutoCoderAgent
+from codetape.domain.canonical import canonical
+from codetape.eventlog import machine
+from codetape.eventlog.events import Answered, Requested, Transition
+from codetape.eventlog.fold import apply, fold
+from codetape.eventlog.hash_chain import check_chain
+from codetape.eventlog.session_state import SessionState
+from codetape.eventlog.upcasters import decode_payload
+from codetape.runtime.session import CodeGenSession
 from codetape.testing import FakeClock, MemoryStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan, verification
 from tests.worlds import World
@@ -75,7 +77,7 @@ def test_the_fold_is_deterministic_and_the_codec_round_trips(drawn):
     check_chain(stream.events)
     assert fold(stream.events, stream.texts) == fold(stream.events, stream.texts)
     for event in stream.events:
-        read = decode(event.kind, event.stored_version, event.stored_payload, event.seq)
+        read = decode_payload(event.kind, event.stored_version, event.stored_payload, event.seq)
         assert canonical(read.model_dump(mode="json")) == event.stored_payload
 
 
@@ -151,7 +153,7 @@ def test_an_illegal_trigger_raises_and_moves_nothing():
 
 def test_state_is_nothing_but_the_fold_of_events():
     result, stream, *_ = live(7, 0.25)
-    run = Run()
+    run = SessionState()
     for event in stream.events:
         run = apply(run, event, stream.texts)
     assert run == fold(stream.events, stream.texts)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent
-from codetape.events import Answered, Suspended
-from codetape.strict import replay
+from codetape.eventlog.events import Answered, Suspended
+from codetape.playback.strict_replay import replay
 from codetape.testing import FakeClock, MemoryStore
 from tests.worlds import World
 

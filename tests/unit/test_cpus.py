@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from codetape_adapters.sandboxes.cpus import Cpus
+from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus
 
 FREE = len(os.sched_getaffinity(0))
 
@@ -22,7 +22,7 @@ def test_executions_at_once_have_cpus_of_their_own_as_long_as_there_are_any(tmp_
 
 def test_another_process_leaves_what_this_one_holds(tmp_path):
     mine = Cpus(tmp_path).take(FREE - 1 or 1)
-    code = "import sys; from pathlib import Path; from codetape_adapters.sandboxes.cpus import Cpus; print(*Cpus(Path(sys.argv[1])).take(1).cpus)"
+    code = "import sys; from pathlib import Path; from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus; print(*Cpus(Path(sys.argv[1])).take(1).cpus)"
     found = {
         int(
             subprocess.run(

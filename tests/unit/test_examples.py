@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codetape import anchors, passages
+from codetape.rules.prompt_examples import as_tests, example, extract, passages
 
 ADD = "def add(a, b):\n    return a + b\n"
 
@@ -15,7 +15,7 @@ ADD = "def add(a, b):\n    return a + b\n"
 def verdicts(prompt, code, tmp_path):
     """Run a prompt's examples against a module with plain pytest; return its exit code."""
     (tmp_path / "solution.py").write_text(code)
-    (tmp_path / "test_anchors.py").write_text(anchors.test_file(anchors.extract(prompt)))
+    (tmp_path / "test_anchors.py").write_text(as_tests.test_file(extract.extract(prompt)))
     command = [
         sys.executable,
         "-m",
@@ -82,7 +82,7 @@ HOLDS = {
 @pytest.mark.parametrize("name", HOLDS)
 def test_an_example_that_the_right_code_meets_is_a_test_that_it_passes(name, tmp_path):
     prompt, code, count = HOLDS[name]
-    assert len(anchors.extract(prompt)) == count
+    assert len(extract.extract(prompt)) == count
     assert verdicts(prompt, code, tmp_path) == 0
 
 
@@ -124,7 +124,7 @@ def test_the_same_example_fails_where_the_code_gives_something_else(name, tmp_pa
     ],
 )
 def test_a_signature_or_a_part_of_something_else_is_no_example(prompt):
-    assert anchors.extract(prompt) == ()
+    assert extract.extract(prompt) == ()
 
 
 @pytest.mark.parametrize(
@@ -140,19 +140,19 @@ def test_a_signature_or_a_part_of_something_else_is_no_example(prompt):
     ],
 )
 def test_an_example_that_is_no_test_is_named_with_the_reason(prompt, source, reason):
-    left_out = dict(anchors.read(prompt).left_out)
+    left_out = dict(extract.read(prompt).left_out)
     assert next(why for text, why in left_out.items() if text.startswith(source) or source in text)
     assert any(reason in why for why in left_out.values())
 
 
 def test_what_an_example_needs_is_what_the_solution_must_offer():
-    found = anchors.extract(">>> x = [3]\n>>> total(x, Mode.FAST)\n3\n>>> import sums\n>>> sums.add(1, 2)\n3\n")
-    assert set(anchors.functions(found)) == {"total", "Mode", "add"}
+    found = extract.extract(">>> x = [3]\n>>> total(x, Mode.FAST)\n3\n>>> import sums\n>>> sums.add(1, 2)\n3\n")
+    assert set(example.functions(found)) == {"total", "Mode", "add"}
 
 
 def test_examples_of_a_function_stand_alone_and_those_of_an_object_follow_each_other():
-    text = anchors.test_file(
-        anchors.extract(">>> f(1)\n1\n>>> f(2)\n2\n>>> s = S()\n>>> s.add(1)\n1\n>>> s.add(2)\n3\n")
+    text = as_tests.test_file(
+        extract.extract(">>> f(1)\n1\n>>> f(2)\n2\n>>> s = S()\n>>> s.add(1)\n1\n>>> s.add(2)\n3\n")
     )
     assert "    assert f(2) == 2" in text
     assert "    s = S()\n    s.add(1)\n    assert s.add(2) == 3" in text
@@ -161,12 +161,12 @@ def test_examples_of_a_function_stand_alone_and_those_of_an_object_follow_each_o
 @given(st.text(alphabet=">abc1()= \n\"'`.:#\t", max_size=120))
 def test_any_prompt_is_read_into_passages_and_examples_that_parse(prompt):
     passages.read(prompt)
-    compile(anchors.test_file(anchors.extract(prompt)), "test_anchors.py", "exec")
+    compile(as_tests.test_file(extract.extract(prompt)), "test_anchors.py", "exec")
 
 
 def test_a_prompt_of_thousands_of_examples_is_read_in_a_moment():
     import time
 
     begun = time.process_time()
-    anchors.read("".join(f">>> x = f({n})\n>>> f(x)\n{n}\n" for n in range(5000)))
+    extract.read("".join(f">>> x = f({n})\n>>> f(x)\n{n}\n" for n in range(5000)))
     assert time.process_time() - begun < 5

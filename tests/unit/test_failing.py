@@ -2,8 +2,8 @@
 
 import pytest
 
-from codetape.artefacts import Comparison, Frame, Report, TestResult
-from codetape.failing import failing, statement_at
+from codetape.domain.report import Comparison, Frame, Report, TestResult
+from codetape.rules.failing_tests import failing, statement_at
 
 SOURCE = """import pytest
 from solution import f

@@ -7,34 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codetape import anchors, machine, prompts, replies, suites
-from codetape.artefacts import (
-    Comparison,
-    Config,
-    Finding,
-    Frame,
-    Opinion,
-    Report,
-    SandboxFacts,
-    TestFunctionPatch,
-    TestResult,
-)
-from codetape.assertions import Claim, agrees, claim_of, equal
-from codetape.canonical import canonical, sha256, well_formed
+from codetape.domain.canonical import canonical, sha256, well_formed
+from codetape.domain.findings import Finding
+from codetape.domain.job import compute_image_name
+from codetape.domain.package_names import package_name, valid_name  # fmt: skip
+from codetape.domain.reply_shapes import Opinion, TestFunctionPatch
+from codetape.domain.report import Comparison, Frame, Report, TestResult
+from codetape.domain.task import Config, SandboxFacts
 from codetape.errors import TemplateError, UsageError
-from codetape.import_map import IMPORTS
-from codetape.packages import (
-    compute_image_name,
-    detect_and_track_packages,
-    imports_of,
-    mapped,
-    package_name,
-    standard_library,
-    valid_name,
-)  # fmt: skip
-from codetape.packs import load_pack
-from codetape.typed import parse, read_inputs, read_outputs
-from codetape.verdict import Context, classify, normalise, reclassify_errors, signature
+from codetape.eventlog import machine
+from codetape.prompts import context, render, reply_parser
+from codetape.prompts.pack import check_pack
+from codetape.rules import pytest_source
+from codetape.rules.assertion_claims import Claim, agrees, claim_of, equal
+from codetape.rules.classify import Context, classify, signature
+from codetape.rules.data.import_map import IMPORTS
+from codetape.rules.normalise import normalise
+from codetape.rules.packages import detect_and_track_packages, imports_of, mapped, standard_library
+from codetape.rules.prompt_examples import as_tests, extract
+from codetape.rules.reclassify import reclassify_errors
+from codetape.runtime.prompt_pack_files import load_pack
+from codetape.runtime.script_io import parse, read_inputs, read_outputs
 
 CONFIG = Config(model="m", sandbox=SandboxFacts(name="fake", python="3.11"))
 
@@ -58,19 +51,19 @@ CONFIG = Config(model="m", sandbox=SandboxFacts(name="fake", python="3.11"))
     ],
 )
 def test_examples_are_taken_by_rule(prompt, expected):
-    assert [(a.call, a.expected, a.kind) for a in anchors.extract(prompt)] == expected
+    assert [(a.call, a.expected, a.kind) for a in extract.extract(prompt)] == expected
 
 
 def test_anchors_become_tests_with_their_preparation():
-    text = anchors.test_file(anchors.extract(">>> x = [3]\n>>> total(x)\n3\n"))
+    text = as_tests.test_file(extract.extract(">>> x = [3]\n>>> total(x)\n3\n"))
     assert "from solution import total" in text
     assert "    x = [3]\n    assert total(x) == 3" in text
 
 
 @given(st.text())
 def test_any_prompt_gives_valid_python_or_nothing(prompt):
-    text = anchors.test_file(anchors.extract(prompt))
-    assert not text or suites.names(text)
+    text = as_tests.test_file(extract.extract(prompt))
+    assert not text or pytest_source.names(text)
 
 
 # ---- assertions as claims
@@ -121,7 +114,7 @@ def test_fixture(tmp_path):
 
 
 def failing(name, **more):
-    line = next(x.last for x in suites.functions(SOURCE) if x.name == name.partition("[")[0])
+    line = next(x.last for x in pytest_source.functions(SOURCE) if x.name == name.partition("[")[0])
     return TestResult(
         id=f"test_solution.py::{name}",
         outcome="failed",
@@ -178,7 +171,7 @@ def test_floats_are_compared_by_the_tests_own_tolerance():
 
 def test_patches_replace_functions_and_nothing_else():
     source = "import x\n# a comment\n\n\nclass TestA:\n    # inside\n    def test_b(self):\n        assert 1\n\n\ndef test_c():\n    assert 2\n\n# the end\n"
-    patched = suites.apply_patches(
+    patched = pytest_source.apply_patches(
         source,
         [TestFunctionPatch(test_name="TestA::test_b", fixed_code="def test_b(self):\n    assert 3")],
         ["import y"],
@@ -190,7 +183,7 @@ def test_patches_replace_functions_and_nothing_else():
 
 def test_a_stub_keeps_the_module_and_empties_its_functions():
     code = 'import os\nX = 1\n\n\n@cache\ndef f(a):\n    """Say."""\n    return a\n\n\nclass A:\n    def g(self): return 2\n\n\nasync def h():\n    return 3\n'
-    stub = suites.stub(code)
+    stub = pytest_source.stub(code)
     compile(stub, "stub", "exec")
     assert "return a" not in stub
     assert stub.count("return None") == 3
@@ -212,7 +205,7 @@ def test_a_stub_keeps_the_module_and_empties_its_functions():
     )
 )
 def test_every_stub_is_python(parts):
-    compile(suites.stub("\n".join(parts) + "\n"), "stub", "exec")
+    compile(pytest_source.stub("\n".join(parts) + "\n"), "stub", "exec")
 
 
 # ---- replies
@@ -220,24 +213,24 @@ def test_every_stub_is_python(parts):
 
 def test_schemas_in_the_pack_are_those_of_the_models():
     pack = load_pack()
-    for purpose in replies.SHAPES:
-        assert json.loads(pack[f"schemas/{purpose}.json"]) == replies.schema_for(purpose)
+    for purpose in reply_parser.SHAPES:
+        assert json.loads(pack[f"schemas/{purpose}.json"]) == reply_parser.schema_for(purpose)
 
 
 @given(st.text())
 def test_any_reply_is_read_or_unusable(text):
-    for purpose in replies.SHAPES:
-        replies.read_json(purpose, text)
-    replies.read_code(text, ["f"])
-    replies.read_tests(text, ["f"])
-    replies.read_patches(text, ["test_a"])
+    for purpose in reply_parser.SHAPES:
+        reply_parser.read_json(purpose, text)
+    reply_parser.read_code(text, ["f"])
+    reply_parser.read_tests(text, ["f"])
+    reply_parser.read_patches(text, ["test_a"])
 
 
 def test_the_words_of_a_repair_are_ours():
-    found = replies.read_json("plan", '{"description": 1}')
+    found = reply_parser.read_json("plan", '{"description": 1}')
     assert "description" in found.detail
     assert "pydantic" not in found.detail.lower()
-    assert replies.read_code("```\ndef f(:\n```", []).detail == "Line 1 of the code is no valid Python."
+    assert reply_parser.read_code("```\ndef f(:\n```", []).detail == "Line 1 of the code is no valid Python."
 
 
 # ---- packages
@@ -381,10 +374,10 @@ def test_signatures_mask_literals_and_nothing_else():
 
 
 def test_a_refuted_test_never_becomes_logic():
-    from codetape.artefacts import Attempts
+    from codetape.domain.findings import FixCounts
 
     finding = Finding(test="t", error_type="test_error", rule="refuted", judged="refuted", signature="s")
-    spent = (Attempts(signature="s", test=2, error_type="test_error"),)
+    spent = (FixCounts(signature="s", test=2, error_type="test_error"),)
     found = reclassify_errors((finding,), spent, max_logic=1, max_test=1, reopenable=frozenset())
     assert found.quarantine == (finding,)
     assert found.changed == ()
@@ -451,23 +444,23 @@ def test_a_pack_reaches_no_python_and_is_bounded():
     ):
         pack["plan.md"] = evil
         with pytest.raises(TemplateError, match="plan.md"):
-            prompts.render(pack, "plan.md", {"x": {}})
+            render.render(pack, "plan.md", {"x": {}})
 
 
 def test_a_broken_or_missing_template_is_named(tmp_path):
-    pack = dict(load_pack())
-    del pack["code.md"]
+    files = dict(load_pack())
+    del files["code.md"]
     with pytest.raises(TemplateError, match="code.md"):
-        prompts.check_pack(pack)
-    pack["code.md"] = "{% if %}"
+        check_pack(files)
+    files["code.md"] = "{% if %}"
     with pytest.raises(TemplateError, match="code.md"):
-        prompts.check_pack(pack)
+        check_pack(files)
     with pytest.raises(UsageError, match="nowhere"):
         load_pack(tmp_path / "nowhere")
 
 
 def test_the_engine_holds_no_prompt_text():
-    root = Path(prompts.__file__).parent
+    root = Path(context.__file__).parent
     for path in [*root.glob("*.py"), *(root / "decide").glob("*.py")]:
         assert "You are" not in path.read_text(), path
 
@@ -479,5 +472,5 @@ def test_the_table_is_sound():
     pairs = [(source, row.target) for row in machine.ROWS for source in row.sources]
     assert len(pairs) == len(set(pairs))
     assert {s for pair in pairs for s in pair} == set(machine.STATES)
-    assert machine.route(["executing", "coding"]) == "coding"
-    assert machine.route([]) is None
+    assert machine.next_state(["executing", "coding"]) == "coding"
+    assert machine.next_state([]) is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from codetape import statistics as ours
+from codetape.evals import stats as ours
 
 counts = st.integers(0, 60)
 

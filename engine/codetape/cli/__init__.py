@@ -52,7 +52,7 @@ Commands:
 def help_text() -> str:
     """Return the help of the whole: a line a verb."""
     width = max(map(len, VERBS)) + 2
-    return _HELP.format(verbs="\n".join(f"  {verb:<{width}}{text}" for verb, text in VERBS.items()))
+    return _HELP.format(verbs="\n".join(f"  {verb:<{width}}{output}" for verb, output in VERBS.items()))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -90,13 +90,13 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if debug:
             raise
-        text = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
-        code = _say("OSError", text, "", 1, as_json)
+        output = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
+        code = _say("OSError", output, "", 1, as_json)
     except Exception as error:
         if debug:
             raise
-        text = f"an error of codetape's own: {type(error).__name__}: {error}"
-        code = _say(type(error).__name__, text, "Please report it, with the output of --debug.", 1, as_json)
+        output = f"an error of codetape's own: {type(error).__name__}: {error}"
+        code = _say(type(error).__name__, output, "Please report it, with the output of --debug.", 1, as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -108,14 +108,14 @@ def _usage(error: Any) -> str:
 def _say(kind: str, message: str, remedy: str, code: int, as_json: bool) -> int:
     import click
 
-    from codetape.cli import text
+    from codetape.text import escape
 
     try:
         if as_json:
             body: dict[str, Any] = {"type": kind, "message": message, "remedy": remedy, "exit_code": code}
-            click.echo(text.as_json({"error": body}))
+            click.echo(escape.json_text({"error": body}))
         else:
-            click.echo(text.safe(f"codetape: {message} {remedy}".strip()), err=True)
+            click.echo(escape.safe(f"codetape: {message} {remedy}".strip()), err=True)
     except (OSError, ValueError, AttributeError):  # nobody is there to be told
         return code
     return code

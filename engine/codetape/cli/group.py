@@ -2,6 +2,7 @@
 
 import os
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from codetape import __version__
 from codetape.cli import VERBS, help_text
-from codetape.cli.text import say
+from codetape.cli.output import say
 
 _CHANGING = ("fork", "whatif", "check")
 
@@ -25,7 +26,7 @@ class Lazy(click.Group):
         """Load one verb."""
         if name not in VERBS:
             return None
-        found: click.Command = import_module(f"codetape.cli.{name}_verb").command
+        found: click.Command = import_module(f"codetape.cli.commands.{name}{'_' if iskeyword(name) else ''}").command
         return found
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -45,7 +46,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def _defaults() -> dict[str, dict[str, Any]]:
     """Return what variables and files set, as defaults of each verb's options; flags still come first."""
-    from codetape.settings import notice, read_settings
+    from codetape.cli.settings import notice, read_settings
 
     found = read_settings(os.environ, Path.cwd())
     if said := notice(found, os.environ, Path.cwd()):

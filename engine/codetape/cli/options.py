@@ -109,7 +109,7 @@ def budget(function: F) -> F:
 
 def budget_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Return what those options are to an agent: a session's own budget. Raises UsageError."""
-    from codetape.budgets import dollars, pico
+    from codetape.domain.money import dollars, pico
 
     cost = dollars(pico(given["max_cost"])) if given["max_cost"] else ""
     return {"max_cost": cost, "max_tokens": given["max_tokens"], "max_seconds": seconds(given["max_time"])}
@@ -122,7 +122,8 @@ def budget_changes(given: dict[str, Any]) -> dict[str, Any]:
 
 def limits(given: dict[str, Any]) -> tuple[Any, ...]:
     """Return the budgets of several sessions together. Raises UsageError."""
-    from codetape.budgets import Limit, pico
+    from codetape.domain.budget import Limit
+    from codetape.domain.money import pico
 
     found = []
     for word in given["total_costs"]:
@@ -157,7 +158,7 @@ def redacting(function: F) -> F:
 
 def own_patterns(given: dict[str, Any]) -> dict[str, str]:
     """Return the patterns of the settings file and of --redact, by name. Raises UsageError."""
-    from codetape.settings import table
+    from codetape.cli.settings import table
 
     source, found = table(Path.cwd(), "redact")
     if wrong := next((name for name, pattern in found.items() if not isinstance(pattern, str)), None):
@@ -167,8 +168,8 @@ def own_patterns(given: dict[str, Any]) -> dict[str, str]:
 
 def own_prices() -> Any:
     """Return the user's prices, from the settings file. Raises UsageError."""
-    from codetape.prices import read_prices
-    from codetape.settings import table
+    from codetape.cli.settings import table
+    from codetape.runtime.pricing import read_prices
 
     source, prices = table(Path.cwd(), "prices")
     return read_prices(prices, source)
@@ -202,7 +203,7 @@ def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
 
 def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
     """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
-    from codetape.canonical import canonical
+    from codetape.domain.canonical import canonical
 
     found: dict[str, Any] = {}
     for name, value in pairs(values, what).items():
@@ -263,9 +264,9 @@ def memory_mb(text: str) -> int:
 
 def open_store(db: str, *, read_only: bool = True) -> Any:
     """Open the SQLite store at a path; for reading it must be there."""
-    from codetape import registry
+    from codetape.runtime import plugins
 
-    store: Any = registry.store(db)
+    store: Any = plugins.store(db)
     if read_only and hasattr(store, "path") and not store.path.exists():
         raise UsageError(f"There is no database at {db}.", remedy="`codetape run` makes one; --db names another.")
     if read_only and hasattr(store, "for_reading"):

@@ -5,10 +5,9 @@ import time
 from types import TracebackType
 from typing import Any
 
-from codetape.anchors import in_words
-from codetape.chain import Event
-from codetape.cli.text import first_line, safe
-from codetape.events import (
+from codetape.cli.output import first_line
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.events import (
     AnchorsExtracted,
     Answered,
     BuildFinished,
@@ -23,7 +22,9 @@ from codetape.events import (
     TestQuarantined,
     TestsFinished,
 )
-from codetape.run import Run
+from codetape.eventlog.session_state import SessionState
+from codetape.rules.prompt_examples.example import in_words
+from codetape.text.escape import safe
 
 WAITING = {
     "plan": "the model to plan",
@@ -53,7 +54,7 @@ class Progress:
         self._live: Any = None
         self._console: Any = None
         self._waiting = "the start"
-        self._run: Run | None = None
+        self._run: SessionState | None = None
 
     def __enter__(self) -> "Progress":
         if not self._quiet and sys.stderr.isatty():
@@ -71,7 +72,7 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def __call__(self, event: Event, run: Run) -> None:
+    def __call__(self, event: Event, run: SessionState) -> None:
         """Show one event."""
         self._run = run
         if isinstance(event.payload, Requested):
@@ -96,7 +97,7 @@ class Progress:
         return Spinner("dots", text=f"{where}: waiting for {self._waiting}   {tokens:,} tokens, {spent:.0f} s")
 
 
-def describe(event: Event, run: Run) -> str:
+def describe(event: Event, run: SessionState) -> str:
     """Return one line on what an event means to a person; empty for those that mean nothing by themselves."""
     payload = event.payload
     if isinstance(payload, SessionStarted):
@@ -126,7 +127,7 @@ def describe(event: Event, run: Run) -> str:
     return _decided(payload, run) if isinstance(payload, Decided) else ""
 
 
-def _tests(payload: TestsFinished, run: Run) -> str:
+def _tests(payload: TestsFinished, run: SessionState) -> str:
     what = {"vet": "on a stub", "run": f"run {run.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
     counts = [f"{payload.passed} passed", f"{payload.failed} failed"]
     counts += [f"{payload.errors} errors"] if payload.errors else []
@@ -137,7 +138,7 @@ def _tests(payload: TestsFinished, run: Run) -> str:
     return f"{what[payload.purpose]}: {', '.join(counts)}{how}"
 
 
-def _decided(payload: Decided, run: Run) -> str:
+def _decided(payload: Decided, run: SessionState) -> str:
     if payload.reason == "special_case":
         return "change not taken: it answers a failing test's call by its arguments"
     if payload.reason == "fresh":

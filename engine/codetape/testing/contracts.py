@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from codetape.artefacts import Input, Output, Resources
-from codetape.canonical import sha256
-from codetape.chain import Event, seal
-from codetape.commands import BuildSpec, Job, Request
+from codetape.domain.canonical import sha256
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.model_request import Message, ModelRequest
+from codetape.domain.task import Input, Output, Resources
 from codetape.errors import LeaseHeld, StaleLease, StoreError
-from codetape.events import AnchorsExtracted, Texts
+from codetape.eventlog.envelope import Event, encode
+from codetape.eventlog.events import AnchorsExtracted, Blobs
 from codetape.ports import Built, EventStore, Model, Reply, Sandbox
-from codetape.prompts import Message
 
 
 class ModelContract(ABC):
@@ -30,10 +30,10 @@ class ModelContract(ABC):
     def make(self) -> Model:
         """Make the model under test."""
 
-    def request(self) -> Request:
+    def request(self) -> ModelRequest:
         """Return a request that the model can answer."""
         messages = (Message(role="system", content="Be brief."), Message(role="user", content="Say a word."))
-        return Request(model="any", purpose="code", messages=messages, max_output_tokens=512)
+        return ModelRequest(model="any", purpose="code", messages=messages, max_output_tokens=512)
 
     def test_an_answer_has_text_and_usage(self) -> None:
         """A reply says what came, why it ended, and what it cost."""
@@ -83,7 +83,7 @@ class StoreContract(ABC):
         async def wrong(seq: int, head: str) -> None:
             lease = await store.acquire("s")
             try:
-                await store.append(_event(seq, head, Texts()), {}, lease)
+                await store.append(_event(seq, head, Blobs()), {}, lease)
             finally:
                 lease.release()
 
@@ -104,7 +104,7 @@ class StoreContract(ABC):
             second = await store.acquire("s")
             assert second.token > first.token
             with pytest.raises(StaleLease):
-                await store.append(_event(0, "0" * 64, Texts()), {}, first)
+                await store.append(_event(0, "0" * 64, Blobs()), {}, first)
             second.release()
 
         asyncio.run(fight())
@@ -115,16 +115,16 @@ class StoreContract(ABC):
             asyncio.run(self.make().read("nobody"))
 
 
-def _event(seq: int, head: str, texts: Texts) -> Event:
+def _event(seq: int, head: str, texts: Blobs) -> Event:
     payload = AnchorsExtracted(count=seq, anchors=texts.put(f"text {seq} \u00e9 \U0001f600"))
-    return seal("s", seq, "2026-01-01T00:00:00.000Z", payload, head)
+    return encode("s", seq, "2026-01-01T00:00:00.000Z", payload, head)
 
 
 async def _appended(store: EventStore, count: int) -> tuple[tuple[Event, ...], dict[str, str]]:
     lease = await store.acquire("s")
     head, events, kept = "0" * 64, [], dict[str, str]()
     for seq in range(count):
-        texts = Texts()
+        texts = Blobs()
         event = _event(seq, head, texts)
         await store.append(event, texts, lease)
         head = event.hash

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from codetape.artefacts import Report, SandboxFacts, TestResult
-from codetape.budgets import Reservation, Spent, check, pico
-from codetape.chain import GENESIS, Event, check_chain
-from codetape.commands import BuildSpec, Job, Request
+from codetape.domain.budget import Reservation, Spent, check
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.model_request import ModelRequest
+from codetape.domain.money import pico
+from codetape.domain.report import Report, TestResult
+from codetape.domain.task import SandboxFacts
+from codetape.domain.usage import Usage
 from codetape.errors import LeaseHeld, ModelUnavailable, StaleLease, StoreError
-from codetape.events import Answered, Closing, SessionForked, SessionStarted, Usage, maybe_billed
+from codetape.eventlog.envelope import GENESIS, Event
+from codetape.eventlog.events import Answered, CallClosed, SessionForked, SessionStarted, maybe_billed
+from codetape.eventlog.hash_chain import check_chain
 from codetape.ports import BuildRejected, Built, Execution, Reply, RequestRefused, Stream
-from codetape.verdict import expected_names
+from codetape.rules.classify import expected_names
 
 Answer = str | Reply | RequestRefused | Exception
 
@@ -18,14 +23,14 @@ class ScriptedModel:
     """Answers from a script: by purpose in order (the last one repeats), or by a function of the request."""
 
     def __init__(
-        self, answers: Mapping[str, Iterable[Answer]] | Callable[[Request], Answer], *, name: str = "scripted"
+        self, answers: Mapping[str, Iterable[Answer]] | Callable[[ModelRequest], Answer], *, name: str = "scripted"
     ) -> None:
         self.name = name
-        self.requests: list[Request] = []
+        self.requests: list[ModelRequest] = []
         self._function = answers if callable(answers) else None
         self._answers = {} if callable(answers) else {purpose: list(given) for purpose, given in answers.items()}
 
-    async def ask(self, request: Request) -> Reply | RequestRefused:
+    async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Give the next answer; an Exception in the script is raised."""
         self.requests.append(request)
         answer = self._function(request) if self._function else self._next(request.purpose)
@@ -162,7 +167,7 @@ class MemoryStore:
             check(limit, self._spent(limit.scope, event.session), reserve or Reservation(0, 0))
         if reserve:
             self.reserved[f"{event.session}:{event.seq}"] = Spent(reserve.tokens, reserve.cost or 0)
-        elif isinstance(payload, Closing) and not maybe_billed(payload):
+        elif isinstance(payload, CallClosed) and not maybe_billed(payload):
             self.reserved.pop(payload.call, None)
         own.append(event)
         self.texts.update(texts)

@@ -1,0 +1,43 @@
+"""One client of a server for as long as an event loop lasts: making one takes more time than a call of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from codetape_adapters.models.bounded_http import ask_for_plain, bounded, only_plain_headers
+
+Server = tuple[str | None, str, float, float, bool]
+"""Address, key, seconds to connect and to read, and whether nothing of the environment may go along."""
+
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server, tuple[AsyncGenerator[Any], Any]]] = WeakKeyDictionary()
+
+
+async def client_of(server: Server) -> Any:
+    """Return the running loop's client of a server, made at the first call.
+
+    It is held by an asynchronous generator, which the loop closes when it shuts down: nothing else has to.
+    """
+    known = _open.setdefault(asyncio.get_running_loop(), {})
+    if server not in known:
+        made = _made(server)
+        known[server] = (made, await anext(made))
+    return known[server][1]
+
+
+async def _made(server: Server) -> AsyncGenerator[Any]:
+    import openai
+
+    address, key, connect, read, plain = server
+    timeout = openai.Timeout(read, connect=connect)
+    hooks: dict[str, list[Any]] = {
+        "request": [*([only_plain_headers] if plain else []), ask_for_plain],
+        "response": [bounded],
+    }
+    http = openai.DefaultAsyncHttpxClient(
+        event_hooks=hooks, timeout=timeout, follow_redirects=False
+    )  # prompts stay here
+    async with openai.AsyncOpenAI(
+        api_key=key, base_url=address, max_retries=0, timeout=timeout, http_client=http
+    ) as one:
+        yield one

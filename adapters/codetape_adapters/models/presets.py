@@ -1,0 +1,37 @@
+"""Local servers that are models by name."""
+
+from typing import Any
+
+from codetape_adapters.models.openai_compatible import OpenAIModel
+
+LOCAL = {
+    "ollama": "http://127.0.0.1:11434/v1",
+    "lmstudio": "http://127.0.0.1:1234/v1",
+    "llamacpp": "http://127.0.0.1:8080/v1",
+    "vllm": "http://127.0.0.1:8000/v1",
+}
+"""Servers that are models by name, and where each usually listens."""
+
+
+def _local(kind: str, name: str, options: dict[str, Any]) -> OpenAIModel:
+    return OpenAIModel(name, kind=kind, local=True, **{**options, "base_url": options.get("base_url") or LOCAL[kind]})
+
+
+def ollama(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local Ollama."""
+    return _local("ollama", name, options)
+
+
+def lmstudio(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local LM Studio."""
+    return _local("lmstudio", name, options)
+
+
+def llamacpp(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local llama.cpp server."""
+    return _local("llamacpp", name, options)
+
+
+def vllm(name: str, **options: Any) -> OpenAIModel:
+    """Make a model of a local vLLM server."""
+    return _local("vllm", name, options)

@@ -1,0 +1,1 @@
+"""The embedded sandbox: bubblewrap, control groups, cached environments."""

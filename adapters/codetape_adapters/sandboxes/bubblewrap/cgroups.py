@@ -1,0 +1,138 @@
+"""A control group for one execution, where they can be had: limits that bind the whole process tree.
+
+Version 1 (memory, pids and cpu hierarchies) and version 2 are both served. Where neither can be written to,
+there is none, and the report says that the tree's memory was not bounded.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from codetape.domain.task import Resources
+
+ROOT = Path("/sys/fs/cgroup")
+_PREFIX = "codetape-"
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """The folders of one group: one for each hierarchy of version 1, or a single one."""
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def create(cls, name: str, limits: Resources, root: Path = ROOT) -> "Cgroup | None":
+        """Make a group with these limits, or return None where that cannot be done here."""
+        two = (root / "cgroup.controllers").exists()
+        kinds = ("memory", "pids") if whole_cpus(limits) else ("memory", "pids", "cpu")
+        parents = [root] if two else [root / kind for kind in kinds]
+        if not all(p.is_dir() for p in parents):
+            return None
+        group = cls(tuple(p / f"{_PREFIX}{name}" for p in parents))
+        try:
+            if two:
+                _enable(root)
+            for folder in group.folders:
+                folder.mkdir()
+            for file, value in _settings(limits, two=two):
+                _write(group, file, value)
+        except OSError:
+            group.remove()
+            return None
+        return group
+
+    def add(self, pid: int) -> None:
+        """Put a process in; what it starts from then on is in too."""
+        with ThreadPoolExecutor(len(self.folders)) as pool:  # each write waits for the kernel's grace period
+            list(pool.map(lambda folder: (folder / "cgroup.procs").write_text(str(pid)), self.folders))
+
+    def kill(self) -> None:
+        """Kill everything in the group."""
+        for pid in self._pids():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def oom_killed(self) -> bool:
+        """Whether the kernel killed something for its memory."""
+        return self._counter("memory.oom_control", "oom_kill") + self._counter("memory.events", "oom_kill") > 0
+
+    def forks_refused(self) -> bool:
+        """Whether the limit on processes was met."""
+        return self._counter("pids.events", "max") > 0
+
+    def remove(self) -> None:
+        """Remove the group, once it is empty."""
+        for folder in self.folders:
+            for _ in range(100):
+                try:
+                    folder.rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    self.kill()
+                    time.sleep(0.01)
+
+    def _pids(self) -> Iterator[int]:
+        for folder in self.folders[:1]:
+            with suppress(OSError):
+                yield from map(int, (folder / "cgroup.procs").read_text().split())
+
+    def _counter(self, file: str, name: str) -> int:
+        for folder in self.folders:
+            with suppress(OSError, ValueError):
+                for line in (folder / file).read_text().splitlines():
+                    key, _, value = line.partition(" ")
+                    if key == name:
+                        return int(value)
+        return 0
+
+
+def whole_cpus(limits: Resources) -> int:
+    """Return the number of CPUs where it is a whole one: a process is then kept to so many, which costs nothing.
+
+    Version 1 has a hierarchy of its own for shares of a CPU, and each hierarchy that a process joins costs milliseconds.
+    """
+    cpus = float(limits.cpus)
+    return int(cpus) if cpus == int(cpus) else 0
+
+
+def _enable(root: Path) -> None:
+    """Hand the controllers down to groups below the root."""
+    have = set((root / "cgroup.subtree_control").read_text().split())
+    missing = {"memory", "pids", "cpu"} - have
+    if missing:
+        (root / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(missing)))
+
+
+def _settings(limits: Resources, *, two: bool) -> list[tuple[str, str]]:
+    memory, processes = str(limits.memory_mb << 20), str(limits.processes + 4)
+    quota = max(1000, int(float(limits.cpus) * 100_000))
+    if two:
+        return [
+            ("memory.max", memory),
+            ("memory.swap.max", "0"),
+            ("pids.max", processes),
+            ("cpu.max", f"{quota} 100000"),
+        ]
+    return [
+        ("memory.limit_in_bytes", memory),
+        ("memory.memsw.limit_in_bytes", memory),
+        ("pids.max", processes),
+        *([] if whole_cpus(limits) else [("cpu.cfs_quota_us", str(quota))]),
+    ]
+
+
+def _write(group: Cgroup, file: str, value: str) -> None:
+    optional = file in ("memory.swap.max", "memory.memsw.limit_in_bytes")
+    for folder in group.folders:
+        if (folder / file).exists():
+            (folder / file).write_text(value)
+            return
+    if not optional:
+        raise FileNotFoundError(file)

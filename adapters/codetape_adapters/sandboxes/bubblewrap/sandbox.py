@@ -1,0 +1,381 @@
+"""The embedded sandbox: bubblewrap with no rights, no network, and no view of the host. Never unconfined.
+
+The canary runs once a process, through the exact argv of an execution: where the isolation cannot be had,
+the adapter refuses, and says which step failed and what to do.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.task import Resources, SandboxFacts
+from codetape.errors import SandboxUnavailable, UsageError
+from codetape.ports import BuildRejected, Built, Execution, StoredImage
+from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup, whole_cpus
+from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus
+from codetape_adapters.sandboxes.bubblewrap.environments import Environments
+from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter, bwrap, interpreter
+from codetape_adapters.sandboxes.bubblewrap.process import (
+    Running,
+    Started,
+    isolation,
+    memory_file,
+    pump,
+    release,
+    stage_binds,
+)
+from codetape_adapters.sandboxes.cache import cache_root, is_root
+from codetape_adapters.sandboxes.execution import report_parser, seccomp
+from codetape_adapters.sandboxes.execution.limits import WORK, cancellable, rlimits
+from codetape_adapters.sandboxes.execution.staging import staged
+from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, PYTEST
+
+CANARY = """
+import os, socket
+status = open("/proc/self/status").read()
+problems = []
+if "Seccomp:\\t2" not in status: problems.append("seccomp filter")
+if "NoNewPrivs:\\t1" not in status: problems.append("no new privileges")
+if "CapEff:\\t0000000000000000" not in status: problems.append("capabilities")
+if os.getuid() != 1000: problems.append("user")
+if [n for _, n in socket.if_nameindex() if n != "lo"]: problems.append("network")
+if any(map(os.path.exists, ("/etc/shadow", "/etc/machine-id", "/sys", "/boot", "/run"))): problems.append("host files")
+try:
+    open("/usr/.codetape", "w"); problems.append("read-only root")
+except OSError: pass
+if len([p for p in os.listdir("/proc") if p.isdigit()]) > 5: problems.append("processes")
+print("canary", ",".join(problems) or "well")
+"""
+
+
+class BubblewrapSandbox:
+    """Runs each job in a fresh bubblewrap. Thread-safe; nothing is shared between executions but read-only files."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self._given_cache = cache
+        self._lock = threading.Lock()
+        self._interpreters: dict[str, Interpreter] = {}
+        self._checked = False
+
+    # ---- the port
+
+    def facts(self) -> SandboxFacts:
+        """Say what this sandbox is: wheels only, no system packages."""
+        version = ".".join(map(str, sys.version_info[:2]))
+        self.check(version)
+        return SandboxFacts(name="bubblewrap", python=version, tree_memory_bounded=self.bounded)
+
+    async def build(self, spec: BuildSpec) -> Built | BuildRejected:
+        """Find or build the environment."""
+        if spec.system_packages:
+            return BuildRejected("needs_system_packages", f"System packages need the docker sandbox: {', '.join(spec.system_packages)}.")  # fmt: skip
+        if spec.commands:
+            return BuildRejected("needs_commands", "Build commands need the docker sandbox.")
+        return await asyncio.to_thread(self._build, spec)
+
+    async def execute(self, job: Job) -> Execution:
+        """Run a job; on cancellation its processes are killed before this returns."""
+        running = Running()
+        return await cancellable(asyncio.to_thread(self._execute, job, running), running.stop)
+
+    def images(self) -> list[StoredImage]:
+        """Return the environments in the cache."""
+        return self._environments.images()
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one."""
+        return self._environments.remove(key)
+
+    # ---- parts, each found once
+
+    @cached_property
+    def cache(self) -> Path:
+        """The cache's folder."""
+        return self._given_cache or cache_root()
+
+    @cached_property
+    def _cpus(self) -> Cpus:
+        return Cpus(self.cache / "cpus")
+
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether limits bind the whole process tree here."""
+        group = Cgroup.create(f"probe-{secrets.token_hex(4)}", Resources())
+        if group is None:
+            return False
+        group.remove()
+        return True
+
+    @cached_property
+    def _bwrap(self) -> Path:
+        return bwrap(self.cache)
+
+    @cached_property
+    def _filter(self) -> bytes:
+        return seccomp.program()
+
+    @cached_property
+    def _environments(self) -> Environments:
+        return Environments(self.cache)
+
+    @cached_property
+    def _harness(self) -> Path:
+        """The runner, the reporter and a few files of /etc, where the sandbox's user can read them."""
+        files = {
+            "init.py": (GUEST_FOLDER / "init.py").read_text(),
+            "codetape_reporter.py": (GUEST_FOLDER / "codetape_reporter.py").read_text(),
+            "pytest.ini": "[pytest]\n",
+            "passwd": "sandbox:x:1000:1000::/tmp:/bin/sh\n",
+            "group": "sandbox:x:1000:\n",
+            "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+        }
+        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+        folder = self.cache / f"harness-{digest}"
+        if not folder.is_dir():
+            fresh = self.cache / f".harness-{secrets.token_hex(6)}"
+            fresh.mkdir()
+            fresh.chmod(0o755)
+            for name, text in files.items():
+                (fresh / name).write_text(text)
+                (fresh / name).chmod(0o644)
+            with suppress(OSError):
+                fresh.rename(folder)
+            shutil.rmtree(fresh, ignore_errors=True)
+        return folder
+
+    def _interpreter(self, version: str) -> Interpreter:
+        with self._lock:
+            if version not in self._interpreters:
+                self._interpreters[version] = interpreter(version, self.cache)
+            return self._interpreters[version]
+
+    # ---- building
+
+    def _build(self, spec: BuildSpec) -> Built | BuildRejected:
+        self.check(spec.python_version)
+        python = self._interpreter(spec.python_version)
+
+        def compile_inside(environment: Path) -> None:
+            limits = Resources(wall_seconds=600, memory_mb=2048, output_kb=4096)
+            command = [f"{ENV}/bin/python", "-I", "-S", "-m", "compileall", "-q", "-f"]
+            command += ["--invalidation-mode", "unchecked-hash", f"{ENV}/lib"]
+            self._run(command, python, limits, environment=environment, writable=True)
+
+        return self._environments.build(spec, python, compile_inside)
+
+    def check(self, version: str | None = None) -> None:
+        """Run the canary, once. Raises SandboxUnavailable, naming the step and the remedy."""
+        if self._checked:
+            return
+        python = self._interpreter(version or ".".join(map(str, sys.version_info[:2])))
+        limits = Resources(wall_seconds=20, memory_mb=512)
+        raw = self._run([str(python.executable), "-I", "-S", "-c", CANARY], python, limits)
+        if b"canary well" not in raw.stdout:
+            raise _refusal((raw.stderr + raw.stdout).decode("utf-8", "replace"))
+        self._checked = True
+
+    # ---- executing
+
+    def _execute(self, job: Job, running: Running) -> Execution:
+        built = self._build(job.spec)
+        if isinstance(built, BuildRejected):
+            raise SandboxUnavailable(f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
+        python = self._interpreter(job.spec.python_version)
+        tests = job.purpose != "script"
+        with staged(self.cache / "runs", job, owner=SANDBOX_UID if is_root() else None) as stage:
+            command = [f"{ENV}/bin/python"]
+            if tests:
+                command += [*PYTEST, *job.targets]
+            else:
+                command += ["solution.py", *job.flags]
+            raw = self._run(
+                command,
+                python,
+                job.resources,
+                environment=self._environments.path(job.spec, python),
+                stage=stage,
+                env={**job.env, **({"CODETAPE_DESELECT": json.dumps(job.deselect)} if job.deselect else {})},
+                report=tests,
+                outputs=True,
+                running=running,
+            )
+        return report_parser.read(report_parser.relocated(raw, str(python.prefix)), tests=tests, laid_out=job.files)
+
+    def _run(
+        self,
+        command: list[str],
+        python: Interpreter,
+        limits: Resources,
+        *,
+        environment: Path | None = None,
+        writable: bool = False,
+        stage: Path | None = None,
+        env: dict[str, str] | None = None,
+        report: bool = False,
+        outputs: bool = False,
+        running: Running | None = None,
+    ) -> report_parser.Raw:
+        binds = self._binds(python, environment, stage, writable=writable)
+        begun = time.monotonic()
+        held = self._cpus.take(whole_cpus(limits))
+        try:
+            started = self._start(command, python, limits, binds, env or {}, held.cpus, report=report, outputs=outputs)
+        except BaseException:
+            held.release()
+            raise
+        if running is not None:
+            running.add(started)
+        try:
+            stopped = pump(started, limits, begun)
+            started.kill()
+            started.process.wait()
+            group = started.cgroup
+            return report_parser.Raw(
+                report=bytes(started.data.get("report", b"")),
+                outcome=bytes(started.data.get("outcome", b"")),
+                stdout=bytes(started.data["stdout"]),
+                stderr=bytes(started.data["stderr"]),
+                stopped=stopped,
+                duration_ms=int((time.monotonic() - begun) * 1000),
+                tree_memory_bounded=group is not None,
+                oom=group.oom_killed() if group else False,
+                pids=group.forks_refused() if group else False,
+            )
+        finally:
+            started.kill()
+            started.process.wait()
+            held.release()
+            for fd in started.pipes.values():
+                with suppress(OSError):
+                    os.close(fd)
+            if started.cgroup:  # empty now; the kernel takes its time over it, and nobody needs to wait
+                threading.Thread(target=started.cgroup.remove).start()
+
+    def _binds(self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool) -> list[str]:
+        binds: list[str] = []
+        if not python.prefix.is_relative_to("/usr"):
+            binds += ["--ro-bind", str(python.source), str(python.prefix)]
+        if environment:
+            binds += ["--bind" if writable else "--ro-bind", str(environment), ENV]
+        binds += ["--ro-bind", str(self._harness), HARNESS]
+        for name in ("passwd", "group", "hosts"):
+            binds += ["--ro-bind", str(self._harness / name), f"/etc/{name}"]
+        return binds + (stage_binds(stage) if stage else [])
+
+    def _start(
+        self,
+        command: list[str],
+        python: Interpreter,
+        limits: Resources,
+        binds: list[str],
+        env: dict[str, str],
+        cpus: tuple[int, ...],
+        *,
+        report: bool,
+        outputs: bool,
+    ) -> Started:
+        """Start bwrap, its first process held at a pipe until it is in its control group; return it with the ends that we read."""
+        program, rules, hidden = str(self._bwrap), self._filter, b""
+        for name, value in env.items():
+            if "\0" in name + value or "=" in name or not (name + value).isprintable():
+                raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
+        group = Cgroup.create(secrets.token_hex(6), limits)
+        names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
+        pairs = {name: os.pipe() for name in names}
+        gate_read, gate_write = os.pipe()
+        filter_fd = memory_file(rules)
+        give = {name: pair[1] for name, pair in pairs.items()}
+        settings = {
+            **rlimits(limits, bounded=group is not None),
+            "outcome_fd": give["outcome"],
+            "report_fd": give.get("report", -1),
+            "gate_fd": gate_read,
+            "max_bytes": limits.disk_mb << 20 if outputs else 0,
+            "max_files": 200,
+            "cpus": sum(1 << cpu for cpu in cpus),
+            "max_depth": 16,
+        }
+        variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
+        if report:
+            variables["CODETAPE_REPORT_FD"] = str(give["report"])
+        words = ",".join(f"{name}={value}" for name, value in settings.items())
+        runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/init.py", words, *command]
+        hidden = b"\0".join(word.encode() for n, v in variables.items() for word in ("--setenv", n, v)) + b"\0"
+        variables_fd = memory_file(hidden)  # not on the command line, which every user of this machine can read
+        inner = [
+            "--args",
+            str(variables_fd),
+            "--info-fd",
+            str(give["info"]),
+            "--seccomp",
+            str(filter_fd),
+        ]
+        arguments = [program, *isolation(limits, binds), *inner, "--", *runner]
+        passed = [
+            filter_fd,
+            variables_fd,
+            gate_read,
+            give["info"],
+            give["outcome"],
+            *([give["report"]] if report else []),
+        ]
+        who = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
+        try:
+            process = subprocess.Popen(  # noqa: S603 - argv made here
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=give["stdout"],
+                stderr=give["stderr"],
+                pass_fds=passed,
+                env={"PATH": "/usr/bin:/bin"},
+                cwd="/",
+                start_new_session=True,
+                **who,  # type: ignore[call-overload]  # keyword arguments by case
+            )
+        except (OSError, ValueError) as error:
+            for fd in (gate_write, *(pair[0] for pair in pairs.values())):
+                os.close(fd)
+            if group:
+                group.remove()
+            raise SandboxUnavailable(f"bwrap cannot be started: {error}.", remedy="`codetape doctor` says more.", step="bwrap") from error  # fmt: skip
+        finally:
+            for fd in (gate_read, filter_fd, variables_fd, *give.values()):
+                os.close(fd)
+        started = Started(process, group, {name: pair[0] for name, pair in pairs.items()})
+        release(started, gate_write)
+        return started
+
+
+def _refusal(said: str) -> SandboxUnavailable:
+    """Say what is missing, and what to do about it."""
+    text = " ".join(said.split())[:300]
+    apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    if apparmor.exists() and apparmor.read_text().strip() == "1" and not is_root():
+        remedy = (
+            "Ubuntu's AppArmor forbids user namespaces to this bwrap: install the distribution's bubblewrap and the "
+            "package apparmor-profiles, or add a profile that holds `userns,` for it in /etc/apparmor.d."
+        )
+        return SandboxUnavailable(f"bubblewrap cannot make a user namespace: {text}", remedy=remedy, step="apparmor")
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if limit.exists() and limit.read_text().strip() == "0":
+        return SandboxUnavailable("User namespaces are switched off here.", remedy="Set user.max_user_namespaces above 0.", step="user namespaces")  # fmt: skip
+    if "namespace" in text or "Operation not permitted" in text or "proc" in text:
+        remedy = "In a container, start it with user namespaces and /proc unmasked, or use the docker sandbox."
+        return SandboxUnavailable(f"bubblewrap cannot isolate here: {text}", remedy=remedy, step="namespaces")
+    return SandboxUnavailable(f"The sandbox's canary failed: {text or 'no answer'}", remedy="`codetape doctor` says more.", step="canary")  # fmt: skip
+
+
+def create() -> BubblewrapSandbox:
+    """Make the sandbox."""
+    return BubblewrapSandbox()

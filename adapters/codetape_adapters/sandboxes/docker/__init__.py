@@ -1,0 +1,1 @@
+"""The Docker sandbox: one container an execution, everything through streams."""

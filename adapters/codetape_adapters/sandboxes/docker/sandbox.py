@@ -1,0 +1,200 @@
+"""The Docker sandbox: other Python versions, system packages, other machines. Same port and same outcomes as the embedded one.
+
+Each execution is a container of its own: no network, a read-only root, an unprivileged user, no capabilities, no new
+privileges, bounded memory, processes, CPU and disk, the embedded sandbox's seccomp filter. Files go in and outputs come
+out through streams; nothing of the host is mounted.
+"""
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from codetape.domain.job import BuildSpec, Job
+from codetape.domain.task import SOLUTION_FILE, Resources, SandboxFacts
+from codetape.errors import SandboxUnavailable, UsageError
+from codetape.ports import BuildRejected, Built, Execution, StoredImage
+from codetape_adapters.process_identity import gone, identity
+from codetape_adapters.sandboxes.cache import cache_root
+from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, connect, remove_container, translated
+from codetape_adapters.sandboxes.docker.container import Container, labels_of
+from codetape_adapters.sandboxes.docker.images import LABEL, Base, Images
+from codetape_adapters.sandboxes.execution import report_parser, seccomp
+from codetape_adapters.sandboxes.execution.limits import WORK, cancellable
+from codetape_adapters.sandboxes.execution.staging import staged
+from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, PYTEST
+
+DEFAULT_BASE = "python:3.12-slim"
+CANARY = """
+import os, socket
+status = open("/proc/self/status").read()
+problems = []
+if "Seccomp:\\t2" not in status: problems.append("seccomp filter")
+if "NoNewPrivs:\\t1" not in status: problems.append("no new privileges")
+if "CapEff:\\t0000000000000000" not in status: problems.append("capabilities")
+if os.getuid() != 1000: problems.append("user")
+if [n for _, n in socket.if_nameindex() if n != "lo"]: problems.append("network")
+try:
+    open("/usr/.codetape", "w"); problems.append("read-only root")
+except OSError: pass
+try:
+    open("/work/solution.py", "a"); problems.append("read-only files")
+except OSError: pass
+print("canary", ",".join(problems) or "well")
+"""
+
+
+class DockerSandbox:
+    """Runs each job in a fresh container. Thread-safe; several of them share images, not containers."""
+
+    def __init__(self, base: str = "", cache: Path | None = None) -> None:
+        self._base_name = base or os.environ.get("CODETAPE_BASE_IMAGE") or DEFAULT_BASE
+        self._given_cache = cache
+        self._lock = threading.Lock()
+        self._checked: set[str] = set()
+
+    # ---- the port
+
+    def facts(self) -> SandboxFacts:
+        """Say what this sandbox is: which base, which Python; with system packages."""
+        base = self._base("")
+        self._check(base)
+        return SandboxFacts(
+            name="docker",
+            python=base.version,
+            system_packages=True,
+            commands=True,
+            tree_memory_bounded=True,
+            base=base.name,
+        )
+
+    async def build(self, spec: BuildSpec) -> Built | BuildRejected:
+        """Find or build the image."""
+        return await asyncio.to_thread(self._build, spec)
+
+    async def execute(self, job: Job) -> Execution:
+        """Run a job; on cancellation its container is gone before this returns."""
+        running: list[Container] = []
+
+        def stop() -> None:
+            for container in running:
+                container.stop()
+
+        return await cancellable(asyncio.to_thread(self._execute, job, running.append), stop)
+
+    def images(self) -> list[StoredImage]:
+        """Return the images of this engine that are ours. What dead processes left is swept by the way."""
+        return self._images.stored() if self._client else []
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one."""
+        return self._images.remove(key)
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        for name in ("_client", "_builder"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+    # ---- parts
+
+    @cached_property
+    def _client(self) -> docker.DockerClient:
+        client = connect()
+        sweep(client)
+        return client
+
+    @cached_property
+    def _builder(self) -> docker.DockerClient:
+        """A client of its own for builds and pulls, which take their time."""
+        return connect(BUILD_SECONDS)
+
+    @cached_property
+    def _images(self) -> Images:
+        network = os.environ.get("CODETAPE_DOCKER_BUILD_NETWORK") or "default"
+        return Images(self._builder, self._given_cache or cache_root(), network)
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        """The runner, the reporter and the filter, by their place in the container."""
+        names = ("init.py", "codetape_reporter.py")
+        found = {f"{HARNESS}/{name}": (GUEST_FOLDER / name).read_bytes() for name in names}
+        return {**found, f"{HARNESS}/pytest.ini": b"[pytest]\n", f"{HARNESS}/filter": self._filter}
+
+    @cached_property
+    def _filter(self) -> bytes:
+        return seccomp.program()
+
+    @cached_property
+    def _frames(self) -> str:
+        return (GUEST_FOLDER / "container_init.py").read_text()
+
+    def _base(self, version: str, name: str = "") -> Base:
+        with self._lock:
+            return self._images.base(name or self._base_name, version)
+
+    def _build(self, spec: BuildSpec) -> Built | BuildRejected:
+        base = self._base(spec.python_version, spec.base)
+        return self._images.build(spec, base)
+
+    def _check(self, base: Base) -> None:
+        """Run the canary, once a base. Raises SandboxUnavailable, naming what is missing."""
+        if base.id in self._checked:
+            return
+        files = {**self._files, f"{WORK}/{SOLUTION_FILE}": b"pass\n"}
+        limits = Resources(wall_seconds=60, memory_mb=256)
+        container = self._container(base.id, base, limits)
+        raw = container.run([base.executable, "-I", "-S", "-c", CANARY], {}, files, None, confined=True, report=False)
+        if b"canary well" not in raw.stdout:
+            said = (raw.stdout + raw.stderr + raw.outcome).decode("utf-8", "replace").strip()[-300:]
+            raise SandboxUnavailable(f"The container's canary failed: {said or 'no answer'}", remedy="`docker info` says more.", step="canary")  # fmt: skip
+        self._checked.add(base.id)
+
+    def _container(self, image: str, base: Base, limits: Resources) -> Container:
+        host, boot, pid, start = identity()
+        owner = {"host": host, "boot": boot, "pid": str(pid), "start": start}
+        return Container(self._client, image, base, limits, labels_of(owner), self._frames)
+
+    def _execute(self, job: Job, started: Callable[[Container], None]) -> Execution:
+        built = self._build(job.spec)
+        if isinstance(built, BuildRejected):
+            raise SandboxUnavailable(f"The image {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
+        base = self._base(job.spec.python_version, job.spec.base)
+        tests = job.purpose != "script"
+        for name, value in job.env.items():
+            if "\0" in name + value or "=" in name or not (name + value).isprintable():
+                raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
+        command = [f"{ENV}/bin/python", *((*PYTEST, *job.targets) if tests else (SOLUTION_FILE, *job.flags))]
+        env = {**FIXED_ENV, **job.env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
+        if job.deselect:
+            env["CODETAPE_DESELECT"] = json.dumps(job.deselect)
+        files = {**self._files, **{f"{WORK}/{name}": text.encode() for name, text in job.files.items()}}
+        container = self._container(f"{job.spec.name}:latest", base, job.resources)
+        started(container)
+        with staged(self._images.folder / "runs", job, owner=None) as stage:
+            inputs = stage / "inputs" if any(i.sample for i in job.inputs) else None
+            raw = container.run(command, env, files, inputs, confined=True, report=tests)
+        return report_parser.read(report_parser.relocated(raw, base.prefix), tests=tests, laid_out=job.files)
+
+
+def sweep(client: docker.DockerClient) -> int:
+    """Remove the containers of processes of this machine that are gone; return how many."""
+    removed = 0
+    with translated("sweep"):
+        for container in client.containers.list(all=True, filters={"label": f"{LABEL}=run"}, ignore_removed=True):
+            labels: dict[str, Any] = container.labels
+            owner = [labels.get(f"{LABEL}.{name}", "") for name in ("host", "boot", "pid", "start")]
+            if gone(owner[0], owner[1], int(owner[2] or 0), owner[3]):
+                removed += remove_container(client, container.id)
+    return removed
+
+
+def create(base: str = "") -> DockerSandbox:
+    """Make the sandbox; ``base`` names its base image."""
+    return DockerSandbox(base)

@@ -1,0 +1,1 @@
+"""What both sandboxes share: limits, staging, locks, seccomp, reading reports."""

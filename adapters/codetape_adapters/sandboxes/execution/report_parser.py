@@ -1,0 +1,200 @@
+"""From what an execution sent to a Report and its outputs. Everything in it is untrusted: validated and capped."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from codetape.domain.report import Comparison, Exit, Frame, OutputFile, Report, TestResult
+from codetape.errors import SandboxUnavailable
+from codetape.ports import Execution
+
+MAX_TESTS = 2000
+MAX_REPORT = 16 << 20  # bytes of a report pipe
+KEEP = 32 << 10  # bytes kept of a stream's head, and of its tail
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What came out of a sandbox, before any of it is believed. ``stopped`` is why the host ended it, if it did."""
+
+    report: bytes
+    outcome: bytes
+    stdout: bytes
+    stderr: bytes
+    stopped: Exit | None
+    duration_ms: int
+    tree_memory_bounded: bool
+    oom: bool = False
+    pids: bool = False
+
+
+def relocated(raw: Raw, prefix: str) -> Raw:
+    """Name the interpreter's place as /opt/python in all texts: where it lies on this host is nobody's concern."""
+    if prefix.startswith("/usr"):
+        return raw
+    old, new = prefix.encode(), b"/opt/python"
+    return replace(
+        raw,
+        report=raw.report.replace(old, new),
+        stdout=raw.stdout.replace(old, new),
+        stderr=raw.stderr.replace(old, new),
+    )
+
+
+def head_and_tail(data: bytes) -> str:
+    """Return a stream's text, invalid bytes replaced; its middle is left out where it is long."""
+    if len(data) > 2 * KEEP:
+        data = data[:KEEP] + f"\n[... {len(data) - 2 * KEEP} bytes left out ...]\n".encode() + data[-KEEP:]
+    return data.decode("utf-8", "replace")
+
+
+def read(raw: Raw, *, tests: bool, laid_out: Iterable[str] = ()) -> Execution:
+    """Return the execution that the raw material tells of. ``laid_out`` are the job's files: no other frame counts."""
+    status, files, rejected = _outcome(raw.outcome)
+    if status is None and raw.stopped is None and b'"begun"' not in raw.outcome[:200]:
+        said = head_and_tail(raw.stderr).strip()[-300:]
+        raise SandboxUnavailable(
+            f"The sandbox did not start the program: {said or 'no word of why'}",
+            remedy="`codetape doctor` says more.",
+            step="start",
+        )
+    if b'"error"' in raw.outcome[:400] and status is None:
+        said = raw.outcome[:400].decode("utf-8", "replace")
+        raise SandboxUnavailable(
+            f"The sandbox could not start the program: {said}", remedy="`codetape doctor` says more.", step="start"
+        )
+    lines = list(_lines(raw.report))
+    results, collected = _results(lines, frozenset(laid_out))
+    finish = next((line.get("code") for line in lines if line.get("k") == "finish"), None)
+    unfinished = any(t.outcome == "unfinished" for t in results)
+    ended = {t.id for t in results if t.outcome != "unfinished"}
+    whole = not tests or (
+        isinstance(finish, int)
+        and finish == status
+        and collected is not None
+        and not unfinished
+        and set(collected) <= ended
+    )
+    uncollected = any("::" not in t.id for t in results)
+    report = Report(
+        exit=_exit(raw, status, 2 if uncollected and finish == status == 1 else finish, tests=tests),
+        whole=whole and raw.stopped is None,
+        exit_code=status,
+        collected=collected or (),
+        tests=results,
+        stdout=head_and_tail(raw.stdout),
+        stderr=head_and_tail(raw.stderr),
+        outputs=tuple(
+            OutputFile(path=p, size=len(d), sha256=hashlib.sha256(d).hexdigest()) for p, d in sorted(files.items())
+        ),
+        rejected_outputs=rejected,
+        tree_memory_bounded=raw.tree_memory_bounded,
+        duration_ms=raw.duration_ms,
+    )
+    return Execution(report, files)
+
+
+def _exit(raw: Raw, status: int | None, finish: Any, *, tests: bool) -> Exit:
+    if raw.stopped:
+        return raw.stopped
+    if raw.oom and status != 0:
+        return "oom"
+    if raw.pids and status != 0:
+        return "pids"
+    if not tests:
+        return "killed" if status is None or status < 0 else "ok" if status == 0 else "tests_failed"
+    if status is None or finish is None or (finish, status) not in ((2, 1), (status, status)):
+        return "killed"
+    return {0: "ok", 1: "tests_failed"}.get(finish, "collection_error")  # type: ignore[return-value]  # its values are
+
+
+def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data[:MAX_REPORT].split(b"\n"):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def _results(
+    lines: list[dict[str, Any]], files: frozenset[str]
+) -> tuple[tuple[TestResult, ...], tuple[str, ...] | None]:
+    collected: tuple[str, ...] | None = None
+    found: dict[str, TestResult] = {}
+    for line in lines:
+        kind, name = line.get("k"), line.get("id")
+        if kind == "collected" and isinstance(line.get("ids"), list):
+            collected = tuple(_id(str(i)) for i in line["ids"][: MAX_TESTS + 1])
+        elif kind in ("start", "end") and isinstance(name, str):
+            known = _id(name)
+            if known not in found and len(found) >= MAX_TESTS:
+                return tuple(found.values()), None  # more than is kept: the report is not whole
+            unfinished = TestResult(id=known, outcome="unfinished")
+            found[known] = unfinished if kind == "start" else _worse(found.get(known), _result(known, line, files))
+    return tuple(found.values()), collected
+
+
+def _id(name: str) -> str:
+    """Return a test's id; the end of a long one is its hash, so that two stay two."""
+    return name if len(name) <= 400 else f"{name[:380]}…{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _worse(before: TestResult | None, now: TestResult) -> TestResult:
+    """Keep a failure that was reported: a later word of the same test does not undo it."""
+    ended = before is not None and before.outcome in ("failed", "error")
+    return before if before is not None and ended else now
+
+
+def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResult:
+    try:
+        comparison = line.get("comparison")
+        frames = [Frame(file=str(f[0])[:200], line=int(f[1])) for f in line.get("frames", ())[:50]]
+        params = line.get("params") or {}
+        return TestResult(
+            id=name,
+            outcome=line["outcome"],
+            exception=str(line.get("exception", ""))[:200],
+            message=str(line.get("message", ""))[:4000],
+            traceback=str(line.get("traceback", ""))[:13000],
+            frames=tuple(frame for frame in frames if frame.file in files),
+            comparison=Comparison(**{k: str(comparison[k])[:2000] for k in ("op", "left", "right")})
+            if comparison
+            else None,
+            parameters={str(k)[:80]: str(v)[:2000] for k, v in list(params.items())[:20]},
+            duration_ms=max(0, int(line.get("ms", 0))),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ValidationError):
+        return TestResult(id=name, outcome="error", exception="BrokenReport", message="The report of this test is broken.")  # fmt: skip
+
+
+def _outcome(data: bytes) -> tuple[int | None, dict[str, bytes], tuple[str, ...]]:
+    """Read the runner's pipe: exit status, outputs, and what was rejected."""
+    status, files, rejected, at = None, dict[str, bytes](), list[str](), 0
+    while (end := data.find(b"\n", at)) >= 0:
+        try:
+            line = json.loads(data[at:end])
+            at = end + 1
+            if "status" in line:
+                status = int(line["status"])
+            elif "path" in line:
+                size, path = int(line["size"]), str(line["path"])
+                if size < 0 or at + size > len(data) or not _safe(path):
+                    break
+                files[path] = data[at : at + size]
+                at += size
+            elif "rejected" in line:
+                rejected = [str(r)[:300] for r in line["rejected"][:50]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            break
+    return status, files, tuple(rejected)
+
+
+def _safe(path: str) -> bool:
+    parts = path.split("/")
+    return path.isprintable() and 0 < len(path) <= 400 and not any(p in ("", ".", "..") for p in parts)

@@ -1,0 +1,206 @@
+"""Opening a database: whose it is, how new it is, and what its errors mean to a person."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from codetape.errors import StoreError
+from codetape_adapters.stores.sqlite.database import Database, ReadingDatabase, writing
+from codetape_adapters.stores.sqlite.migrations import MIGRATIONS
+
+APPLICATION_ID = 0x63746170  # "ctap"
+BUSY_SECONDS = 30
+
+
+def one(db: Database, query: str, *values: Any) -> Any:
+    """Return a query's first row, or None."""
+    return db.conn.execute(query, values).fetchone()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours: one line, and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """Return what an error of SQLite's means to a person."""
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return StoreError(f"{path} is no database, or is damaged: {text}.", remedy="Give another with --db.")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(
+            f"{path} cannot be written: {text}.", remedy="Check its permissions, or give another with --db."
+        )
+    if "full" in text or "I/O" in text:
+        return StoreError(
+            f"{path} could not be written to disk: {text}.", remedy="Free some space; the session resumes."
+        )
+    if "locked" in text or "busy" in text:
+        return StoreError(f"{path} was locked by another process for {BUSY_SECONDS} s.", remedy="Try again.")
+    return StoreError(f"{path}: {text}.")
+
+
+class Transaction:
+    """One transaction that holds the write lock from its start; errors come out as ours. A context manager.
+
+    A class and not a generator: it is entered for every event, and a generator's entry costs as much as an insert.
+    """
+
+    __slots__ = ("db", "path")
+
+    def __init__(self, db: Database, path: Path) -> None:
+        self.db, self.path = db, path
+
+    def __enter__(self) -> Database:
+        try:
+            self.db.conn.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+        return self.db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self.db.conn.execute("COMMIT")
+            except sqlite3.Error as refused:
+                self._roll_back()
+                raise store_error(self.path, refused) from refused
+            return
+        self._roll_back()
+        if isinstance(error, sqlite3.Error):
+            raise store_error(self.path, error) from error
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            self.db.conn.execute("ROLLBACK")
+
+
+def open_database(path: Path, *, read_only: bool) -> Database:
+    """Open a database, or make it; bring its schema up to date. Raises StoreError with what to do."""
+    if not path.exists():
+        if read_only:
+            raise StoreError(f"There is no database at {path}.", remedy="`codetape run` makes one; --db names another.")
+        _make_folder(path.parent)
+    if read_only:
+        return _for_reading(path)
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path} cannot be opened: {error}.", remedy="Check its folder, or give another with --db."
+        ) from error
+    return _prepared(connection, path, read_only=False)
+
+
+def _for_reading(path: Path) -> Database:
+    """Open a database that is only read: one that an older codetape made is brought up to date first, where it can be."""
+    place = quote(str(path.absolute()))
+    for how in ("mode=ro", "immutable=1"):  # without a folder that can be written there is no shared memory for its log
+        try:
+            connection = sqlite3.connect(f"file:{place}?{how}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise store_error(path, error) from error
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if how == "immutable=1" or not ("readonly" in str(error) or "unable to open" in str(error)):
+                raise store_error(path, error) from error
+            continue
+        except sqlite3.Error as error:
+            connection.close()
+            raise store_error(path, error) from error
+        if 0 < version < len(MIGRATIONS):
+            connection.close()
+            return open_database(path, read_only=False)
+        return _prepared(connection, path, read_only=True)
+    raise StoreError(f"{path} cannot be read.")
+
+
+def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Database:
+    try:
+        with translated(path):
+            db = ReadingDatabase(connection) if read_only else writing(connection)
+            _prepare(db, path, read_only=read_only)
+            return db
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
+    tables = one(db, "SELECT count(*) FROM sqlite_master")[
+        0
+    ]  # first: whoever makes them says in the same breath whose they are
+    version = one(db, "PRAGMA user_version")[0]
+    if read_only and not tables:
+        raise StoreError(f"{path} is no database of codetape's: it is empty.", remedy="Give another with --db.")
+    if tables and one(db, "PRAGMA application_id")[0] != APPLICATION_ID:
+        raise StoreError(f"{path} is a database, but not one of codetape's.", remedy="Give another with --db.")
+    if version > len(MIGRATIONS):
+        raise StoreError(f"{path} was written by a newer codetape (schema {version}).", remedy="Upgrade codetape.")
+    db.execute("PRAGMA recursive_triggers = ON")
+    if read_only:
+        db.execute("PRAGMA query_only = ON")
+        return
+    if not version or one(db, "PRAGMA journal_mode")[0] != "wal":
+        _write_ahead(db)
+    db.execute("PRAGMA synchronous = FULL")
+    if version < len(MIGRATIONS):
+        _migrate(db)
+
+
+def _write_ahead(db: Database) -> None:
+    """Switch the journal. SQLite does not wait for others here, whatever its timeout; so this does."""
+    deadline = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > deadline:
+                raise
+            sleep(0.01)
+        else:
+            return
+
+
+def _migrate(db: Database) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        done = one(db, "PRAGMA user_version")[0]  # another process may have been first
+        for number, step in enumerate(MIGRATIONS, 1):
+            if number > done:
+                step(db)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists():
+        return
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+        if folder.name == ".codetape":
+            (folder / ".gitignore").write_text("*\n")
+    except OSError as error:
+        if not folder.is_dir():
+            raise StoreError(
+                f"{folder} cannot be made: {error.strerror}.", remedy="Give another place with --db."
+            ) from error

@@ -1,0 +1,161 @@
+"""A session's content erased: a new database is written without it, and takes the old one's place.
+
+Nothing is deleted in place, for SQLite leaves what it deletes in free pages and in its log. What other sessions need, forks of the
+forgotten one among them, stays; so do tables and views that are not codetape's. A kill at any time leaves the old database, or the new
+one, whole; what a killed one left behind is swept by the next.
+"""
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from codetape.errors import StoreError
+from codetape.eventlog.envelope import Event, stored
+from codetape_adapters.stores.sqlite.connection import open_database, store_error
+from codetape_adapters.stores.sqlite.database import Database
+
+_TABLES = ("sessions", "events", "leases")
+_HASH = re.compile(r'"([0-9a-f]{64})"')
+_COPY = ".codetape-forget-"
+
+
+def rewrite(path: Path, session: str, added: Sequence[Event]) -> int:
+    """Write a database without the texts that only forgotten sessions refer to, and swap it in; return how many went.
+
+    ``added`` are the events that end the session. Raises StoreError where another process has the database open.
+    """
+    path = path.resolve()  # a link stays one
+    old = open_database(path, read_only=False)
+    try:
+        old.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if old.conn.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
+            raise sqlite3.OperationalError("database is locked")
+        old.conn.execute("BEGIN EXCLUSIVE")
+        for stale in path.parent.glob(f"{_COPY}*"):
+            stale.unlink()
+        needed = _needed(old, session)
+        before = old.conn.execute("SELECT count(*) FROM blobs").fetchone()[0]
+        with NamedTemporaryFile(dir=path.parent, prefix=_COPY, suffix=".db", delete=False) as file:
+            new = Path(file.name)
+        try:
+            kept = _copy(old, new, needed, session, added)
+            new.chmod(path.stat().st_mode & 0o777)
+            new.replace(path)
+            _sync(path.parent)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        _retire(old)
+        return int(before) - kept
+    except sqlite3.Error as error:
+        with suppress(sqlite3.Error):
+            old.conn.execute("ROLLBACK")
+        if "locked" in str(error):
+            raise StoreError(
+                f"Another process has {path} open: nothing was erased.", remedy="Try again when it has ended."
+            ) from error
+        raise store_error(path, error) from error
+    finally:
+        old.conn.close()
+
+
+def _needed(old: Database, session: str) -> set[bytes]:
+    """Return the texts that a session which is not forgotten refers to, what forks inherit among them.
+
+    Payloads are searched for hashes, and not read: a row that was edited, or is of a newer codetape, keeps its texts.
+    """
+    ends = "SELECT session FROM events e WHERE kind = 'ContentForgotten' AND seq = (SELECT max(seq) FROM events WHERE session = e.session)"
+    forgotten = {session, *(row[0] for row in old.conn.execute(ends))}
+    parents: dict[str, tuple[str, int]] = {}
+    for fork, payload in old.conn.execute("SELECT session, payload FROM events WHERE kind = 'SessionForked'"):
+        with suppress(ValueError, KeyError, TypeError):
+            value = json.loads(payload)
+            parents[fork] = str(value["parent"]), int(value["seq"])
+    last: dict[str, int] = {}
+    for fork in set(parents) - forgotten:
+        name, seen = fork, set[str]()
+        while name in parents and name not in seen:
+            seen.add(name)
+            parent, seq = parents[name]
+            last[parent] = max(last.get(parent, -1), seq)
+            name = parent
+    needed: set[bytes] = set()
+    for name, seq, payload in old.conn.execute("SELECT session, seq, payload FROM events"):
+        if name not in forgotten or seq <= last.get(name, -1):
+            needed |= {bytes.fromhex(ref) for ref in _HASH.findall(str(payload))}
+    return needed
+
+
+def _copy(old: Database, new: Path, needed: set[bytes], session: str, added: Sequence[Event]) -> int:
+    """Fill the new file; return how many texts it holds."""
+    made = open_database(new, read_only=False)
+    try:
+        made.conn.execute("BEGIN")
+        for table in _TABLES:
+            marks = ",".join("?" for _ in made.conn.execute(f"PRAGMA table_info({table})"))
+            found = old.conn.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - fixed names
+            _all(made, f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - fixed names
+        kept = (
+            row for row in old.conn.execute("SELECT hash, size, data FROM blobs ORDER BY rowid") if row[0] in needed
+        )
+        _all(made, "INSERT INTO blobs VALUES (?, ?, ?)", kept)
+        _all(made, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(stored, added))
+        for event in added:
+            line = (event.seq + 1, event.at, event.hash, session)
+            made.conn.execute("UPDATE sessions SET events = ?, updated_at = ?, head = ? WHERE session = ?", line)
+        made.conn.execute("UPDATE leases SET held = 0 WHERE session = ?", (session,))
+        _others(old, made)
+        count = made.conn.execute("SELECT count(*) FROM blobs").fetchone()[0]
+        made.conn.execute("COMMIT")
+        made.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        made.conn.execute("PRAGMA journal_mode = DELETE").fetchall()
+    finally:
+        made.conn.close()
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    return int(count)
+
+
+def _others(old: Database, made: Database) -> None:
+    """Copy what somebody else has put into the database."""
+    query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type <> 'table', type <> 'view', rowid"
+    there = {name for _, name, _ in made.conn.execute(query)}
+    for kind, name, sql in old.conn.execute(query).fetchall():
+        if name in there or name.startswith("sqlite_"):
+            continue
+        if kind == "table" and sql.upper().startswith("CREATE VIRTUAL"):
+            raise StoreError(
+                f"The database holds a virtual table, {name}, which cannot be copied: nothing was erased.",
+                remedy="Drop it first.",
+            )
+        made.conn.execute(sql)
+        if kind == "table":
+            quoted = '"' + name.replace('"', '""') + '"'
+            marks = ",".join("?" for _ in made.conn.execute(f"PRAGMA table_info({quoted})"))
+            rows = old.conn.execute(f"SELECT * FROM {quoted}")  # noqa: S608 - quoted
+            _all(made, f"INSERT INTO {quoted} VALUES ({marks})", rows)  # noqa: S608 - quoted
+
+
+def _all(made: Database, statement: str, rows: Iterable[Any]) -> None:
+    made.conn.executemany(statement, rows)
+
+
+def _retire(old: Database) -> None:
+    """Make the old file, which another process may just have opened, one that nobody can begin a session in."""
+    with suppress(sqlite3.Error):
+        old.conn.execute("DROP TABLE leases")
+        old.conn.execute("COMMIT")
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,160 @@
+"""Reading what can be read: of a database that is damaged, or that somebody changed."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from codetape.domain.canonical import sha256
+from codetape.errors import CorruptTape
+from codetape.eventlog.envelope import StoredEvent
+from codetape_adapters.stores.sqlite.connection import store_error
+from codetape_adapters.stores.sqlite.database import Database
+
+ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
+MAX_TEXT = 64 << 20  # bytes of one text, unpacked
+_TABLE = re.compile(r"FROM (?:events|blobs|sessions)(?! NOT)")
+_HASH = re.compile(r'"([0-9a-f]{64})"')
+_COLUMNS = (
+    "session", "task", "model", "tags", "state", "reason", "iteration", "events", "input_tokens", "output_tokens",
+    "started_at", "updated_at", "head", "parent", "forked_at", "cost", "unpriced", "reused_tokens", "reserved_tokens",
+    "reserved_cost",
+)  # fmt: skip
+_NUMBERS = (
+    "iteration", "events", "input_tokens", "output_tokens", "forked_at", "cost", "unpriced", "reused_tokens",
+    "reserved_tokens", "reserved_cost",
+)  # fmt: skip
+_PROJECTED = (
+    "SELECT s.session FROM sessions s LEFT JOIN (SELECT session, max(seq) AS last, hash FROM events GROUP BY session) e"
+    " ON e.session = s.session WHERE s.head IS NOT e.hash OR s.events IS NOT e.last + 1"
+)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What could be read of a session, and what could not, in words."""
+
+    rows: list[StoredEvent]
+    texts: dict[str, str]
+    problems: list[str]
+
+
+def sessions(db: Database, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the lines of the table of sessions, newest first, and what could not be read."""
+    names = ", ".join(("rowid", *_COLUMNS))
+    rows, problems = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid")  # noqa: S608 - fixed names
+    if problems:  # the other end may still be whole
+        more, _ = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid DESC")  # noqa: S608 - fixed names
+        rows = list({row[0]: row for row in (*rows, *more)}.values())
+    rows.sort(key=lambda row: row[0], reverse=True)
+    found = [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows]
+    gone, _ = _rows(
+        db, path, "SELECT DISTINCT session FROM events WHERE session NOT IN (SELECT session FROM sessions) LIMIT 3"
+    )
+    problems += [f"The list lacks session {row[0]}." for row in gone if not problems]
+    if problems:  # what the list no longer names may still have its events
+        known = {row["session"] for row in found}
+        blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}
+        found += [{**blank, "session": name} for name in session_ids(db, path) if name not in known]
+    return [
+        {**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in found
+    ], problems
+
+
+def session_ids(db: Database, path: Path) -> list[str]:
+    """Return the ids that the log or the table of sessions names."""
+    found: dict[str, None] = {}
+    for query in ("SELECT session FROM sessions", "SELECT DISTINCT session FROM events"):
+        rows, _ = _rows(db, path, query)
+        found |= {row[0]: None for row in rows if isinstance(row[0], str)}
+    return list(found)
+
+
+def session(db: Database, path: Path, name: str) -> Recovered:
+    """Read one session's rows in the order of their seq, and their texts."""
+    problems: list[str] = []
+
+    def read(one: str) -> list[StoredEvent]:
+        found, broken = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", one)  # noqa: S608 - fixed names
+        problems.extend(broken)
+        rows: list[StoredEvent] = []
+        for values in found:
+            try:
+                rows.append(StoredEvent.of(values))
+            except CorruptTape as error:
+                problems.append(str(error))
+        return rows
+
+    rows, texts = chain_of(read, name), dict[str, str]()
+    unpacker = zstandard.ZstdDecompressor()
+    for ref in sorted({ref for row in rows for ref in _HASH.findall(row.payload)}):
+        blobs, broken = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(ref))
+        problems += broken
+        for size, data in blobs:
+            with suppress(CorruptTape):
+                texts[ref] = unpack(ref, size, data, unpacker)
+    return Recovered(rows, texts, list(dict.fromkeys(problems)))
+
+
+def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[StoredEvent]:
+    """Return a session's rows after those that it inherits, from its parent's parent on."""
+    rows = read(session)
+    seen = {session}
+    while rows and rows[0].kind == "SessionForked":
+        try:
+            value = json.loads(rows[0].payload)
+            parent, last = str(value["parent"]), int(value["seq"])
+        except (ValueError, KeyError, TypeError):
+            break
+        if parent in seen:
+            break
+        seen.add(parent)
+        inherited = [row for row in read(parent) if row.seq <= last]
+        rows = [*inherited, *rows]
+    return rows
+
+
+def unsound(db: Database, path: Path) -> list[str]:
+    """Return what SQLite finds wrong with the file, and sessions whose line in the list is not that of their events."""
+    rows, problems = _rows(db, path, "PRAGMA quick_check(5)")
+    problems += [f"{path}: {row[0]}" for row in rows if row[0] != "ok"]
+    rows, broken = _rows(db, path, _PROJECTED)
+    return problems + broken + [f"The list's line on session {row[0]} is not that of its events." for row in rows]
+
+
+def _rows(db: Database, path: Path, query: str, *values: Any) -> tuple[list[Any], list[str]]:
+    """Return a query's rows up to the first that cannot be read, and what SQLite says of that one."""
+    rows: list[Any] = []
+    try:
+        for row in db.conn.execute(query, values):
+            rows.append(row)  # noqa: PERF402 - what was read before an error stays
+    except sqlite3.Error as error:
+        problem = str(store_error(path, error))
+        if table := _TABLE.search(query):  # an index may be what is broken
+            with suppress(sqlite3.Error):
+                for row in db.conn.execute(query.replace(table[0], f"{table[0]} NOT INDEXED", 1), values):
+                    if row not in rows:
+                        rows.append(row)
+        return rows, [problem]
+    return rows, []
+
+
+def unpack(key: str, size: int, data: bytes, unpacker: zstandard.ZstdDecompressor) -> str:
+    """Return a blob's text; its hash is checked, and its size is bounded before it is unpacked."""
+    try:
+        if type(size) is not int or type(data) is not bytes:
+            raise CorruptTape(f"blob {key} is no blob.")
+        if size > MAX_TEXT or zstandard.frame_content_size(data) != size:
+            raise CorruptTape(f"blob {key} does not have the size it says.")
+        text = unpacker.decompress(data, max_output_size=max(size, 1)).decode()
+    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+        raise CorruptTape(f"blob {key} cannot be unpacked.") from error
+    if sha256(text) != key:
+        raise CorruptTape(f"blob {key} was edited: its hash does not cover what it says.")
+    return text

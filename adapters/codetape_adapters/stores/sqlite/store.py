@@ -1,0 +1,370 @@
+"""The log in SQLite: append-only by triggers, one durable transaction an event, one writer a session.
+
+Timestamps are made by the caller. Nothing is changed or deleted in place, but for leases and the
+`sessions` projection, which can be rebuilt from the events.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from time import time
+from typing import Any, NoReturn
+
+import zstandard
+
+from codetape.domain.budget import Reservation
+from codetape.errors import ContentGone, LeaseHeld, StaleLease, StoreError
+from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, decode, encode, stored
+from codetape.eventlog.events import CallLost, ContentForgotten, Payload, Requested, SessionForked, refs
+from codetape.eventlog.hash_chain import check_blobs, check_chain
+from codetape.ports import CALL_EVENT_KINDS, CallEvent, Stream
+from codetape_adapters.process_identity import alive, identity
+from codetape_adapters.stores.sqlite import recovery, reservations
+from codetape_adapters.stores.sqlite.connection import Transaction, one, open_database, translated
+from codetape_adapters.stores.sqlite.database import Database
+from codetape_adapters.stores.sqlite.forgetting import rewrite
+from codetape_adapters.stores.sqlite.projection import project
+from codetape_adapters.stores.sqlite.recovery import MAX_TEXT, ROW, unpack
+
+_STANDING = (
+    "SELECT l.token, l.held, e.seq FROM leases l LEFT JOIN"
+    " (SELECT seq FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
+)
+_LEASE = "SELECT token, held, host, boot, pid, process_start, since, heartbeat FROM leases WHERE session = ?"
+_NEXT_EVENT = (
+    "INSERT INTO events SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
+    " WHERE EXISTS (SELECT 1 FROM leases WHERE session = ?1 AND token = ?9 AND held)"
+    " AND CASE ?2 WHEN 0 THEN ?7 = ?10"
+    " ELSE EXISTS (SELECT 1 FROM events WHERE session = ?11 AND seq = ?2 - 1 AND hash = ?7) END"
+    " AND (?1 = ?11 OR NOT EXISTS (SELECT 1 FROM events WHERE session = ?1))"
+    " AND NOT EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2)"
+)
+_NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
+
+
+class SqliteLease:
+    """A lease in the `leases` table."""
+
+    def __init__(self, store: "SqliteStore", session: str, token: int) -> None:
+        self.session, self.token, self._store = session, token, store
+
+    def renew(self) -> None:
+        """Set the heartbeat; a lost lease is found out by the next append."""
+        with suppress(StoreError):
+            self._store.beat(self.session, self.token, held=True)
+
+    def release(self) -> None:
+        """Give the session free."""
+        with suppress(StoreError):
+            self._store.beat(self.session, self.token, held=False)
+
+
+class SqliteStore:
+    """An `EventStore` in one database file. Connections are opened on first use, one a thread."""
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._read_only = read_only
+        self._local = threading.local()
+
+    def for_reading(self) -> "SqliteStore":
+        """Return a store of the same database that cannot change it."""
+        return SqliteStore(self.path, clock=self._clock, read_only=True)
+
+    # ---- the port
+
+    async def acquire(self, session: str) -> SqliteLease:
+        """Take the session's lease: free, ours to take over because its process is gone, or silent for 60 s."""
+        now, me = self._clock(), identity()
+        with self._transaction() as db:
+            token = self._check_free(db, session) + 1
+            db.execute(
+                "INSERT INTO leases VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT (session) DO UPDATE SET"
+                " token = excluded.token, held = 1, host = excluded.host, boot = excluded.boot, pid = excluded.pid,"
+                " process_start = excluded.process_start, since = excluded.since, heartbeat = excluded.heartbeat",
+                (session, token, *me, now, now),
+            )
+        return SqliteLease(self, session, token)
+
+    async def append(
+        self, event: Event, texts: Mapping[str, str], lease: Any, reserve: Reservation | None = None
+    ) -> None:
+        """Append one event, its texts and its projection in one transaction that checks lease, order and budgets."""
+        packed = [(key, text.encode()) for key, text in texts.items()]
+        for _, data in packed:
+            if len(data) > MAX_TEXT:
+                raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
+        with self._transaction() as db:
+            payload = event.payload
+            before = payload.parent if type(payload) is SessionForked else event.session
+            put = db.conn.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, before))
+            if not put.rowcount:
+                self._refuse(db, event, lease)
+            self._put_blobs(db, packed)
+            project(db, event)
+            if reserve is not None:
+                reservations.reserve(db, event.session, reserve)
+
+    async def read(self, session: str) -> Stream:
+        """Return a session's events and texts; hashes and chain are checked. Raises StoreError for an unknown one."""
+        db = self._db()
+        with translated(self.path):
+            rows = recovery.chain_of(lambda name: self._rows(db, name), session)
+        if not rows:
+            raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
+        events = tuple(map(decode, rows))
+        check_chain(events)
+        if isinstance(events[-1].payload, ContentForgotten):
+            raise ContentGone(
+                f"The content of session {session} was forgotten at {events[-1].at}.",
+                remedy="`codetape verify` and `codetape spend` still tell what its hashes and figures say.",
+            )
+        texts = self._texts(db, {ref for event in events for ref in refs(event.payload)})
+        check_blobs(events, texts)
+        return Stream(events, texts)
+
+    def put(self, *streams: Stream) -> list[int]:
+        """Add streams that were read from tapes, all of them or none; return how many events of each were new.
+
+        Of two chains under one id the longer stands, where one begins with the other; texts that are missing are put
+        back. Raises StoreError where the chains part, or what is there is damaged; LeaseHeld where a process adds to one.
+        """
+        with self._transaction() as db:
+            return [self._put(db, stream) for stream in streams]
+
+    def _put(self, db: Database, stream: Stream) -> int:
+        added = 0
+        for session, events in groupby(stream.events, key=lambda event: event.session):
+            chain = list(events)
+            have = dict(db.conn.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
+            new = [event for event in chain if _is_new(event, have)]
+            if new and have and (new[0].seq != max(have) + 1 or len(have) != max(have) + 1 - chain[0].seq):
+                raise StoreError(
+                    f"Session {session} is in the database already, and damaged there: `codetape verify {session}` says how.",
+                    remedy="Nothing was imported; use another database with --db.",
+                )
+            if new:
+                self._check_free(db, session)
+            last = one(db, "SELECT kind FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1", session)
+            if last and last[0] == ContentForgotten.__name__:
+                raise StoreError(f"The content of session {session} was forgotten here: it is not put back.")
+            for event in chain:
+                self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
+            for event in new:
+                db.conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stored(event))
+                project(db, event)
+            added += len(new)
+        return added
+
+    async def forget(self, session: str) -> int:
+        """Erase a session's content for good, and say so in its log; return how many texts went. Raises LeaseHeld, StoreError.
+
+        All of it is one change of files: until then nothing has happened. This store is closed afterwards.
+        """
+        lease = await self.acquire(session)
+        try:
+            db = self._db()
+            rows = self._rows(db, session)
+            if not rows:
+                raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
+            chain = [decode(row) for row in recovery.chain_of(lambda name: self._rows(db, name), session)]
+            check_chain(chain)
+            for (name,) in db.conn.execute(
+                "SELECT session FROM leases WHERE held AND session <> ?", (session,)
+            ).fetchall():
+                self._check_free(db, name)
+            added = self._farewell(session, chain)
+            self.close()
+            return rewrite(self.path, session, added)
+        finally:
+            lease.release()
+            self.close()
+
+    def _farewell(self, session: str, chain: list[Event]) -> list[Event]:
+        """Return the events that end a forgotten session: an open call is lost, and its content forgotten."""
+        if isinstance(chain[-1].payload, ContentForgotten):
+            return []
+        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
+        last, found = chain[-1], list[Event]()
+        payloads: list[Payload] = [ContentForgotten(texts=len(own))]
+        if isinstance(last.payload, Requested):
+            payloads.insert(0, CallLost(call=last.payload.call, input_estimate=last.payload.input_estimate))
+        for payload in payloads:
+            last = encode(session, last.seq + 1, at, payload, last.hash)
+            found.append(last)
+        return found
+
+    # ---- for the command line
+
+    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the projection of all sessions, newest first, as far as it can be read; and what could not be, in words."""
+        return recovery.sessions(self._db(), self.path)
+
+    def find(self, name: str) -> str:
+        """Return the id that a unique prefix, or ``last``, names. Raises StoreError."""
+        with translated(self.path):
+            if name and one(self._db(), "SELECT 1 FROM sessions WHERE session = ?", name):
+                return name
+            if name == "last":  # the last that came here: a tape's clock is its maker's
+                query = "SELECT session FROM sessions ORDER BY rowid DESC LIMIT 1"
+                found = [row[0] for row in self._db().execute(query)]
+            else:
+                query = "SELECT session FROM sessions WHERE substr(session, 1, ?) = ? ORDER BY session <> ? LIMIT 3"
+                found = [row[0] for row in self._db().execute(query, (len(name), name, name))]
+                found = found[:1] if name in found[:1] else found
+        if len(found) == 1 and name:
+            return str(found[0])
+        if name and name in self.stored_sessions():  # a damaged list may not name what the log has
+            return name
+        if not name:
+            raise StoreError("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
+        what = "names more than one session" if found else "names no session"
+        raise StoreError(f"{name!r} {what} in {self.path}.", remedy="`codetape list` shows them.")
+
+    def facts(self, sessions: Collection[str] | None = None) -> Iterator[CallEvent]:
+        """Yield what the log says of calls, session by session, parents first; of these sessions, and what they come from."""
+        kinds = ",".join(f"'{kind}'" for kind in CALL_EVENT_KINDS)
+        query = (
+            "SELECT e.session, e.seq, e.kind, e.at, e.payload FROM sessions s JOIN events e USING (session)"  # noqa: S608 - fixed names
+            f" WHERE e.kind IN ({kinds})"
+            " AND (e.kind <> 'Requested' OR substr(e.payload, instr(e.payload, '\"effect\":') + 9, 5) = '\"ask\"')"
+        )
+        with translated(self.path):
+            wanted = self._with_parents(sessions) if sessions is not None else None
+            if wanted is not None and len(wanted) <= 100:
+                marks = ",".join("?" * len(wanted))
+                found = self._db().conn.execute(
+                    f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(wanted)
+                )
+            else:
+                found = self._db().conn.execute(f"{query} ORDER BY s.rowid, e.seq")
+            yield from (CallEvent(*row) for row in found if wanted is None or row[0] in wanted)
+
+    def _with_parents(self, sessions: Collection[str]) -> set[str]:
+        parents = dict(self._db().conn.execute("SELECT session, parent FROM sessions WHERE parent <> ''").fetchall())
+        wanted, left = set[str](), list(sessions)
+        while left:
+            if (name := left.pop()) not in wanted:
+                wanted.add(name)
+                left += [parents[name]] if name in parents else []
+        return wanted
+
+    def images_needed(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the sessions, with their states, that last built each image."""
+        query = (
+            "SELECT json_extract(e.payload, '$.image'), e.session, s.state FROM events e JOIN sessions s USING (session)"
+            " WHERE e.kind = 'BuildFinished' AND e.seq = (SELECT max(seq) FROM events l WHERE l.session = e.session"
+            " AND l.kind = 'BuildFinished')"
+        )
+        found: dict[str, list[tuple[str, str]]] = {}
+        with translated(self.path):
+            for image, session, state in self._db().conn.execute(query):
+                found.setdefault(image, []).append((session, state))
+        return found
+
+    def stored_sessions(self) -> list[str]:
+        """Return the ids of all sessions that the log or its projection names, as far as they can be read."""
+        return recovery.session_ids(self._db(), self.path)
+
+    def salvage(self, session: str) -> recovery.Recovered:
+        """Read a session's rows and texts as far as they can be read; nothing of them is checked but the texts' hashes."""
+        return recovery.session(self._db(), self.path, session)
+
+    def unsound(self) -> list[str]:
+        """Return what SQLite itself finds wrong with the file, and sessions whose projection is not that of their events."""
+        return recovery.unsound(self._db(), self.path)
+
+    def beat(self, session: str, token: int, *, held: bool) -> None:
+        """Renew or release a lease, if it is still the token's."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE leases SET heartbeat = ?, held = ? WHERE session = ? AND token = ?",
+                (self._clock(), int(held), session, token),
+            )
+
+    # ---- inside
+
+    def _rows(self, db: Database, session: str) -> list[StoredEvent]:
+        found = db.conn.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
+        return [StoredEvent.of(values) for values in found]
+
+    def _db(self) -> Database:
+        db: Database | None = getattr(self._local, "db", None)
+        if db is None:
+            db = self._local.db = open_database(self.path, read_only=self._read_only)
+        return db
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        db: Database | None = getattr(self._local, "db", None)
+        if db is not None:
+            db.conn.close()
+            self._local.db = None
+
+    def _transaction(self) -> Transaction:
+        return Transaction(self._db(), self.path)
+
+    def _check_free(self, db: Database, session: str) -> int:
+        """Return the session's last token, 0 for none. Raises LeaseHeld where a living process holds it."""
+        row = one(db, _LEASE, session)
+        if row and row[1] and alive(row, now := self._clock()):
+            raise LeaseHeld(
+                f"Session {session} is driven by process {row[4]} on {row[2]} since {int(now - row[6])} s.",
+                remedy="Wait until it ends, or stop it.",
+            )
+        return row[0] if row else 0
+
+    def _refuse(self, db: Database, event: Event, lease: Any) -> NoReturn:
+        """Say why an event was not taken."""
+        row = one(db, _STANDING, event.session, event.session)
+        if row is None or row[0] != lease.token or not row[1]:
+            raise StaleLease(
+                f"Session {event.session} was taken over by another process: event {event.seq} was not written."
+            )
+        due = row[2] + 1 if row[2] is not None else 0
+        raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
+
+    def _put_blobs(self, db: Database, packed: list[tuple[str, bytes]]) -> None:
+        compressor = self._compressor()
+        for key, data in packed:
+            name = bytes.fromhex(key)
+            db.conn.execute(_NEW_BLOB, (name, len(data), compressor.compress(data), name))
+
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
+        if found is None:
+            found = self._local.compressor = zstandard.ZstdCompressor(level=3)
+        return found
+
+    def _texts(self, db: Database, wanted: set[str]) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        keys, unpacker = sorted(map(bytes.fromhex, wanted)), zstandard.ZstdDecompressor()
+        with translated(self.path):
+            for start in range(0, len(keys), 500):
+                part = keys[start : start + 500]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT hash, size, data FROM blobs WHERE hash IN ({marks})"  # noqa: S608 - only marks
+                for name, size, data in db.execute(query, part):
+                    key = name.hex()
+                    texts[key] = unpack(key, size, data, unpacker)
+        return texts
+
+
+def _is_new(event: Event, have: Mapping[int, str]) -> bool:
+    there = have.get(event.seq)
+    if there is not None and there != event.hash:
+        raise StoreError(
+            f"Session {event.session} is in the database already, with another event {event.seq} than the tape has.",
+            remedy="Nothing was imported; use another database with --db to look at both.",
+        )
+    return there is None
+
+
+def create(path: str = ".codetape/tape.db") -> SqliteStore:
+    """Make the store that a name or path stands for."""
+    return SqliteStore(path)

@@ -1,0 +1,110 @@
+"""codetape demo."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codetape.cli.options import as_json, database
+from codetape.cli.output import say
+from codetape.domain.task import Task
+from codetape.errors import SandboxUnavailable
+from codetape.ports import Sandbox
+
+
+@click.command("demo")
+@click.option(
+    "--sandbox",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Where code runs; a named one is used or the demo refuses.",
+)
+@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@database
+@as_json
+def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
+    """Watch the loop work on a recorded run: the model's answers come from a tape, the rest really happens.
+
+    Where no sandbox can be had, the tape's outcomes are shown instead, and the first and last line say so.
+    """
+    from codetape.cli.run_session import again, drive
+    from codetape.playback import tape_file
+    from codetape.runtime import plugins
+    from codetape.runtime.agent import AutoCoderAgent, new_session_id
+
+    recorded = tape_file.load("demo")
+    task, config = recorded.run.the_task, recorded.run.the_config
+    stage = asyncio.run(_stage(sandbox))
+    if not as_json:
+        say(stage.headline, err=True)
+        say(f"The task, as it was given to {config.model}:\n", err=True)
+        say("\n".join(f"    {line}" for line in task.prompt.splitlines()) + "\n", err=True)
+    agent = AutoCoderAgent(
+        model=plugins.model("tape:demo"),
+        sandbox=stage.sandbox,
+        store=db,
+        max_iterations=config.max_iterations,
+    )
+    session = new_session_id()
+    code = drive(
+        agent,
+        session,
+        lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
+        folder=folder,
+        as_json=as_json,
+        again=again({"db": db}),
+    )
+    if not as_json:
+        say(f"  look        {again({'db': db}).command('show', session, '--diff')}")
+        if stage.why:
+            say(stage.headline, err=True)
+    return code
+
+
+def _asked(task: Task) -> dict[str, Any]:
+    """Return what the recorded task was given beside its prompt; its samples ship beside the tape."""
+    from codetape.playback import tape_file
+
+    samples = {i.name: f"{i.type}:{tape_file.shipped(Path(i.sample.path).name)}" for i in task.inputs if i.sample}
+    return {
+        "inputs": {i.name: samples.get(i.name) or ":".join(filter(None, (i.type, i.value))) for i in task.inputs},
+        "outputs": {o.name: o.type for o in task.outputs},
+        "constraints": task.constraints,
+        "schema": task.data_schema,
+        "tests": task.tests,
+        "task": task.id,
+        "tags": ("demo",),
+    }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the demo runs, what is said of it, and why it is not executed, if so."""
+
+    sandbox: Sandbox
+    headline: str
+    why: str = ""
+
+
+async def _stage(name: str) -> Stage:
+    """Take the sandbox that was named, or fall back to the tape's outcomes where none was and none can be had."""
+    from codetape.domain.job import BuildSpec
+    from codetape.runtime import plugins
+
+    try:
+        sandbox = plugins.sandbox(name)
+        if sandbox.facts().name == "tape":
+            return Stage(sandbox, "Nothing is executed here: outcomes are shown as they were recorded.", "tape")
+        await sandbox.build(BuildSpec(python_version=sandbox.facts().python))
+    except SandboxUnavailable as error:
+        if name != "auto":
+            raise
+        headline = f"Nothing is executed here: outcomes are shown as they were recorded. {error.message} {error.remedy}"
+        return Stage(plugins.sandbox("tape:demo"), headline.strip(), error.message)
+    where = sandbox.facts().name
+    return Stage(
+        sandbox, f"The model's answers come from a tape; everything else happens here, in the {where} sandbox."
+    )

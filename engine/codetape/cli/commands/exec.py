@@ -1,0 +1,63 @@
+"""codetape exec."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codetape.cli.options import allow_build, as_json, database, open_store, pairs
+from codetape.cli.output import say, say_json
+from codetape.errors import UsageError
+
+
+@click.command("exec")
+@click.argument("session")
+@click.argument("inputs", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where the script runs.")
+@click.option("-o", "folder", metavar="DIR", help="Write outputs that are files there.")
+@allow_build
+@database
+@as_json
+def command(
+    session: str,
+    inputs: tuple[str, ...],
+    sandbox: str,
+    folder: str | None,
+    allow_build: bool,
+    db: str,
+    as_json: bool,
+) -> int:
+    """Run a session's verified script on inputs, in its own environment; print its typed outputs."""
+    from codetape.runtime import plugins
+    from codetape.runtime.result import GenerateResult
+
+    store = open_store(db)
+    name = store.find(session)
+    result = asyncio.run(GenerateResult.load(store, name, sandbox=plugins.sandbox(sandbox), allow_build=allow_build))
+    given = {key.replace("-", "_"): value for key, value in pairs(inputs, "input").items()}
+    outputs = {key: _shown(key, value, folder) for key, value in result.run(**given).items()}
+    if as_json:
+        say_json({"session": name, "outputs": outputs})
+    else:
+        for key, value in outputs.items():
+            say(f"{key}: {value}")
+    return 0
+
+
+def _shown(name: str, value: Any, folder: str | None) -> Any:
+    """Return a scalar as it is; write a file's bytes, and return where they are."""
+    if not isinstance(value, bytes | dict):
+        return value
+    if folder is None:
+        size = len(value) if isinstance(value, bytes) else sum(map(len, value.values()))
+        return f"({size} bytes; -o DIR writes them)"
+    files = {name: value} if isinstance(value, bytes) else {f"{name}/{path}": data for path, data in value.items()}
+    root = Path(folder)
+    try:
+        for path, data in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}.") from error
+    return str(root / name)

@@ -1,0 +1,34 @@
+"""codetape import."""
+
+import click
+
+from codetape.cli.options import as_json, database, open_store
+from codetape.cli.output import say, say_json
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="F.tape.jsonl...")
+@database
+@as_json
+def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
+    """Add tape files to a database. What is there already stays; a bad file is refused, and then nothing is added.
+
+    A tape may have at most 256 MB, and a line of it 16 MB. Where a session is there already, the longer of the two
+    stands if one begins with the other; if they part, the tape is refused.
+    """
+    from codetape.playback import tape_file
+
+    read = [(name, tape_file.load(name)) for name in files]
+    store = open_store(db, read_only=False)
+    counts = store.put(*(one.stream for _, one in read))
+    found = [
+        {"file": name, "session": one.session, "events": len(one.stream.events), "added": added}
+        for (name, one), added in zip(read, counts, strict=True)
+    ]
+    if not as_json:
+        for one in found:
+            how = f"{one['added']} of {one['events']} events added" if one["added"] else "there already"
+            say(f"{one['file']}: session {one['session']}, {how}")
+    if as_json:
+        say_json({"imported": found})
+    return 0

@@ -1,0 +1,89 @@
+"""codetape scan."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from codetape.cli.options import as_json, database, own_patterns, redacting
+from codetape.cli.output import say, say_json
+from codetape.cli.session_filter import corpus_of, filters
+
+
+@click.command("scan")
+@filters("--of-model")
+@redacting
+@database
+@as_json
+def command(**given: Any) -> int:
+    """Look for keys in a database or in tapes, and say where they are, without printing them.
+
+    Known forms of keys, the patterns of [tool.codetape.redact] and those of --redact. Found: exit 100.
+    """
+    found = list(_found({**given, "forks": True}))
+    if given["as_json"]:
+        say_json({"found": found})
+        return 100 if found else 0
+    for one in found:
+        say(f"{one['name']}:{one['seq']} {one['kind']}, {one['field']}: {one['what']}, {one['times']} times")
+    say(f"{len(found)} places hold what looks like a key" if found else "Nothing that looks like a key.")
+    return 100 if found else 0
+
+
+def _found(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    from codetape.runtime.redaction import KEY_PATTERNS, read_patterns
+
+    patterns = {**KEY_PATTERNS, **read_patterns(own_patterns(given))}
+    seen: set[str] = set()
+    loop, members = asyncio.new_event_loop(), corpus_of(given).members()
+    try:
+        while (one := loop.run_until_complete(anext(members, None))) is not None:
+            for event in one[1].events:
+                for field, text in _texts(event, one[1], seen):
+                    for what, pattern in patterns.items():
+                        if times := sum(len(pattern.findall(part)) for part in _parts(text)):
+                            yield {
+                                "name": one[0].name,
+                                "seq": event.seq,
+                                "kind": event.kind,
+                                "field": field,
+                                "what": what,
+                                "times": times,
+                            }
+    finally:
+        loop.run_until_complete(members.aclose())
+        loop.close()
+
+
+def _parts(text: str) -> list[str]:
+    """Return a text, or of JSON the strings in it as they read: a line's start is one there."""
+    try:
+        value = json.loads(text) if text[:1] in ("{", "[") else None
+    except (ValueError, RecursionError):
+        value = None
+    return list(_strings(value)) if value is not None else [text]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _texts(event: Any, stream: Any, seen: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield an event's own payload and the texts that it is the first to refer to."""
+    from codetape.eventlog.events import refs
+
+    yield "payload", event.stored_payload
+    for ref in refs(event.payload):
+        if ref not in seen and ref in stream.texts:
+            seen.add(ref)
+            yield f"text {ref[:12]}", stream.texts[ref]

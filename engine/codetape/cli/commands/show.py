@@ -1,0 +1,170 @@
+"""codetape show."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import click
+
+from codetape.cli import summary
+from codetape.cli.options import DEFAULT_DB, as_json, database, open_store, words
+from codetape.cli.output import say, say_json
+from codetape.cli.progress import describe
+from codetape.errors import CorruptTape, StoreError
+from codetape.eventlog.events import Answered, Decided, Requested
+from codetape.eventlog.fold import apply, fold
+from codetape.eventlog.session_state import SessionState
+from codetape.playback.verify import readable
+from codetape.ports import Stream
+from codetape.runtime.result import GenerateResult
+from codetape.text.unified_diff import unified
+
+
+@click.command("show")
+@click.argument("session")
+@click.option("--events", "what", flag_value="events", help="Every event, a line each.")
+@click.option("--prompts", "what", flag_value="prompts", help="Every request to the model, and its answer.")
+@click.option("--code", "what", flag_value="code", help="The script.")
+@click.option("--diff", "what", flag_value="diff", help="What changed from one version of the script to the next.")
+@click.option(
+    "--iteration", type=click.IntRange(0), help="Only what belongs to this run of the tests (0: before the first)."
+)
+@database
+@as_json
+def command(session: str, what: str | None, iteration: int | None, db: str, as_json: bool) -> int:
+    """Show a session: its verdict, or its events, prompts, script or changes."""
+    store = open_store(db)
+    stream, problem = _read(store, store.find(session))
+    if problem:
+        say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
+    if what is None:
+        _verdict(stream, iteration, as_json, summary.Again(db=words("--db", db, DEFAULT_DB)))
+    else:
+        {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
+    return 0
+
+
+def _read(store: Any, session: str) -> tuple[Stream, str]:
+    """Return a session's stream, of a damaged one as far as it can be read; and what is wrong with it."""
+    try:
+        stream: Stream = asyncio.run(store.read(session))
+        fold(stream.events, stream.texts)
+    except (CorruptTape, StoreError) as error:
+        saved = store.salvage(session)
+        stream, problem = readable(saved.rows, saved.texts)
+        if not stream.events:
+            raise
+        return stream, problem or str(error)
+    return stream, ""
+
+
+@dataclass(frozen=True)
+class ShownStep:
+    """One event, and the state after it; ``iteration`` counts the runs that had ended before it."""
+
+    event: Any
+    run: SessionState
+    iteration: int
+
+
+def _steps(stream: Stream, iteration: int | None) -> Iterator[ShownStep]:
+    run = SessionState()
+    for event in stream.events:
+        before = run.ledger.iteration
+        run = apply(run, event, stream.texts)
+        if iteration is None or before == iteration:
+            yield ShownStep(event, run, before)
+
+
+def _verdict(stream: Stream, iteration: int | None, as_json: bool, again: summary.Again) -> None:
+    run = fold(stream.events, stream.texts)
+    result = GenerateResult.of(run, stream)
+    if as_json:
+        say_json(summary.as_object(result, result.duration_s))
+        return
+    say(f"task {result.task}: {result.prompt.splitlines()[0][:200]}")
+    say(f"model {result.config.model}, sandbox {result.config.sandbox.name}, Python {result.config.python_version}")
+    for step in _steps(stream, iteration):
+        if line := describe(step.event, step.run):
+            say(f"{step.event.seq:5}  {line}")
+    summary.summarise(result, run, result.duration_s, None, again)
+
+
+def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    steps = list(_steps(stream, iteration))
+    if as_json:
+        say_json(
+            {
+                "events": [
+                    {
+                        "seq": s.event.seq,
+                        "at": s.event.at,
+                        "kind": s.event.kind,
+                        "hash": s.event.hash,
+                        "payload": s.event.payload.model_dump(mode="json"),
+                    }
+                    for s in steps
+                ]
+            }
+        )
+        return
+    for step in steps:
+        say(
+            f"{step.event.seq:5}  {step.event.at}  {step.run.state:<18} {step.event.kind:<20} {describe(step.event, step.run)}"
+        )
+
+
+def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    for step in _steps(stream, iteration):
+        payload = step.event.payload
+        if isinstance(payload, Requested) and payload.effect == "ask":
+            messages = [{"role": role, "content": stream.texts[ref]} for role, ref in payload.messages]
+            found.append({"call": payload.call, "purpose": payload.purpose, "messages": messages, "reply": None})
+        elif isinstance(payload, Answered) and found:
+            found[-1]["reply"] = stream.texts[payload.text] if payload.text else None
+    if as_json:
+        say_json({"calls": found})
+        return
+    for call in found:
+        say(f"=== {call['call']} {call['purpose']}")
+        for message in call["messages"]:
+            say(f"--- {message['role']}\n{message['content']}")
+        say(f"--- reply\n{call['reply']}\n")
+
+
+def _versions(stream: Stream, iteration: int | None) -> list[tuple[ShownStep, str]]:
+    """Return each version of the script, with the step that it came by."""
+    return [
+        (step, step.run.work.code)
+        for step in _steps(stream, iteration)
+        if isinstance(step.event.payload, Decided) and "code" in step.event.payload.changes
+    ]
+
+
+def _code(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    versions = _versions(stream, iteration)
+    code = versions[-1][1] if versions else ""
+    if as_json:
+        say_json({"code": code or None})
+    else:
+        say(code.rstrip() if code else "There is no script.", err=not code)
+
+
+def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
+    versions = _versions(stream, None)
+    found = []
+    for (_, old), (step, new) in pairwise(versions):
+        if iteration is not None and step.iteration != iteration:
+            continue
+        text = unified(old, new, ("before", f"seq {step.event.seq}"))
+        found.append({"seq": step.event.seq, "iteration": step.iteration, "diff": text})
+    if as_json:
+        say_json({"changes": found})
+        return
+    for change in found:
+        say(f"=== after run {change['iteration']}, event {change['seq']}\n{change['diff']}\n")
+    if not found:
+        say("The script never changed.")

@@ -1,0 +1,40 @@
+"""codetape why."""
+
+import asyncio
+from dataclasses import asdict
+
+import click
+
+from codetape.cli.options import as_json, at_event, database, open_store
+from codetape.cli.output import say, say_json
+
+
+@click.command("why")
+@click.argument("named", metavar="SESSION[:SEQ]")
+@database
+@as_json
+def command(named: str, db: str, as_json: bool) -> int:
+    """Say why a call was made: the causal chain back to the prompt, and where each part of its prompt is from, in tokens."""
+    from codetape.playback.tape_file import is_tape, load
+    from codetape.reporting.why import why
+
+    name, seq = at_event(named)
+    if is_tape(name):
+        stream = load(name).stream
+    else:
+        store = open_store(db)
+        stream = asyncio.run(store.read(store.find(name)))
+    found = why(stream, len(stream.events) - 1 if seq is None else seq)
+    if as_json:
+        say_json(asdict(found))
+        return 0
+    for number, link in enumerate(found.chain):
+        say(f"{'' if not number else '  because '}event {link.seq}: {link.words}")
+    if found.parts:
+        total = sum(part.tokens for part in found.parts)
+        say(f"\nits prompt, about {total:,} tokens:")
+        for part in found.parts:
+            say(
+                f"  {part.tokens:7,}  {part.tokens / total if total else 0:4.0%}  {part.role:<9} {part.heading[:60]:<60}  {part.origin}"
+            )
+    return 0

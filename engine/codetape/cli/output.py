@@ -1,0 +1,38 @@
+"""Printing: text made safe, JSON, aligned columns."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import click
+
+from codetape.text.escape import json_text, safe
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a text from outside, made safe."""
+    click.echo(safe(text), err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON value."""
+    click.echo(json_text(value))
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
+    """Return rows as aligned columns; at once, however many there are."""
+    clean = [[safe(cell).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in clean
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def first_line(text: str, width: int = 100) -> str:
+    """Return a text's first line, cut to a width."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= width else line[: width - 1] + "…"

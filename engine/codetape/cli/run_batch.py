@@ -1,0 +1,127 @@
+"""run --tasks: many tasks, their progress, and the sums at the end."""
+
+import asyncio
+import sys
+from typing import Any
+
+from codetape.cli.output import say, say_json
+from codetape.domain.money import money
+from codetape.errors import UsageError
+from codetape.evals.attempt import Attempt
+from codetape.evals.batch import Batch, Progress, run_tasks
+from codetape.evals.task_file import read_tasks
+from codetape.text.escape import safe
+
+ONE_TASK = (
+    "prompt",
+    "prompt_file",
+    "inputs",
+    "outputs",
+    "constraints",
+    "schema_file",
+    "tests",
+    "oracle",
+    "task",
+    "folder",
+)
+"""Options of one task, which a task file says itself."""
+
+
+def run(agent: Any, given: dict[str, Any]) -> int:
+    """Run a task file; print a line an attempt, and the sums; return the exit code."""
+    if both := [name for name in ONE_TASK if given[name]]:
+        raise UsageError(
+            f"--tasks does not go with {both[0].replace('_', '-')}.", remedy="The task file says it, a task a line."
+        )
+    tasks = read_tasks(given["tasks"])
+    shown = Shown(quiet=given["as_json"])
+    try:
+        with shown:
+            made = asyncio.run(
+                run_tasks(
+                    agent,
+                    tasks,
+                    attempts=given["attempts"],
+                    concurrent=given["concurrent"],
+                    batch=",".join(given["tags"]),
+                    tags=given["tags"],
+                    on_progress=shown.progress,
+                )
+            )
+    except KeyboardInterrupt:
+        say("Interrupted. The same command goes on where it stopped.", err=True)
+        return 130
+    total = made.progress
+    if given["as_json"]:
+        say_json({"total": total.total, "solved": total.solved, "failed": total.failed, "stopped": total.stopped,
+                  "found": made.found, "tokens": total.tokens, "attempts": made.records()})  # fmt: skip
+    else:
+        say(f"\n{line_of(total)}" + (f"; {made.found} were there before" if made.found else ""))
+        for attempt in made.attempts:
+            if attempt.solved is None:
+                say(f"  stopped     {attempt.task} ({attempt.session}): {attempt.reason}")
+        if total.stopped:
+            say("  next        the same command goes on with what was stopped")
+    return exit_code(made)
+
+
+def exit_code(made: Batch) -> int:
+    """Return 1 where something could not work, 101 for a budget, 104 for a question, 100 for one not solved, else 0."""
+    reasons = {a.cause for a in made.attempts if a.solved is None}
+    total = made.progress
+    if reasons - {"budget", "question"}:
+        return 1
+    if reasons:
+        return 101 if "budget" in reasons else 104
+    return 100 if total.failed else 0
+
+
+def line_of(progress: Progress) -> str:
+    """Return how far it is, in one line."""
+    spent = f", {money(progress.cost, progress.unpriced)}" if progress.cost else ""
+    stopped = f", {progress.stopped} stopped" if progress.stopped else ""
+    return (
+        f"{progress.done} of {progress.total} done, {progress.left} left: {progress.solved} solved,"
+        f" {progress.failed} not{stopped}; {progress.tokens:,} tokens{spent}"
+    )
+
+
+class Shown:
+    """Progress on standard error: a line an attempt, and in a terminal a live line below them. A context manager."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live: Any = None
+        self._console: Any = None
+        self._text = "starting"
+
+    def __enter__(self) -> "Shown":
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+            from rich.text import Text
+
+            self._console = Console(stderr=True, highlight=False)
+            self._live = Live(get_renderable=lambda: Text(self._text), console=self._console, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def progress(self, progress: Progress, attempt: Attempt | None) -> None:
+        """Show one more attempt."""
+        self._text = line_of(progress)
+        if self._quiet or attempt is None:
+            return
+        how = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
+        why = f" ({attempt.reason})" if attempt.reason else ""
+        self.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {how}{why}, {attempt.session}")
+
+    def line(self, text: str) -> None:
+        """Print one line above the live one."""
+        if self._console:
+            self._console.print(safe(text), markup=False, soft_wrap=True)
+        elif not self._quiet:
+            sys.stderr.write(safe(text) + "\n")

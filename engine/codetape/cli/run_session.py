@@ -1,0 +1,91 @@
+"""Driving a session from the command line: progress, questions to a person, Ctrl-C, and the end."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from codetape.cli import summary
+from codetape.cli.options import DEFAULT_DB, words
+from codetape.cli.output import say, say_json
+from codetape.cli.progress import Progress
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.session_state import SessionState
+from codetape.runtime.agent import AutoCoderAgent
+from codetape.runtime.result import GenerateResult
+from codetape.text.escape import safe
+
+Hook = Callable[[Event, SessionState], None]
+Begin = Callable[[Hook], Awaitable[GenerateResult]]
+
+
+def drive(
+    agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: summary.Again
+) -> int:
+    """Run a session to its end, asking a person where one sits there; print the end; return the exit code.
+
+    ``again`` holds the options that a later command must name again, such as --db.
+    """
+    begun = time.monotonic()
+    if folder:
+        summary.prepare(Path(folder))
+    last: list[SessionState] = []
+    progress = Progress(quiet=as_json)
+
+    def hook(event: Event, run: SessionState) -> None:
+        last[:] = [run]
+        progress(event, run)
+
+    try:
+        with progress:
+            result = asyncio.run(_awaited(begin, hook))
+        while (answer := _asked(result, last, as_json)) is not None:
+            with progress:
+                result = asyncio.run(agent.aresume(session, answers=answer, on_event=hook))
+    except (KeyboardInterrupt, click.Abort):
+        if as_json:
+            say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
+        say(f"Interrupted. Go on with: {again.resume(session)}", err=True)
+        return 130
+    return _end(result, last[-1], time.monotonic() - begun, folder, as_json=as_json, again=again)
+
+
+async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
+    return await begin(hook)
+
+
+def _end(
+    result: GenerateResult, run: SessionState, spent: float, folder: str | None, *, as_json: bool, again: summary.Again
+) -> int:
+    path = summary.write_files(result, Path(folder)) if folder else None
+    if as_json:
+        say_json(summary.as_object(result, spent, path))
+    else:
+        summary.summarise(result, run, spent, path, again)
+    return summary.exit_code(run)
+
+
+def _asked(
+    result: GenerateResult, last: list[SessionState], as_json: bool
+) -> dict[str, Literal["allow", "deny"]] | None:
+    """Ask the person at the terminal what the session asks; None where there is no question, or no person."""
+    if not (last and last[-1].cause == "question" and result.question):
+        return None
+    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    say(result.reason, err=True)
+    question = "Set the example aside?" if summary.example_of(result.question) else f"Install {result.question}?"
+    allowed = click.confirm(safe(question), default=False, err=True)
+    return {result.question: "allow" if allowed else "deny"}
+
+
+def again(given: Mapping[str, Any]) -> summary.Again:
+    """Return the options that a later command must name again, because they are no defaults."""
+    db = words("--db", given["db"], DEFAULT_DB)
+    where = words("--sandbox", given.get("sandbox"), "auto")
+    how = [*words("--base-url", given.get("base_url")), *words("--api-key-env", given.get("api_key_env"))]
+    return summary.Again(db=db, sandbox=where, model=tuple(how), totals=tuple(given.get("total_costs") or ()))

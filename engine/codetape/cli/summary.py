@@ -1,0 +1,234 @@
+"""A session's end: the JSON object, the files, the summary for a person, and the exit code."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codetape.cli.output import first_line, say
+from codetape.decider.remedies import EXAMPLE
+from codetape.domain.money import dollars, money, pico
+from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
+from codetape.errors import UsageError
+from codetape.eventlog.session_state import SessionState
+from codetape.runtime.redaction import find_keys
+from codetape.runtime.result import GenerateResult
+from codetape.runtime.script_header import script_header
+
+
+@dataclass(frozen=True)
+class Again:
+    """The options that a later command must name again, as words: of the database, of where code runs, of the model's server.
+
+    ``totals`` are the budgets of several sessions together, as they were given.
+    """
+
+    db: tuple[str, ...] = ()
+    sandbox: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    totals: tuple[str, ...] = ()
+
+    def resume(self, session: str, *more: str) -> str:
+        """Return the command that goes on with a session."""
+        totals = (
+            [w for total in self.totals for w in ("--max-total-cost", total)] if "--max-total-cost" not in more else []
+        )
+        return shlex.join(["codetape", "resume", session, *self.db, *self.sandbox, *self.model, *totals, *more])
+
+    def command(self, verb: str, session: str, *more: str, sandbox: bool = False) -> str:
+        """Return a command on a recorded session."""
+        return shlex.join(["codetape", verb, session, *self.db, *(self.sandbox if sandbox else ()), *more])
+
+
+SHOWN = 5  # failing tests that a person is shown at once
+CONFIDENCE = {
+    "oracle": "your oracle passed",
+    "anchored": "your examples or tests passed",
+    "self_tested": "only tests that it wrote itself passed",
+    "disputed": "what passed outweighs a test or an example that speaks against it, and was set aside",
+    "untested": "nothing was tested",
+}
+
+
+def exit_code(run: SessionState) -> int:
+    """Return the process's exit code for a session's state."""
+    if run.state == "succeeded":
+        return 0
+    if run.state == "failed":
+        return 100
+    return {"question": 104, "budget": 101, "person": 130}.get(run.cause, 1)
+
+
+def as_object(result: GenerateResult, duration_s: float, solution_path: Path | None = None) -> dict[str, Any]:
+    """Return what `run --json` prints."""
+    usage = result.usage
+    return {
+        "session": result.session,
+        "task": result.task,
+        "status": result.status,
+        "confidence": result.confidence,
+        "reason": result.reason,
+        "iterations": result.iterations,
+        "image": result.image,
+        "packages": list(result.packages),
+        "tests": result.counts.model_dump(),
+        "failing": [one.model_dump() for one in result.failing],
+        "examples": {"tests": result.examples, "left_out": [list(one) for one in result.left_out]},
+        "usage": {
+            "input": usage.total_input,
+            "cached_input": usage.cache_read,
+            "output": usage.total_output,
+            "reasoning": usage.reasoning,
+            "total": usage.total_input + usage.total_output,
+            "calls": result.calls,
+            "estimated": result.usage_estimated,
+            "cost": result.cost if not result.unpriced or float(result.cost) else None,
+            "unpriced": result.unpriced,
+            "replayed": result.replayed,
+        },
+        "inherited": {
+            "parent": result.parent,
+            "at": result.forked_at,
+            "input": result.inherited.total_input,
+            "output": result.inherited.total_output,
+            "calls": result.inherited_calls,
+        }
+        if result.parent
+        else None,
+        "question": result.question,
+        "keys_seen": list(keys_in(result)),
+        "solution": result.solution.code if result.solution else None,
+        "solution_path": str(solution_path) if solution_path else None,
+        "head": result.head,
+        "duration_s": round(duration_s, 3),
+    }
+
+
+def example_of(question: str) -> str:
+    """Return the name of the test that a question is about; empty where it is about something else."""
+    return question.partition("::")[2] if question.startswith(EXAMPLE) else ""
+
+
+def keys_in(result: GenerateResult) -> tuple[str, ...]:
+    """Return the kinds of keys that script and tests seem to hold: reported, never replaced, for they may be meant."""
+    return find_keys(f"{result.solution.code if result.solution else ''}\n{result.tests}")
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder before anything is spent. Raises UsageError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".codetape-probe"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written: {error.strerror}.", remedy="Name another folder with -o."
+        ) from error
+
+
+def write_files(result: GenerateResult, folder: Path) -> Path | None:
+    """Write the script, its tests, its lock and the result into a folder; return the script's path."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n")
+        if result.solution is None:
+            return None
+        files = {
+            SOLUTION_FILE: script_header(result) + result.solution.code,
+            TEST_FILE: result.tests,
+            USER_FILE: result.given_tests,
+            ANCHOR_FILE: result.anchors,
+            "requirements.lock": result.lock,
+        }
+        for name, text in files.items():
+            if text.strip():
+                (folder / name).write_text(text)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written: {error.strerror}.",
+            remedy="The session is on its tape: `codetape show --code` prints the script.",
+        ) from error
+    return folder / SOLUTION_FILE
+
+
+def summarise(result: GenerateResult, run: SessionState, duration_s: float, path: Path | None, again: Again) -> None:
+    """Print the end for a person: verdict, figures, where the script is, what to try next."""
+    counts, usage = result.counts, result.usage
+    say()
+    if result.succeeded:
+        say(f"succeeded, {result.confidence}: {CONFIDENCE[result.confidence]}")
+    else:
+        say(f"{result.status}: {result.reason}")
+    quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
+    say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
+    for one in result.failing[:SHOWN]:
+        say(f"  failing     {one.test}: {first_line(one.words, 300)}")
+    if len(result.failing) > SHOWN:
+        say(f"  failing     and {len(result.failing) - SHOWN} more; --json has them all")
+    say(f"  runs        {result.iterations}")
+    about = "about " if result.usage_estimated else ""
+    say(f"  tokens      {about}{usage.total_input:,} in, {usage.total_output:,} out, {result.calls} calls")
+    if result.parent:
+        own = usage.total_input - result.inherited.total_input, usage.total_output - result.inherited.total_output
+        calls = result.calls - result.inherited_calls
+        say(f"  inherited   {result.inherited_calls} of the calls, from {result.parent} up to event {result.forked_at}")
+        say(f"  spent here  {about}{own[0]:,} in, {own[1]:,} out, {calls} calls")
+    replayed = f"; {result.replayed} answers from a recording, at $0" if result.replayed else ""
+    say(f"  money       {money(pico(result.cost), result.unpriced)}{replayed}")
+    say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")
+    say(f"  time        {duration_s:.1f} s")
+    if path:
+        say(f"  script      {path}")
+    say(f"  session     {result.session}")
+    for kind in keys_in(result):
+        say(f"  careful     the script or its tests seem to hold a key: {kind}")
+    for gone in result.quarantined:
+        say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
+    for line in next_steps(result, run, path, again):
+        say(f"  next        {line}")
+
+
+def next_steps(result: GenerateResult, run: SessionState, path: Path | None, again: Again) -> list[str]:
+    """Return what a person can do now, as commands that work as they stand."""
+    name, server = result.session, run.the_config.server
+    if server and "--base-url" not in again.model:
+        again = replace(again, model=(*again.model, "--base-url", server))
+    if result.status == "suspended":
+        return _resumes(result, run, again)
+    if result.status == "failed":
+        more = [again.resume(name, "--max-iterations", str(result.iterations + 5))] if run.cause == "iterations" else []
+        return [again.command("show", name, "--prompts"), *more]
+    if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
+        return [again.command("exec", name, sandbox=True)]
+    if path:
+        return [shlex.join(["uv", "run", str(path)])]
+    return [again.command("show", name, "--code")]
+
+
+def _resumes(result: GenerateResult, run: SessionState, again: Again) -> list[str]:
+    """Return how a suspended session goes on: with an answer, a higher budget, or as it is."""
+    name = result.session
+    if run.cause == "question" and (test := example_of(result.question)):
+        return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]
+    if run.cause == "question":
+        return [again.resume(name, f"--{verb}-package", result.question) for verb in ("allow", "deny")]
+    if run.cause != "budget":
+        return [again.resume(name)]
+    config, used = run.the_config, result.total_input_tokens + result.total_output_tokens
+    higher: list[str] = []
+    if config.max_tokens is not None:
+        higher += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
+    if config.max_cost:
+        higher += ["--max-cost", _more(config.max_cost, run.spent.cost)]
+    if config.max_seconds is not None:
+        higher += ["--max-time", f"{max(2 * config.max_seconds, run.spent.ms // 1000 + 300)}s"]
+    for total in again.totals:
+        label, sign, amount = total.rpartition("=")
+        higher += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
+    return [again.resume(name, *higher)]
+
+
+def _more(amount: str, spent: int) -> str:
+    """Return a budget of money that leaves room: twice as much, and half a dollar beyond what is spent at least."""
+    return dollars(max(2 * pico(amount), spent + pico("0.50")))

@@ -1,0 +1,141 @@
+"""Executions: what is run, whether a report solves the task, and what vetting and the oracle mean."""
+
+from codetape.decider.environments import spec_of
+from codetape.decider.step import Step, Stop
+from codetape.domain.canonical import canonical, sha256
+from codetape.domain.job import Job
+from codetape.domain.package_names import bare
+from codetape.domain.reply_shapes import Opinion
+from codetape.domain.report import Report
+from codetape.domain.task import ORACLE_FILE, SOLUTION_FILE
+from codetape.eventlog.session_state import SessionState
+from codetape.rules.classify import Context, expected_names, function_id, missing_tests
+from codetape.rules.pytest_source import stub
+from codetape.rules.session_view import test_files
+
+
+def job(run: SessionState) -> Job:
+    """Return what the state wants executed: tests against the stub or the code, the oracle, or the script."""
+    purpose = {"vetting": "vet", "proving": "oracle"}.get(run.state, "run")
+    if run.the_config.skip_tests and purpose == "run":
+        purpose = "script"
+    files = {"oracle": {ORACLE_FILE: run.the_task.oracle}, "script": {}}.get(purpose, test_files(run))
+    code = stub(run.work.code) if purpose == "vet" else run.work.code
+    return Job.model_validate(
+        {
+            "purpose": purpose,
+            "spec": spec_of(run),
+            "files": {SOLUTION_FILE: code, **files},
+            "targets": tuple(files),
+            "deselect": () if purpose == "oracle" else tuple(q.test for q in run.work.quarantined if "::" in q.test),
+            "inputs": run.the_task.inputs,
+            "outputs": run.the_task.outputs,
+            "resources": run.the_config.resources,
+            "env": run.the_config.env_vars,
+        }
+    )
+
+
+def nothing_to_vet(run: SessionState) -> Step | None:
+    """Return the step out of vetting where there is no test, or nothing to empty; else None."""
+    if not test_files(run):
+        return no_tests(run, Step("vet", done=("vetting",)))
+    return None
+
+
+def vetted(run: SessionState) -> Step:
+    """Return the step after the tests ran against the stub: those that pass there are vacuous."""
+    report = report_of(run)
+    at_solution = [t for t in report.failing if t.frames and t.frames[-1].file == SOLUTION_FILE]
+    module_broke = any("::" not in t.id for t in at_solution)
+    vacuous = () if module_broke or (report.exit != "ok" and not report.tests) else report.passed
+    step = Step("vet", done=("vetting",), work={"vacuous": tuple(vacuous)})
+    hidden = {function_id(test) for test in quarantined(run)}
+    expected = {name for name in expected_names(test_files(run)) if name not in hidden}
+    ran = {function_id(t.id) for t in report.tests}
+    idle = {function_id(t) for t in vacuous} - {function_id(t.id) for t in report.failing}
+    return step if (expected - idle) or not (expected & ran) else no_tests(run, step)
+
+
+def no_tests(run: SessionState, step: Step) -> Step:
+    """No test that counts is left: they are written anew once, then the session fails."""
+    if not run.ledger.rewritten:
+        return Step(
+            step.about,
+            reason="no_tests",
+            done=(*step.done, "vetting"),
+            owes=("writing_tests", "resolving", "executing"),
+            ledger={**step.ledger, "rewritten": True},
+            work=step.work,
+            notes=step.notes,
+        )
+    message = "No test that counts is left, and they were written anew once already."
+    return Step(step.about, ledger=step.ledger, work=step.work, notes=step.notes, halt=Stop("failed", "no_tests", message))  # fmt: skip
+
+
+def quarantined(run: SessionState) -> set[str]:
+    """Return the ids of the tests that run no more."""
+    return {q.test for q in run.work.quarantined}
+
+
+def report_of(run: SessionState) -> Report:
+    """Return the report of the execution that was just closed."""
+    if run.outcome is None or run.outcome.report is None:
+        raise ValueError("no execution was closed")
+    return run.outcome.report
+
+
+def execution_key(run: SessionState, report: Report, code: str | None = None) -> str:
+    """Return what a run of the tests that gave a report depended on, with other code where that is given.
+
+    What is quarantined is part of it only where the run did not end well: leaving out the test that ended it tells more of
+    the others, leaving out one that just failed does not.
+    """
+    environment = run.work.environment.name if run.work.environment else ""
+    left_out = [] if report.whole and report.exit in ("ok", "tests_failed") else sorted(quarantined(run))
+    return sha256(canonical([run.work.code if code is None else code, test_files(run), environment, left_out]))
+
+
+def context_of(run: SessionState, opinions: tuple[Opinion, ...], unjudged: tuple[str, ...]) -> Context:
+    """Return what the rules need beside a report."""
+    spec = spec_of(run)
+    return Context(
+        files=test_files(run),
+        python=run.the_config.python_version,
+        installed=frozenset(bare(p) for p in spec.all_packages),
+        unavailable=frozenset(run.ledger.unavailable),
+        opinions=opinions,
+        unjudged=frozenset(unjudged),
+        hidden=frozenset(function_id(test) for test in quarantined(run)),
+        doubted=frozenset(run.ledger.doubted),
+        version=run.rules,
+    )
+
+
+def solved(run: SessionState, report: Report, quarantined: set[str]) -> bool:
+    """Whether the report is whole, every expected test ran, one that counts passed, and none failed."""
+    if run.the_config.skip_tests:
+        return report.exit == "ok" and not missing_outputs(run, report)
+    hidden = {function_id(test) for test in quarantined}
+    absent = {name for name in missing_tests(report, test_files(run)) if name not in hidden}
+    bad = [t for t in report.failing if t.id not in quarantined]
+    good = [t for t in report.passed if t not in quarantined and t not in run.work.vacuous]
+    explained = report.exit == "ok" or (report.exit == "tests_failed" and bool(report.failing))
+    return report.whole and explained and not absent and not bad and bool(good)
+
+
+def missing_outputs(run: SessionState, report: Report) -> list[str]:
+    """Return the declared outputs that an execution did not leave."""
+    there = {o.path.partition("/")[0] for o in report.outputs}
+    return [o.name for o in run.the_task.outputs if o.name not in there]
+
+
+def proven(run: SessionState) -> Step:
+    """Return the end: the oracle passed whole, or it did not. It is never tried again."""
+    report = report_of(run)
+    absent = missing_tests(report, {ORACLE_FILE: run.the_task.oracle})
+    if report.exit == "ok" and report.whole and report.passed and not report.failing and not absent:
+        return Step("oracle", done=("proving",))
+    failed = ", ".join(t.id for t in report.failing[:5]) or report.exit
+    message = f"The tests passed, but the oracle does not: {failed}."
+    return Step("oracle", usable=False, halt=Stop("failed", "oracle", message))

@@ -1,0 +1,205 @@
+"""What is done where every way to mend a failure is spent: the best program, opinions on examples, a fresh sample, a vote, a person."""
+
+from dataclasses import replace
+
+from codetape.decider.executions import context_of, execution_key, solved
+from codetape.decider.step import Fact, Step, Stop
+from codetape.decider.triage import after_quarantine, findings_of, owing
+from codetape.domain.findings import Checkpoint, Finding, Quarantined, Question
+from codetape.domain.report import Report
+from codetape.domain.task import ANCHOR_FILE, TEST_FILE
+from codetape.eventlog.events import TestQuarantined
+from codetape.eventlog.session_state import SessionState
+from codetape.rules.assertion_claims import actual_of, claim_of
+from codetape.rules.classify import classify
+from codetape.rules.pytest_source import file_of, name_of, text_of
+from codetape.rules.reclassify import OUTVOTED
+
+CRASHES = frozenset({"raised_in_solution", "ended_process", "timeout", "oom", "pids", "output_cap"})
+"""Rules of failures in which the code gave nothing that a test could be wrong about."""
+
+
+def rank(run: SessionState, stand: Checkpoint, quarantined: set[str]) -> tuple[int, int]:
+    """Return how good a program is: examples and given tests passed, then own tests that stand as they are now."""
+    passed = [t for t in stand.report.passed if t not in quarantined and t not in run.work.vacuous]
+    own = [t for t in passed if file_of(t) == TEST_FILE and text_of(stand.tests, t) == text_of(run.work.tests, t)]
+    return len([t for t in passed if file_of(t) != TEST_FILE]), len(own)
+
+
+def better(run: SessionState, stand: Checkpoint, quarantined: set[str]) -> Checkpoint:
+    """Return the better one of the best program so far and this one; of equals the later."""
+    best = run.work.best
+    return best if best and rank(run, best, quarantined) > rank(run, stand, quarantined) else stand
+
+
+def best_of(run: SessionState, step: Step, *, last: bool = False) -> Step:
+    """Return the step with the best program in the place of the present one, and what its report owes.
+
+    Where the tests were changed since it ran, it takes the place only as the ``last`` word, and owes a run.
+    """
+    best: Checkpoint | None = step.work.get("best", run.work.best)
+    tests = step.work.get("tests", run.work.tests)
+    if best is None or best.code == step.work.get("code", run.work.code):
+        return step
+    work = {**step.work, "code": best.code, "fixes": (), "missing": (), "diagnosis": None}
+    if best.tests != tests:
+        work |= {"report": best.report, "findings": (), "checkpoint": None}
+        owed = ("resolving", "vetting", "executing")
+        return replace(step, work=work, owes=owed, done=BEFORE_RUN) if last else step
+    known = {q.test for q in step.work.get("quarantined", run.work.quarantined)}
+    findings = tuple(f for f in findings_of(run, best.report) if f.test not in known)
+    stand = best.model_copy(update={"findings": findings})
+    step = replace(
+        step,
+        ledger={**step.ledger, "executed": execution_key(run, best.report, best.code)},
+        work={**work, "report": best.report, "findings": findings, "checkpoint": stand},
+    )
+    return owing(run, step, findings)
+
+
+def standing_report(run: SessionState, step: Step) -> Report:
+    """Return the report that a step stands on."""
+    report: Report | None = step.work.get("report", run.work.report)
+    if report is None:
+        raise ValueError("there is no report to judge")
+    return report
+
+
+def outvoted(run: SessionState, step: Step) -> tuple[Finding, ...]:
+    """Return the failing own tests, where all examples and given tests pass and most own tests do; else none."""
+    report = standing_report(run, step)
+    findings: tuple[Finding, ...] = step.work.get("findings", run.work.findings)
+    quarantined = {q.test for q in step.work.get("quarantined", run.work.quarantined)}
+    return findings if is_minority(run, report, findings, quarantined) else ()
+
+
+def is_minority(run: SessionState, report: Report, findings: tuple[Finding, ...], quarantined: set[str]) -> bool:
+    """Whether what fails is expectations of own tests, fewer than those that pass, and nothing else.
+
+    Code that crashes where a value is expected says nothing against the test.
+    """
+    if any(f.rule in CRASHES for f in findings):
+        return False
+    failing = {t.id for t in report.failing} - quarantined
+    own = [t for t in report.passed if file_of(t) == TEST_FILE and t not in quarantined and t not in run.work.vacuous]
+    settled = failing == {f.test for f in findings} and all(
+        file_of(t) == TEST_FILE and "::" in t and report.outcome_of(t) != "unfinished" for t in failing
+    )
+    return settled and len(own) > len(failing) and solved(run, report, quarantined | failing)
+
+
+def set_aside(run: SessionState, step: Step, findings: tuple[Finding, ...], reason: str) -> Step:
+    """Return the step with tests quarantined for a reason."""
+    gone = tuple(Quarantined(test=f.test, reason=reason, words=f.words or f.root_cause) for f in findings)
+    left = tuple(f for f in step.work.get("findings", run.work.findings) if f not in findings)
+    return replace(
+        step,
+        work={
+            **step.work,
+            "findings": left,
+            "quarantined": (*step.work.get("quarantined", run.work.quarantined), *gone),
+        },
+        notes=(
+            *step.notes,
+            *(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
+        ),
+    )
+
+
+def spent(run: SessionState, step: Step) -> Step:
+    """Every way to mend a failure is spent: the next remedy is taken at once.
+
+    The best program stands again. Then, in this order: examples that outlived a fix are judged by two opinions; one sample is
+    drawn from the plan; own tests that most others speak against are set aside; a person is asked about an example; the end.
+    """
+    step = best_of(run, step)
+    examples = [f.test for f in step.work["findings"] if f.rule == "anchor" and f.judged == "no"]
+    if examples and not {*examples} <= {*run.ledger.doubted}:
+        return doubted(run, step, examples)
+    aside = outvoted(run, step)
+    if not run.ledger.fresh:
+        return _fresh(step, again=not aside)
+    return vote(run, step, aside) if aside else _stalled(run, step)
+
+
+BEFORE_RUN = ("judging", "diagnosing", "coding", "verifying_code", "fixing_tests", "verifying_tests")
+
+
+EXAMPLE = "example:"
+"""How the subject of a question about an example begins."""
+
+
+def example(name: str) -> str:
+    """Return the subject of a question about an example, by its test's name or id."""
+    return EXAMPLE + (name if "::" in name else f"{ANCHOR_FILE}::{name}")
+
+
+def _stalled(run: SessionState, step: Step) -> Step:
+    """The end of the loop's means: a person is asked about an example that stays in the way, else the session fails."""
+    answers = dict(run.answers)
+    message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
+    for finding in step.work["findings"]:
+        if file_of(finding.test) == ANCHOR_FILE and EXAMPLE + finding.test not in answers:
+            reason = _example_question(run, step.work["checkpoint"], finding)
+            question = Question(kind="example", subject=EXAMPLE + finding.test, reason=reason)
+            work = {**step.work, "question": question}
+            return replace(
+                step,
+                work=work,
+                owes=("executing",),
+                done=BEFORE_RUN,
+                halt=Stop("suspended", "question", reason, "question"),
+            )
+    return replace(step, halt=Stop("failed", "stalled", message))
+
+
+def _example_question(run: SessionState, stand: Checkpoint, finding: Finding) -> str:
+    """Say which example stays in the way, and what the code gives for it."""
+    text = text_of(run.anchors or "", finding.test)
+    result = next((t for t in stand.report.tests if t.id == finding.test), None)
+    claim = claim_of(run.anchors or "", result) if result else None
+    given = actual_of(claim, result) if claim and result else ""
+    if claim and given:
+        said = f"the task's example says that {claim.call} gives {claim.expected}, and the code gives {given}"
+    else:
+        body = "; ".join(line.strip() for line in text.splitlines()[1:])
+        said = (
+            f"the task's example ({body[:300]}) fails with {finding.exception or finding.rule}: {finding.message[:200]}"
+        )
+    return f"After every fix and a fresh attempt, {said} ({name_of(finding.test)}). Is the example wrong, so that it may be set aside, or does it stand?"
+
+
+def doubted(run: SessionState, step: Step, examples: list[str]) -> Step:
+    """Return the step that puts examples to opinions on the task's words."""
+    names = tuple(dict.fromkeys((*run.ledger.doubted, *examples)))
+    report = standing_report(run, step)
+    context = replace(context_of(run, run.work.opinions, run.ledger.unjudged), doubted=frozenset(names))
+    findings = classify(report, context)
+    kept = {f.test: f for f in step.work.get("findings", run.work.findings)}
+    merged = tuple(f if f.test in examples else kept[f.test] for f in findings if f.test in kept)
+    step = replace(step, ledger={**step.ledger, "doubted": names}, work={**step.work, "findings": merged})
+    if any(f.rule == "in_doubt" for f in merged):
+        return replace(
+            step, owes=("judging", "executing"), done=("diagnosing", "coding", "fixing_tests", "verifying_code")
+        )
+    return spent(run.evolve(ledger=run.ledger.model_copy(update={"doubted": names})), step)
+
+
+def _fresh(step: Step, *, again: bool) -> Step:
+    """Return the step to one sample from the plan. ``again`` gives a new program's failures every way of mending once more."""
+    anew = {"checkpoint": None} if again else {}
+    return replace(
+        step,
+        reason="fresh",
+        owes=("coding", "resolving", "executing"),
+        done=("judging", "diagnosing", "fixing_tests"),
+        ledger={**step.ledger, "fresh": True, "from_plan": True},
+        work={**step.work, "fixes": (), **anew},
+    )
+
+
+def vote(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
+    """Return the step with own tests set aside that the most speak against, and what is left then."""
+    report = standing_report(run, step)
+    step = replace(set_aside(run, step, findings, OUTVOTED), owes=(), done=())
+    return after_quarantine(run, report, step)

@@ -1,0 +1,1 @@
+"""What a usable reply changes: one reader for each purpose."""

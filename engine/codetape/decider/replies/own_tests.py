@@ -1,0 +1,101 @@
+"""Replies that write, fix and check the session's own tests."""
+
+from codetape.decider.environments import MAX_ASKS
+from codetape.decider.step import Fact, Read, Step
+from codetape.domain.findings import Finding, Quarantined
+from codetape.domain.reply_shapes import Fix, FixVerification, Opinion
+from codetape.domain.task import TEST_FILE
+from codetape.eventlog.events import TestQuarantined
+from codetape.eventlog.session_state import SessionState
+from codetape.prompts.reply_parser import Unusable, python, read_json, read_patches, read_tests
+from codetape.rules.pytest_source import apply_patches, file_of, imports_in, name_of, names, patches_of, text_of
+from codetape.rules.session_view import required_names, whole_file
+
+
+def tests(run: SessionState, text: str) -> Read:
+    """A test file, vetted before it counts. What was quarantined under the same names counts anew."""
+    value = read_tests(text, required_names(run))
+    if isinstance(value, Unusable):
+        return value
+    kept = tuple(q for q in run.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value))
+    return Step(
+        "tests",
+        work={"tests": value, "quarantined": kept, "vacuous": ()},
+        done=("writing_tests",),
+        owes=("resolving", "vetting"),
+    )
+
+
+def fix_tests(run: SessionState, text: str) -> Read:
+    """Patches to the tests at fault, or the whole file anew where the fault lies outside its tests."""
+    old, asks = run.work.tests, run.ledger.fix_asks + 1
+    at_fault = [f for f in run.work.findings if f.error_type == "test_error"]
+    wanted = tuple(dict.fromkeys(name_of(f.test) for f in at_fault))
+    if whole_file(run):
+        new = read_tests(text, required_names(run))
+    else:
+        block = read_patches(text, wanted)
+        new = block if isinstance(block, Unusable) else _patched(old, block)
+    if isinstance(new, Unusable):
+        return new
+    unchanged = tuple(_owed_test(f) for f in at_fault if text_of(new, f.test) == text_of(old, f.test))
+    same = new == old or (unchanged and not whole_file(run))
+    if same and asks < MAX_ASKS:
+        missing = unchanged or tuple(_owed_test(f) for f in at_fault)
+        return Step("fix_tests", reason="unchanged", ledger={"fix_asks": asks}, work={"tests": new, "missing": missing}, target="fixing_tests")  # fmt: skip
+    unsettled = tuple(_owed_test(f) for f in at_fault if not _says(f, text_of(new, f.test), run.work.opinions))
+    vanished = _vanished(run, old, new)
+    return Step(
+        "fix_tests",
+        ledger={"fix_asks": asks},
+        work={
+            "tests": new,
+            "missing": unsettled,
+            "quarantined": (*run.work.quarantined, *vanished),
+        },
+        done=("fixing_tests",),
+        owes=(*(("verifying_tests",) if unsettled else ()), "resolving", "vetting", "executing"),
+        notes=tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in vanished),
+    )
+
+
+def _patched(old: str, block: str) -> str | Unusable:
+    try:
+        return python(apply_patches(old, patches_of(block), imports_in(block)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Unusable("syntax", "The patched file is no valid Python.")
+
+
+def _owed_test(finding: Finding) -> Fix:
+    return Fix(id=finding.test, old="", new="", reason=finding.root_cause)
+
+
+def _says(finding: Finding, text: str, opinions: tuple[Opinion, ...]) -> bool:
+    """Whether the mended test's text holds the value that the specification was found to say, if one was."""
+    if finding.rule not in ("refuted", "third"):
+        return True
+    said = [o.value.strip() for o in opinions if o.test == finding.call]
+    return not said or said[-1].replace('"', "'") in text.replace('"', "'")
+
+
+def _vanished(run: SessionState, old: str, new: str) -> tuple[Quarantined, ...]:
+    known = {q.test for q in run.work.quarantined}
+    ids = [f"{TEST_FILE}::{n}" for n in names(old) if n not in names(new)]
+    return tuple(Quarantined(test=i, reason="vanished", words="A rewrite left it out.") for i in ids if i not in known)
+
+
+def verify_tests(run: SessionState, text: str) -> Read:
+    """Tests that are still at fault owe fixing again, up to the limit of asks."""
+    value = read_json("verify_tests", text)
+    if not isinstance(value, FixVerification):
+        return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no verification.")
+    still = {name_of(name) or name for name in value.missing_fixes}
+    missing = tuple(f for f in run.work.missing if (name_of(f.id) or f.id) in still)
+    again = bool(missing) and run.ledger.fix_asks < MAX_ASKS
+    return Step(
+        "verify_tests",
+        reason="missing" if missing else "",
+        work={"missing": missing if again else ()},
+        done=("verifying_tests",),
+        owes=("fixing_tests",) if again else (),
+    )

@@ -1,0 +1,96 @@
+"""Replies that hold a plan or a program, and the check that fixes were applied."""
+
+from typing import Any
+
+from codetape.decider.environments import MAX_ASKS
+from codetape.decider.step import Read, Step
+from codetape.domain.reply_shapes import CodePlan, Fix, FixVerification
+from codetape.domain.task import TEST_FILE
+from codetape.eventlog.session_state import SessionState
+from codetape.prompts.reply_parser import Unusable, read_code, read_json
+from codetape.rules.assertion_claims import claim_of
+from codetape.rules.pytest_source import file_of, imported_from_solution
+from codetape.rules.session_view import interface_names, required_names
+from codetape.rules.special_cases import special_cases
+
+
+def plan(run: SessionState, text: str) -> Read:
+    """A plan offers an interface, and in it every name that the task's examples and tests use."""
+    value = read_json("plan", text)
+    if not isinstance(value, CodePlan):
+        return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no plan.")
+    offered = interface_names(value)
+    if not offered:
+        return Unusable("interface", "The interface names no function.")
+    if missing := [name for name in imported_from_solution(run.anchors or "") if name not in offered]:
+        return Unusable("interface", f"The interface does not offer what the examples call: {', '.join(missing)}.")
+    return Step("plan", work={"plan": value})
+
+
+def code(run: SessionState, text: str) -> Read:
+    """A script: taken as it is, then held against the fixes that are owed."""
+    value = read_code(text, required_names(run))
+    if isinstance(value, Unusable):
+        return value
+    asks = run.ledger.code_asks + 1
+    ledger = {"code_asks": asks, "from_plan": False}
+    pending = () if run.ledger.from_plan else (run.work.missing or run.work.fixes)
+    if run.rules > 1 and not run.ledger.from_plan and (answered := _special_cases(run, value)):
+        return _not_taken(run, answered, ledger)
+    if pending and value == run.work.code and asks < MAX_ASKS:
+        return Step("code", reason="unchanged", ledger=ledger, work={"missing": pending}, target="coding")
+    unsettled = tuple(f for f in pending if not applied(f, value))
+    verify = bool(unsettled) and value != run.work.code
+    return Step(
+        "code",
+        ledger=ledger,
+        work={"code": value, "missing": unsettled if verify else ()},
+        done=("coding",),
+        owes=(*(("verifying_code",) if verify else ()), "resolving", "executing")
+        if not run.the_config.skip_tests
+        else (*(("verifying_code",) if verify else ()), "resolving"),
+    )
+
+
+def _special_cases(run: SessionState, code: str) -> tuple[str, ...]:
+    """Return the calls of failing tests that a change answers by themselves."""
+    results = run.work.report.failing if run.work.report else ()
+    own = [claim_of(run.work.tests, r) for r in results if file_of(r.id) == TEST_FILE and r.frames]
+    return special_cases(run.work.code, code, [claim for claim in own if claim])
+
+
+def _not_taken(run: SessionState, answered: tuple[str, ...], ledger: dict[str, Any]) -> Step:
+    """A change that special-cases failing tests is a spent attempt: it and its fixes are forgotten."""
+    calls = ", ".join(answered[:3])
+    note = f"A change was not taken: it compares with the arguments of {calls} and returns what the test expects. A rule must be mended, not one call."
+    return Step(
+        "code",
+        usable=False,
+        reason="special_case",
+        ledger=ledger,
+        work={"fixes": (), "missing": (), "notes": (*run.work.notes, note)[-12:]},
+        done=("coding", "verifying_code"),
+        owes=("resolving", "executing"),
+    )
+
+
+def applied(fix: Fix, code: str) -> bool:
+    """Whether comparing the texts settles that the fix is there: the old text is gone, the new is there."""
+    new, old = fix.new.strip(), fix.old.strip()
+    return bool(new) and new in code and (not old or old not in code or old in new)
+
+
+def verify_logic_fixes_applied(run: SessionState, text: str) -> Read:
+    """Missing fixes owe coding again, with more information, up to the limit of asks."""
+    value = read_json("verify_code", text)
+    if not isinstance(value, FixVerification):
+        return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no verification.")
+    missing = tuple(f for f in run.work.missing if f.id in value.missing_fixes)
+    again = bool(missing) and run.ledger.code_asks < MAX_ASKS
+    return Step(
+        "verify_code",
+        reason="missing" if missing else "",
+        work={"missing": missing if again else ()},
+        done=("verifying_code",),
+        owes=("coding",) if again else (),
+    )

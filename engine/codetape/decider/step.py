@@ -1,0 +1,148 @@
+"""A decision in the making: what it changes, and the event that says so."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from codetape.decider.commands import Record
+from codetape.domain.canonical import canonical
+from codetape.domain.findings import Confidence
+from codetape.domain.task import ANCHOR_FILE, USER_FILE
+from codetape.eventlog import machine
+from codetape.eventlog.events import AnchorsExtracted, Blobs, Decided, Failed, NewEvent, Payload, Succeeded, Suspended
+from codetape.eventlog.session_state import SessionState, artifact_text
+from codetape.prompts.reply_parser import Unusable
+from codetape.rules.prompt_examples import as_tests, extract, extract_v1
+from codetape.rules.pytest_source import file_of
+from codetape.rules.reclassify import DISPUTED
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact that the decision rests on, recorded before it; ``texts`` are its fields that become blobs."""
+
+    kind: type[Payload]
+    fields: dict[str, Any]
+    texts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The session stops here: failed for good, or suspended until something outside changes."""
+
+    kind: Literal["failed", "suspended"]
+    reason: str
+    message: str
+    cause: Literal["person", "budget", "outage", "question", "need"] = "need"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a decision changes. ``done`` and ``owes`` discharge and add states; ``target`` overrides the routing."""
+
+    about: str
+    usable: bool = True
+    reason: str = ""
+    ledger: dict[str, Any] = field(default_factory=dict)
+    work: dict[str, Any] = field(default_factory=dict)
+    done: tuple[str, ...] = ()
+    owes: tuple[str, ...] = ()
+    target: str = ""
+    halt: Stop | None = None
+    notes: tuple[Fact, ...] = ()
+
+
+def owed_after(run: SessionState, step: Step) -> tuple[str, ...]:
+    """Return what is owed after the step, in the machine's order."""
+    pending = ({*run.ledger.owed} - {*step.done}) | {*step.owes}
+    return tuple(state for state in machine.ORDER if state in pending)
+
+
+def record(run: SessionState, step: Step) -> Record:
+    """Return the step's next event: its notes one after another, then the decision that makes the change.
+
+    Each is derived from the run alone, so that a session that stopped between two of them goes on.
+    """
+    if run.noted < len(step.notes):
+        note = step.notes[run.noted]
+        texts = Blobs()
+        refs = {name: texts.put(text) for name, text in note.texts.items()}
+        return Record(NewEvent(note.kind(**note.fields, **refs), texts))
+    return Record(_decision(run, step))
+
+
+def _decision(run: SessionState, step: Step) -> NewEvent:
+    texts = Blobs()
+    owed = owed_after(run, step)
+    ledger = {name: value for name, value in step.ledger.items() if getattr(run.ledger, name) != value}
+    if owed != run.ledger.owed:
+        ledger["owed"] = owed
+    changed = {name: value for name, value in step.work.items() if getattr(run.work, name) != value}
+    changes = {
+        name: None if _empty(value) else texts.put(artifact_text(name, value)) for name, value in changed.items()
+    }
+    target = step.target or machine.next_state(owed) or "succeeded"
+    kind: type[Decided] = Decided
+    more: dict[str, Any] = {}
+    if step.halt:
+        target, more = step.halt.kind, {"message": texts.put(step.halt.message)}
+        kind = Failed if step.halt.kind == "failed" else Suspended
+        if kind is Suspended:
+            more["cause"] = step.halt.cause
+    elif target == "succeeded":
+        kind, more = Succeeded, {"confidence": confidence(run, step)}
+    payload = kind(
+        trigger=machine.trigger(run.state, target),
+        source=run.state,
+        target=target,
+        about=step.about,
+        usable=step.usable,
+        reason=step.halt.reason if step.halt else step.reason,
+        ledger=ledger,
+        changes=changes,
+        **more,
+    )
+    return NewEvent(payload, texts)
+
+
+def _empty(value: object) -> bool:
+    return value is None or value in ("", ())
+
+
+def confidence(run: SessionState, step: Step) -> Confidence:
+    """Return how far the success can be trusted: by what passed, never by how sure a model is."""
+    if step.about == "oracle":
+        return "oracle"
+    report = step.work.get("report", run.work.report)
+    idle = {*step.work.get("vacuous", run.work.vacuous), *(q.test for q in run.work.quarantined)}
+    passed: Iterable[str] = [t for t in report.passed if t not in idle] if report else ()
+    if run.the_config.skip_tests:
+        return "untested"
+    anchored = any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed)
+    gone = {q.test: q.reason for q in (*run.work.quarantined, *step.work.get("quarantined", ()))}
+    fewer = not anchored and len(gone) > len(list(passed))  # what was set aside outnumbers what carries the verdict
+    if run.rules > 1 and (fewer or any(reason in DISPUTED for reason in gone.values())):
+        return "disputed"
+    return "anchored" if anchored else "self_tested"
+
+
+def examples_event(run: SessionState) -> NewEvent:
+    """Return the event that keeps the prompt's examples as tests."""
+    if run.rules == 1:
+        return _examples_event_v1(run)
+    found = extract.read(run.the_task.prompt)
+    text = as_tests.test_file(found.anchors)
+    texts = Blobs()
+    left_out = texts.put(canonical([list(one) for one in found.left_out])) if found.left_out else None
+    count = len(found.anchors) if text else 0
+    return NewEvent(AnchorsExtracted(count=count, anchors=texts.put(text), left_out=left_out), texts)
+
+
+def _examples_event_v1(run: SessionState) -> NewEvent:
+    found = extract_v1.extract(run.the_task.prompt)
+    text = extract_v1.test_file(found)
+    texts = Blobs()
+    return NewEvent(AnchorsExtracted(count=len(found) if text else 0, anchors=texts.put(text)), texts)
+
+
+Read = Step | Unusable

@@ -1,0 +1,61 @@
+"""The failures of a report: what the rules say of them, and what they owe."""
+
+from dataclasses import replace
+
+from codetape.decider.executions import context_of, missing_outputs, no_tests, quarantined, solved
+from codetape.decider.step import Step
+from codetape.domain.findings import Finding
+from codetape.domain.report import Report
+from codetape.eventlog.session_state import SessionState
+from codetape.rules.classify import SESSION, classify
+
+
+def findings_of(run: SessionState, report: Report) -> tuple[Finding, ...]:
+    """Return what the rules say of a report, with the opinions had so far."""
+    if run.the_config.skip_tests:
+        return script_findings(run, report)
+    gone = quarantined(run)  # a report that stands still names what was set aside since
+    return tuple(
+        f for f in classify(report, context_of(run, run.work.opinions, run.ledger.unjudged)) if f.test not in gone
+    )
+
+
+def script_findings(run: SessionState, report: Report) -> tuple[Finding, ...]:
+    """Return what a failing run of the script means; it has no tests to name."""
+    missing = missing_outputs(run, report)
+    cause = f"The script did not write: {', '.join(missing)}." if missing else f"The script ended with {report.exit}."
+    rule = "missing_output" if missing else report.exit
+    return (Finding(test=SESSION, error_type="logic", rule=rule, signature=f"{SESSION} {rule}", root_cause=cause),)
+
+
+def owing(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
+    """Return the step with what the findings owe: opinions, a diagnosis, fixed tests, packages; then a run."""
+    environment = [f for f in findings if f.error_type == "environment"]
+    doubt = any(f.rule == "in_doubt" and f.error_type is None for f in findings)
+    asks = any(
+        f.error_type == "logic" or (f.error_type is None and f.rule != "in_doubt") or f.rule == "missing_library"
+        for f in findings
+    )
+    tests = any(f.error_type == "test_error" for f in findings)
+    modules = {*run.ledger.modules, *(f.module for f in environment if f.module)}
+    owes = (
+        *(("judging",) if doubt else ()),
+        *(("diagnosing",) if asks else ()),
+        *(("fixing_tests",) if tests else ()),
+        *(("resolving",) if environment else ()),
+        "executing",
+    )
+    done = tuple(s for s in ("judging", "diagnosing", "coding", "fixing_tests") if s not in owes)
+    ledger = {**step.ledger, "modules": tuple(sorted(modules))} if modules else step.ledger
+    return replace(step, owes=owes, done=done, ledger=ledger)
+
+
+def after_quarantine(run: SessionState, report: Report, step: Step) -> Step:
+    """Every failing test is quarantined: what is left decides."""
+    quarantined = {q.test for q in step.work["quarantined"]}
+    if solved(run, report, quarantined):
+        return replace(step, done=("executing", "judging", "diagnosing", "coding", "fixing_tests"))
+    live = [t for t in report.tests if t.id not in quarantined and t.id not in run.work.vacuous]
+    if live:
+        return replace(step, done=("judging", "diagnosing"), owes=("executing",))
+    return no_tests(run, replace(step, done=("judging", "diagnosing")))

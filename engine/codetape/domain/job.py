@@ -1,0 +1,110 @@
+"""An environment to build, and a job to execute, as values. A fingerprint covers everything that the sandbox sees."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from codetape.domain.canonical import FrozenModel, canonical, sha256
+from codetape.domain.purposes import JobPurpose
+from codetape.domain.script_args import flags
+from codetape.domain.task import Input, Output, Resources
+
+
+class BuildSpec(FrozenModel):
+    """The environment that is wanted. Its name is its content, hashed."""
+
+    language: str = "python"
+    python_version: str
+    packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    base: str = ""
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return compute_image_name(
+            self.python_version,
+            self.packages,
+            self.system_packages,
+            self.commands,
+            language=self.language,
+            base=self.base,
+        )
+
+    @property
+    def all_packages(self) -> tuple[str, ...]:
+        """What is installed: the packages asked for, and what the tests need."""
+        return tuple(sorted({*self.packages, *TEST_PACKAGES}))
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """The spec as plain data; without a base where there is none, as before there were any."""
+        return self.model_dump(mode="json", exclude=set() if self.base else {"base"})
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the spec."""
+        return sha256(canonical(self.detail))
+
+
+class Job(FrozenModel):
+    """One execution: files to lay out, tests to run (or a script with arguments), and the limits.
+
+    ``files`` are laid out read-only in the working folder. ``inputs`` with a sample are put below /var/inputs
+    under their names; scalar ones are passed as flags by a script job. ``deselect`` holds pytest node ids.
+    """
+
+    purpose: JobPurpose
+    spec: BuildSpec
+    files: dict[str, str]
+    targets: tuple[str, ...] = ()
+    deselect: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    resources: Resources = Resources()
+    env: dict[str, str] = {}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The script's arguments, one word each, never through a shell."""
+        return flags(self.inputs)
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """The job as plain data, its files by their hashes and its samples without their place on the host."""
+        value = self.model_dump(
+            mode="json", exclude={"spec": True, "inputs": {"__all__": {"sample": {"path", "head"}}}}
+        )
+        return {**value, "spec": self.spec.detail, "files": {name: sha256(text) for name, text in self.files.items()}}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what the sandbox sees."""
+        return sha256(canonical(self.detail))
+
+
+TEST_PACKAGES = ("pytest",)
+IMAGE_POLICY = 1
+"""Of how images are made from a base: part of their names."""
+
+
+def compute_image_name(
+    python_version: str,
+    packages: Iterable[str],
+    system_packages: Iterable[str] = (),
+    commands: Iterable[str] = (),
+    *,
+    language: str = "python",
+    base: str = "",
+) -> str:
+    """Return an image's name: its requested content, hashed. Order and repetition of packages do not matter."""
+    spec = {
+        "language": language,
+        "python": python_version,
+        "packages": sorted(set(packages)),
+        "system_packages": sorted(set(system_packages)),
+        "commands": list(commands),
+        **({"base": base} if base else {}),
+        **({"policy": IMAGE_POLICY} if base else {}),
+    }
+    return f"codetape-{language}-{sha256(canonical(spec))[:12]}"

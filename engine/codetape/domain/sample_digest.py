@@ -1,0 +1,20 @@
+"""The digest of a sample: what a tape keeps of an input's file or folder, and a sandbox checks before it runs."""
+
+import hashlib
+from collections.abc import Iterable
+
+from codetape.domain.canonical import Hash
+
+
+def sample_digest(parts: Iterable[tuple[str, int, Iterable[bytes]]], *, folder: bool) -> Hash:
+    """Return the SHA-256 of a file's bytes; of a folder, of each file's relative path, size and bytes, in order of path.
+
+    ``parts`` are (relative path, size in bytes, blocks of bytes).
+    """
+    digest = hashlib.sha256()
+    for path, size, blocks in parts:
+        if folder:
+            digest.update(f"{path}\0{size}\0".encode())
+        for block in blocks:
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""The task and the configuration of a session, with every default resolved; pinned by SessionStarted."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from codetape.domain.canonical import FrozenModel, Hash
+
+InputType = Literal["str", "int", "float", "bool", "file", "directory"]
+OutputType = Literal["str", "int", "float", "bool", "file", "directory", "datetime", "timedelta"]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+"""The name of an input or output: it becomes a flag, and a file's name. Checked again here, for a tape may come from anywhere."""
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
+SOLUTION_FILE = "solution.py"
+TEST_FILE = "test_solution.py"
+ANCHOR_FILE = "test_anchors.py"
+USER_FILE = "test_user.py"
+OUTPUT_FILE = "test_outputs.py"
+ORACLE_FILE = "test_oracle.py"
+
+
+# ---- the task and its configuration: pinned by SessionStarted
+
+
+class Sample(FrozenModel):
+    """A file or folder given as an example of an input: its head for prompts, its hash for the tape."""
+
+    path: str
+    sha256: Hash
+    size: int
+    head: str
+
+
+class Input(FrozenModel):
+    """A declared input: a command-line flag of the script. A scalar may have a sample value."""
+
+    name: Name
+    type: InputType
+    value: str | None = None
+    sample: Sample | None = None
+
+
+class Output(FrozenModel):
+    """A declared output: one file of that name under /var/outputs."""
+
+    name: Name
+    type: OutputType
+
+
+class Task(FrozenModel):
+    """What was asked for."""
+
+    id: str
+    prompt: str
+    data_schema: str = ""
+    constraints: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    tests: str = ""
+    oracle: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class Resources(FrozenModel):
+    """Limits of one execution. They bind the whole process tree where cgroups can be had."""
+
+    cpus: str = Field(default="1", pattern=r"^\d{1,4}(\.\d{1,4})?$")
+    memory_mb: int = Field(default=1024, ge=64, le=1 << 20)
+    wall_seconds: int = Field(default=120, ge=1, le=86400)
+    processes: int = Field(default=128, ge=8, le=32768)
+    disk_mb: int = Field(default=256, ge=1, le=1 << 20)
+    output_kb: int = Field(default=1024, ge=16, le=1 << 20)
+
+
+class SandboxFacts(FrozenModel):
+    """What a sandbox is: stated to the model, and part of what decisions depend on."""
+
+    name: str
+    python: str
+    system_packages: bool = False
+    commands: bool = False
+    tree_memory_bounded: bool = False
+    network: bool = False
+    base: str = ""
+    why: str = ""
+
+
+class Config(FrozenModel):
+    """Everything that decisions depend on beside the task, with every default resolved.
+
+    ``server`` is where the model is reached, without name and password: empty for the provider's own address, None where it is
+    not known.
+    """
+
+    model: str
+    server: str | None = None
+    name: str = "auto-coder"
+    system_prompt: str = ""
+    base_packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    python_version: PythonVersion = "3.11"
+    max_iterations: int = Field(default=10, ge=1)
+    max_logic_attempts: int = Field(default=1, ge=0)
+    max_test_attempts: int = Field(default=1, ge=0)
+    skip_tests: bool = False
+    env_vars: dict[str, str] = Field(default={}, max_length=1000)
+    parameters: dict[str, Any] = {}
+    max_output_tokens: int = Field(default=16384, ge=256)
+    package_policy: Literal["known", "allow", "allowlist"] = "known"
+    allowlist: tuple[str, ...] = ()
+    command_policy: Literal["deny", "ask", "allow"] = "deny"
+    max_cost: str = Field(default="", pattern=r"^(?:\d{1,7}(?:\.\d{1,12})?)?$")
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_seconds: int | None = Field(default=None, ge=1)
+    sandbox: SandboxFacts
+
+
+Grade = Literal["oracle", "self"]

@@ -1,0 +1,1 @@
+"""Many sessions: corpora, batches, checks of a change, backtests, and their statistics."""

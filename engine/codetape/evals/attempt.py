@@ -1,0 +1,62 @@
+"""One attempt at a task, in figures: a flat record for tables, reports and statistics."""
+
+from dataclasses import dataclass
+
+from codetape.domain.money import dollars
+from codetape.domain.task import Grade
+from codetape.eventlog.session_state import SessionState
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one session came to. ``solved`` is None where it came to no end: that says nothing of model or prompts.
+
+    ``graded`` says who judged: the task's oracle, or tests that the session wrote or found itself. Tokens and calls are
+    the session's own; ``reused`` of the calls were answered from a recording and cost nothing. ``cost`` is in dollars, of the calls
+    that have a price; ``unpriced`` have none. ``cause`` says in a word why it did not succeed.
+    """
+
+    task: str
+    attempt: int
+    session: str
+    status: str
+    solved: bool | None
+    graded: Grade
+    confidence: str = ""
+    cause: str = ""
+    reason: str = ""
+    iterations: int = 0
+    calls: int = 0
+    reused: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: str = ""
+    unpriced: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    @classmethod
+    def of(cls, run: SessionState, attempt: int = 1) -> "Attempt":
+        """Make the record from a session's state."""
+        ended = run.state in ("succeeded", "failed")
+        return cls(
+            task=run.the_task.id,
+            attempt=attempt,
+            session=run.session,
+            status=run.state,
+            solved=run.state == "succeeded" if ended else None,
+            graded="oracle" if run.the_task.oracle else "self",
+            confidence=run.confidence,
+            cause=run.cause,
+            reason=run.reason,
+            iterations=run.ledger.iteration,
+            calls=run.calls - run.inherited_calls,
+            reused=run.spent.reused,
+            input_tokens=run.usage.total_input - run.inherited.total_input,
+            output_tokens=run.usage.total_output - run.inherited.total_output,
+            cost=dollars(run.spent.cost),
+            unpriced=run.spent.unpriced,
+        )

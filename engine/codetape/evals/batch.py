@@ -1,0 +1,202 @@
+"""Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and gone on with where it stopped.
+
+A session's id is the hash of everything that it is made of: the task, the configuration, the prompt pack, the number of the
+attempt and the batch's name. So a batch that is begun again finds what it has, and asks for the rest alone.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from codetape.domain.money import pico
+from codetape.errors import CodetapeError, StoreError, UsageError
+from codetape.evals.attempt import Attempt
+from codetape.evals.task_file import TaskSpec
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.fold import fold
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import EventStore
+from codetape.runtime.agent import AutoCoderAgent, EventHook
+from codetape.text.records import records
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a batch is. ``stopped`` came to no end: an outage, a question, a budget. ``cost`` is in picodollars."""
+
+    total: int
+    done: int = 0
+    solved: int = 0
+    failed: int = 0
+    stopped: int = 0
+    tokens: int = 0
+    cost: int = 0
+    unpriced: int = 0
+
+    @property
+    def left(self) -> int:
+        """The attempts that are not done."""
+        return self.total - self.done
+
+    def plus(self, attempt: Attempt) -> "Progress":
+        """Return the progress after one more attempt."""
+        return replace(
+            self,
+            done=self.done + 1,
+            solved=self.solved + (attempt.solved is True),
+            failed=self.failed + (attempt.solved is False),
+            stopped=self.stopped + (attempt.solved is None),
+            tokens=self.tokens + attempt.tokens,
+            cost=self.cost + pico(attempt.cost or "0"),
+            unpriced=self.unpriced + attempt.unpriced,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of every attempt, in the order of tasks and attempts. ``found`` were there before."""
+
+    attempts: tuple[Attempt, ...]
+    found: int
+
+    @property
+    def progress(self) -> Progress:
+        """The sums."""
+        total = Progress(len(self.attempts))
+        for attempt in self.attempts:
+            total = total.plus(attempt)
+        return total
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a flat record an attempt."""
+        return records(self.attempts)
+
+
+async def run_tasks(
+    agent: AutoCoderAgent,
+    tasks: Iterable[TaskSpec],
+    *,
+    attempts: int = 1,
+    concurrent: int = 1,
+    batch: str = "",
+    tags: Iterable[str] = (),
+    on_progress: Callable[[Progress, Attempt | None], None] | None = None,
+    on_event: EventHook | None = None,
+) -> Batch:
+    """Run every task ``attempts`` times, up to ``concurrent`` at once; go on with what an earlier run of the batch left.
+
+    All tasks are checked before the first is run. An attempt that another process drives, or that an outage stopped,
+    is counted as stopped and keeps the others from nothing. Raises UsageError for a task that cannot be asked.
+    """
+    if not 1 <= attempts <= 1000 or not 1 <= concurrent <= 256:
+        raise UsageError("A batch makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
+    shared = agent.resolved()
+    store: Any = shared.store
+    planned = [
+        (
+            task,
+            number,
+            shared.session_id(task.prompt, key=(batch, number), tags=_tags(task, tags), task=task.id, **_rest(task)),
+        )
+        for task in tasks
+        for number in range(1, attempts + 1)
+    ]
+    known = {row["session"] for row in store.sessions()[0]} if hasattr(store, "sessions") else set[str]()
+    slots, progress = asyncio.Semaphore(concurrent), [Progress(len(planned))]
+
+    async def one(task: TaskSpec, number: int, session: str) -> Attempt:
+        async with slots:
+            made = await _attempt(shared, store, task, number, session, tuple(tags), on_event)
+            progress[0] = progress[0].plus(made)
+            if on_progress:
+                on_progress(progress[0], made)
+            return made
+
+    if on_progress:
+        on_progress(progress[0], None)
+    made = await all_of([one(*plan) for plan in planned])
+    return Batch(tuple(made), sum(session in known for _, _, session in planned))
+
+
+async def all_of(work: list[Any]) -> list[Any]:
+    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it goes on."""
+    running = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*running))
+    except BaseException:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        raise
+
+
+def _tags(task: TaskSpec, tags: Iterable[str]) -> tuple[str, ...]:
+    return (*task.options.get("tags", ()), *tags)
+
+
+def _rest(task: TaskSpec) -> dict[str, Any]:
+    return {name: value for name, value in task.options.items() if name != "tags"}
+
+
+async def _attempt(
+    agent: AutoCoderAgent,
+    store: EventStore,
+    task: TaskSpec,
+    number: int,
+    session: str,
+    tags: tuple[str, ...],
+    on_event: EventHook | None,
+) -> Attempt:
+    last: list[SessionState] = []
+
+    def hook(event: Event, run: SessionState) -> None:
+        last[:] = [run]
+        if on_event:
+            on_event(event, run)
+
+    try:
+        if (there := await recorded(store, session)) is not None:  # it may have been made since the batch was begun
+            if there.state in ("succeeded", "failed"):
+                return Attempt.of(there, number)
+            await replace(agent, prompts=None).aresume(session, changes=agent.budget(), on_event=hook)
+        else:
+            await agent.agenerate(
+                task.prompt, task=task.id, tags=_tags(task, tags), session=session, on_event=hook, **_rest(task)
+            )
+        return Attempt.of(last[-1] if last else await loaded(store, session), number)
+    except CodetapeError as error:
+        if isinstance(error, UsageError) and not last:
+            raise  # nothing was begun: what is asked for cannot be
+        if (there := await _ended(store, session)) is not None:  # another process was quicker
+            return Attempt.of(there, number)
+        return _stopped(task, number, session, error)
+
+
+async def recorded(store: EventStore, session: str) -> SessionState | None:
+    """Return a session's state as the log has it now; None where there is no such session. Raises what a bad log raises."""
+    try:
+        return await loaded(store, session)
+    except StoreError as error:
+        if "no session" in error.message:
+            return None
+        raise
+
+
+async def loaded(store: EventStore, session: str) -> SessionState:
+    """Return a session's state as the log has it now."""
+    stream = await store.read(session)
+    return fold(stream.events, stream.texts)
+
+
+async def _ended(store: EventStore, session: str) -> SessionState | None:
+    with suppress(CodetapeError):
+        run = await loaded(store, session)
+        return run if run.state in ("succeeded", "failed") else None
+    return None
+
+
+def _stopped(task: TaskSpec, number: int, session: str, error: CodetapeError) -> Attempt:
+    graded = "oracle" if task.options.get("oracle") else "self"
+    return Attempt(task.id, number, session, "error", None, graded, cause="error", reason=str(error))  # type: ignore[arg-type]  # one of the two words

@@ -1,0 +1,275 @@
+"""Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is used."""
+
+import re
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from codetape.errors import ContentGone, UsageError
+from codetape.eventlog.session_state import SessionState
+from codetape.playback import tape_file
+from codetape.playback.tape_file import is_tape
+from codetape.ports import Stream
+
+STATES = ("succeeded", "failed", "suspended", "active")
+_SINCE = re.compile(r"(\d{1,5})([mhdw])")
+_UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LIMIT = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+
+
+class SessionSource(Protocol):
+    """A store that can say which sessions it has."""
+
+    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the sessions, newest first, and what could not be read."""
+
+    def find(self, name: str) -> str:
+        """Return the id that a unique prefix, or ``last``, names."""
+
+    async def read(self, session: str) -> Stream:
+        """Return a session's stream, checked."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which sessions are meant. Texts are globs, one or several; every condition that is given must hold.
+
+    ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time in
+    UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left out
+    unless asked for: a corpus of tasks holds what was run from the start, and not what a person made of it.
+    """
+
+    status: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    task: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    since: str = ""
+    failing: bool = False
+    limit: str | int = ""
+    forks: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("status", "model", "task", "tags"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        object.__setattr__(self, "limit", str(self.limit or ""))
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether sessions are named, or may be what a person made of others: who named them may have known how they ended."""
+        return self.forks or any(not set(glob) & set("*?[") for glob in self.task)
+
+    @property
+    def by_outcome(self) -> bool:
+        """Whether sessions are chosen for how they ended: such outcomes say nothing of what a second run would give."""
+        return bool(self.status) or self.failing
+
+    def checked(self, now: datetime) -> "Filter":
+        """Return the filter with its age as a time. Raises UsageError for what is no filter."""
+        if wrong := sorted({*self.status} - {*STATES}):
+            raise UsageError(f"There is no status {wrong[0]!r}.", remedy=f"Known are: {', '.join(STATES)}.")
+        self.bounds()
+        return replace(self, since=_since(self.since, now))
+
+    def bounds(self) -> tuple[int, int | None]:
+        """Return the first session and the one after the last, counted from 0. Raises UsageError."""
+        if not self.limit:
+            return 0, None
+        match = _LIMIT.fullmatch(str(self.limit))
+        first, last = (
+            (1, int(match[1])) if match and not match[2] else (int(match[1]), int(match[2])) if match else (0, 0)
+        )
+        if not 1 <= first <= last:
+            raise UsageError(
+                f"--limit {self.limit!r} is no number of sessions.", remedy="Give 20, or a range such as 10-20."
+            )
+        return first - 1, last
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Whether a session, as the list of sessions has it, is meant; the limit apart."""
+        state = row["state"]
+        status = state if state in ("succeeded", "failed", "suspended") else "active"
+        wanted = {*self.status, *(("failed",) if self.failing else ())}
+        own = {tag for tag in str(row["tags"]).split(",") if tag}
+        return (
+            (not wanted or status in wanted)
+            and _any(self.model, str(row["model"]))
+            and _any(self.task, str(row["task"]))
+            and all(any(fnmatchcase(tag, glob) for tag in own) for glob in self.tags)
+            and str(row["started_at"]) >= self.since
+            and (self.forks or not row["parent"])
+        )
+
+    def chosen(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the sessions that are meant, in the order given."""
+        first, last = self.bounds()
+        for number, row in enumerate(row for row in rows if self.takes(row)):
+            if last is not None and number >= last:
+                return
+            if number >= first:
+                yield row
+
+
+def _any(globs: tuple[str, ...], text: str) -> bool:
+    return not globs or any(fnmatchcase(text, glob) for glob in globs)
+
+
+def _since(text: str, now: datetime) -> str:
+    if not text:
+        return ""
+    if match := _SINCE.fullmatch(text):
+        with suppress(OverflowError):
+            return _iso(now - timedelta(**{_UNIT[match[2]]: int(match[1])}))
+        return ""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since {text!r} is no time.", remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h.") from None  # fmt: skip
+    try:
+        return _iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except OverflowError:
+        raise UsageError(f"--since {text!r} is no time that there is.") from None
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class CorpusSession:
+    """One session of a corpus: what is known of it without reading it, and where it is."""
+
+    session: str
+    task: str
+    model: str
+    state: str
+    row: Mapping[str, Any]
+    file: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: its id, or its file."""
+        return self.file or self.session
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to an end, and waits for nothing."""
+        return self.state in ("succeeded", "failed")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sessions of a store and tape files, filtered. ``sources`` name sessions, files or folders; none means the whole store."""
+
+    store: SessionSource | None
+    sources: tuple[str, ...] = ()
+    filter: Filter = Filter()
+
+    async def members(self) -> AsyncGenerator[tuple[CorpusSession, Stream]]:
+        """Yield each session that is meant, with its stream. Raises what a bad session or file raises."""
+        names = [name for source in self.sources for name in _expanded(source)]
+        files = [name for name in names if is_tape(name)]
+        stored = [name for name in names if not is_tape(name)]
+        rows: list[tuple[dict[str, Any], str]] = (
+            [(row, "") for row in self._rows(stored)] if stored or not names else []
+        )
+        seen = {row["session"] for row, _ in rows}
+        for file in files:
+            read = tape_file.load(file)
+            row = session_row(read.run, read.stream)
+            if self._named(file).takes(row) and row["session"] not in seen:  # a session that is there twice counts once
+                seen.add(row["session"])
+                rows.append((row, file))
+        if files and self.filter.limit:
+            first, last = self.filter.bounds()
+            rows = sorted(rows, key=lambda pair: str(pair[0]["started_at"]), reverse=True)[first:last]
+        for row, file in rows:
+            if file:
+                yield _member(row, file), tape_file.load(file).stream
+            elif self.store is not None:
+                try:
+                    stream = await self.store.read(row["session"])
+                except ContentGone:
+                    if stored:
+                        raise
+                    continue  # of all sessions those whose content was forgotten are left out
+                yield _member(row), stream
+
+    def _named(self, name: str) -> Filter:
+        """Return the filter for a source: what is named itself may be a fork."""
+        return replace(self.filter, forks=True) if name in self.sources else self.filter
+
+    def ids(self) -> list[str]:
+        """Return the ids of a store's sessions that are meant; none is read."""
+        return [row["session"] for row in self._rows([name for name in self.sources if not is_tape(name)])]
+
+    async def names(self) -> list[str]:
+        """Return what each session that is meant is called; of a store none is read, so that damaged ones are named too."""
+        names = [name for source in self.sources for name in _expanded(source)]
+        if self.filter == Filter(forks=self.filter.forks) and names:
+            return names
+        stored = [name for name in names if not is_tape(name)]
+        found = [row["session"] for row in self._rows(stored)] if stored or not names else []
+        alone = Corpus(None, tuple(name for name in names if is_tape(name)), self.filter)
+        return found + ([member.file async for member, _ in alone.members()] if alone.sources else [])
+
+    def _rows(self, names: list[str]) -> list[dict[str, Any]]:
+        if self.store is None:
+            return []
+        rows, problems = self.store.sessions()
+        if problems:
+            raise UsageError(
+                f"The database cannot be read whole: {problems[0]}", remedy="`codetape verify --all` says more."
+            )
+        wanted = dict.fromkeys(map(self.store.find, names))
+        if wanted:
+            rows = [row for row in rows if row["session"] in wanted]
+        kept = replace(self.filter, forks=True) if wanted else self.filter
+        if any(is_tape(name) for name in self.sources):
+            kept = replace(kept, limit="")  # it is of all of them together
+        return list(kept.chosen(rows))
+
+    @property
+    def selected(self) -> bool:
+        """Whether its sessions are chosen for how they ended, or one by one by a person who may know it."""
+        named = bool(self.sources and not all(Path(source).is_dir() for source in self.sources))
+        return self.filter.by_outcome or self.filter.one_by_one or named
+
+
+def session_row(run: SessionState, stream: Stream) -> dict[str, Any]:
+    """Return what the list of sessions would say of a session."""
+    return {
+        "session": run.session,
+        "task": run.the_task.id,
+        "model": run.the_config.model,
+        "tags": ",".join(run.the_task.tags),
+        "state": run.state,
+        "reason": run.reason,
+        "iteration": run.ledger.iteration,
+        "events": len(stream.events),
+        "input_tokens": run.usage.total_input - run.inherited.total_input,
+        "output_tokens": run.usage.total_output - run.inherited.total_output,
+        "started_at": run.started_at,
+        "updated_at": run.ended_at,
+        "head": run.head,
+        "parent": run.parent,
+        "forked_at": run.forked_at,
+    }
+
+
+def _expanded(source: str) -> list[str]:
+    """Return a folder's tape files; anything else as it is."""
+    if not Path(source).is_dir():
+        return [source]
+    found = sorted(str(path) for path in Path(source).glob("*.jsonl"))
+    if not found:
+        raise UsageError(f"The folder {source} holds no tape (*.jsonl).")
+    return found
+
+
+def _member(row: dict[str, Any], file: str = "") -> CorpusSession:
+    return CorpusSession(row["session"], row["task"], row["model"], row["state"], row, file)

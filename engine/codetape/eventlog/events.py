@@ -1,0 +1,374 @@
+"""The facts of a session: the union of event payloads.
+
+Payloads are plain JSON: integers, no floats. Every text that came from a user, a model or a sandbox is
+a blob, referred to by its hash, whatever its length. An event never changes its meaning: a new version
+comes with an upcaster. `docs/reference/events.md` lists the kinds and says what a replay does with each.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+
+from pydantic import Field
+
+from codetape.domain.canonical import FrozenModel, Hash, sha256
+from codetape.domain.usage import Usage
+
+Effect = Literal["ask", "build", "execute"]
+EXTERNAL_CAUSES = ("person", "budget", "outage")
+"""Causes of a `Suspended` that come from outside: a replay is fed them, and derives the others."""
+PACK_FILE = re.compile(r"(?:[A-Za-z0-9_-]{1,40}/)?[A-Za-z0-9_-]{1,60}\.(?:md|json)")
+"""What a file of a prompt pack may be called: it becomes a file again where a pack is exported."""
+_IS_REF = "names a text"
+Ref = Annotated[Hash, _IS_REF]
+"""The name of a text: its SHA-256. Fingerprints are hashes too, but name no text."""
+
+
+class Payload(FrozenModel):
+    """What one kind of event says. ``role`` is what a replay does with it: feed it, or derive and compare it."""
+
+    version: ClassVar[int] = 1
+    role: ClassVar[Literal["input", "derived"]] = "derived"
+
+
+class Transition(Payload):
+    """An event that moves the machine: the trigger's name, and the states on both sides."""
+
+    trigger: str
+    source: str
+    target: str
+
+
+class Versions(FrozenModel):
+    """What derives decisions: a tape of another rules version drifts, one of the same must agree."""
+
+    engine: str
+    rules: int
+    machine: int
+    host_python: str
+    templates: str
+
+
+class SessionStarted(Transition):
+    """Everything that decisions depend on. ``task``, ``config`` and each file of ``pack`` are blobs."""
+
+    role = "input"
+    task_id: str
+    tags: tuple[str, ...] = ()
+    model: str
+    task: Ref
+    config: Ref
+    pack: dict[str, Ref]
+    versions: Versions
+
+
+class SessionForked(Payload):
+    """A session that goes on from another one's events, up to ``seq``, with changes.
+
+    ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt pack,
+    empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place that no
+    decision was taken on yet; ``tags`` are added to the parent's.
+    """
+
+    role = "input"
+    parent: str
+    seq: int
+    hash: Hash
+    model: str = ""
+    config: Ref
+    pack: dict[str, Ref] = {}
+    say: Ref | None = None
+    reply: Ref | None = None
+    tags: tuple[str, ...] = ()
+    versions: Versions
+
+
+class AnchorsExtracted(Payload):
+    """Examples found in the prompt by rule, as a test file that no ask may change.
+
+    ``left_out`` is a JSON list of the examples that are no tests, each with the reason; None where there are none.
+    """
+
+    count: int
+    anchors: Ref
+    left_out: Ref | None = None
+
+
+class Requested(Payload):
+    """One call is about to be made. ``messages`` are (role, blob); ``detail`` is the rest of the request."""
+
+    call: str
+    effect: Effect
+    purpose: str
+    fingerprint: Hash
+    messages: tuple[tuple[str, Ref], ...] = ()
+    detail: Ref
+    input_estimate: int = 0
+    max_output_tokens: int = 0
+
+
+class CallClosed(Payload):
+    """An event that closes the open call."""
+
+    role = "input"
+    call: str
+
+
+_AMOUNT = r"\d{1,6}(\.\d{1,24})?"
+Amount = Annotated[str, Field(pattern=f"^(?:{_AMOUNT})$")]
+"""Dollars, as a decimal text."""
+
+
+class Price(FrozenModel):
+    """What a call cost, in dollars. ``source`` is who says so: provider, settings or genai-prices, of a ``version``.
+
+    ``computed`` is our own figure, kept beside a provider's; ``per_mtok`` are its unit prices, of a million tokens each.
+    """
+
+    cost: Amount
+    source: Literal["provider", "settings", "genai-prices"]
+    computed: Annotated[str, Field(pattern=f"^(?:{_AMOUNT})?$")] = ""
+    version: str = ""
+    model: str = ""
+    per_mtok: dict[str, Amount] = {}
+
+
+class Answered(CallClosed):
+    """A model's reply exactly as it came (after redaction).
+
+    ``matched_by`` says how it was found where it came from a recording: it cost nothing, and has no price.
+    """
+
+    text: Ref | None = None
+    refusal: Ref | None = None
+    finish_reason: str = "stop"
+    model: str = ""
+    fingerprint: str = ""
+    usage: Usage
+    usage_raw: Ref | None = None
+    matched_by: Literal["", "fingerprint", "order"] = ""
+    price: Price | None = None
+    tries: tuple[Ref, ...] = ()
+    duration_ms: int = 0
+
+
+class CallRefused(CallClosed):
+    """The server refuses the form of the request: asked again without the schema or parameter, or trimmed."""
+
+    what: Literal["schema", "parameter", "context"]
+    parameter: str = ""
+    message: Ref
+
+
+class BuildFinished(CallClosed):
+    """An environment is ready; ``lock`` holds names, versions and hashes, never a registry's address."""
+
+    image: str
+    lock: Ref
+    cached: bool
+    duration_ms: int = 0
+
+
+class BuildRefused(CallClosed):
+    """An environment cannot be as asked: a package does not exist, has no wheel, or conflicts."""
+
+    reason: Literal["not_found", "no_wheel", "conflict", "needs_system_packages", "needs_commands", "unknown"]
+    packages: tuple[str, ...] = ()
+    message: Ref
+    duration_ms: int = 0
+
+
+class TestsFinished(CallClosed):
+    """An execution's outcome; ``report`` is the whole Report as canonical JSON."""
+
+    __test__: ClassVar[bool] = False
+
+    purpose: Literal["vet", "run", "oracle", "script"]
+    exit: str
+    whole: bool
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    report: Ref
+    duration_ms: int = 0
+
+
+class CallLost(CallClosed):
+    """The call's outcome will never be known: interrupted, or the process died. Possibly billed."""
+
+    input_estimate: int = 0
+
+
+class GaveUp(CallClosed):
+    """The provider or daemon is down; the session is suspended next. It costs no iteration.
+
+    ``maybe_billed`` says that the provider had begun on a try, and gave no answer.
+    """
+
+    message: Ref
+    tries: tuple[Ref, ...] = ()
+    maybe_billed: bool = False
+
+
+def maybe_billed(payload: CallClosed) -> bool:
+    """Whether a call without an answer may have been billed: lost, or given up after a try that the provider had begun on."""
+    return isinstance(payload, CallLost) or (isinstance(payload, GaveUp) and payload.maybe_billed)
+
+
+class Decided(Transition):
+    """What the rules made of an outcome. ``ledger`` holds the new plain values, ``changes`` the new texts.
+
+    ``source == target`` without a trigger: the state is kept (a repair ask follows, say).
+    """
+
+    about: str
+    usable: bool = True
+    reason: str = ""
+    ledger: dict[str, Any]
+    changes: dict[str, Ref | None]
+
+
+class Suspended(Decided):
+    """The session waits; always resumable. ``question`` names what a person must answer."""
+
+    cause: Literal["person", "budget", "outage", "question", "need"]
+    message: Ref | None = None
+
+
+class Succeeded(Decided):
+    """The end that was wanted, and how far it can be trusted."""
+
+    confidence: Literal["oracle", "anchored", "self_tested", "disputed", "untested"]
+
+
+class Failed(Decided):
+    """The other end: unusable, iterations, stalled, no_tests, user_tests, oracle."""
+
+    message: Ref
+
+
+class FailureReclassified(Payload):
+    """A failure outlived the fixes of one kind: the other side is to blame."""
+
+    test: str
+    before: str
+    after: str
+    times: int
+    root_cause: Ref
+
+
+class TestQuarantined(Payload):
+    """A test runs no more: nothing in the specification settles it, or the specification refutes it."""
+
+    __test__: ClassVar[bool] = False
+
+    test: str
+    reason: str
+    words: Ref
+
+
+class CodeReverted(Payload):
+    """A change broke what had passed and cured nothing: the code before it stands again."""
+
+    broken: tuple[str, ...]
+    attempt: Ref
+
+
+class ConfigChanged(Payload):
+    """A person changed the configuration of a suspended session; ``changes`` is a JSON object of its fields."""
+
+    role = "input"
+    changes: Ref
+
+
+class ContentForgotten(Payload):
+    """The session's texts were erased; hashes and figures stay. Texts that other sessions need are kept for those."""
+
+    role = "input"
+    texts: int
+
+
+class PersonAnswered(Payload):
+    """The answer to a question."""
+
+    role = "input"
+    subject: str
+    answer: Literal["allow", "deny"]
+
+
+class Resumed(Transition):
+    """A suspended (or iteration-bound failed) session goes on, under these versions."""
+
+    role = "input"
+    versions: Versions
+
+
+KINDS: dict[str, type[Payload]] = {
+    kind.__name__: kind
+    for kind in (
+        SessionStarted,
+        SessionForked,
+        AnchorsExtracted,
+        Requested,
+        Answered,
+        CallRefused,
+        BuildFinished,
+        BuildRefused,
+        TestsFinished,
+        CallLost,
+        GaveUp,
+        Decided,
+        Suspended,
+        Succeeded,
+        Failed,
+        FailureReclassified,
+        TestQuarantined,
+        CodeReverted,
+        ConfigChanged,
+        ContentForgotten,
+        PersonAnswered,
+        Resumed,
+    )
+}
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event that is not yet in the log: its payload and the texts that it refers to."""
+
+    payload: Payload
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Blobs(dict[str, str]):
+    """Texts by hash, gathered while a payload is made."""
+
+    def put(self, text: str) -> str:
+        """Keep the text; return its hash."""
+        key = sha256(text)
+        self[key] = text
+        return key
+
+
+def refs(payload: Payload) -> Iterator[str]:
+    """Yield the names of the texts that an event refers to, in the order of its fields."""
+    for name in _ref_fields(type(payload)):
+        value = getattr(payload, name)
+        found = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        for one in found:
+            ref = one[1] if isinstance(one, tuple) else one
+            if ref is not None:
+                yield ref
+
+
+@cache
+def _ref_fields(kind: type[Payload]) -> tuple[str, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(name for name in kind.model_fields if _mentions_ref(hints[name]))
+
+
+def _mentions_ref(hint: Any) -> bool:
+    return _IS_REF in getattr(hint, "__metadata__", ()) or any(map(_mentions_ref, get_args(hint)))

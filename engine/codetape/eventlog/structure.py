@@ -1,0 +1,85 @@
+"""What of a session can be checked where its texts are left out or forgotten."""
+
+from collections.abc import Iterable
+
+from codetape.errors import CorruptTape
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.events import (
+    EXTERNAL_CAUSES,
+    CallClosed,
+    CallLost,
+    ContentForgotten,
+    Decided,
+    GaveUp,
+    Requested,
+    SessionForked,
+    SessionStarted,
+    Suspended,
+    TestsFinished,
+)
+from codetape.eventlog.fold import check_call, move
+from codetape.eventlog.session_state import OpenCall, SessionState
+
+
+def legal(events: Iterable[Event]) -> None:
+    """Check what can be checked without texts. Raises CorruptTape.
+
+    Order, sessions and forks, the machine's moves, that every call has its name, is made where calls are made and is closed, that what is
+    decided on an outcome follows one, and that what succeeded passed a test.
+    """
+    run, waiting, passed = SessionState(), False, None
+    for event in events:
+        payload = event.payload
+        try:
+            if event.seq != run.seq:
+                raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
+            _belongs(run, event)
+            run = move(run, payload)
+            if isinstance(payload, Requested):
+                check_call(run, payload, waiting=waiting)
+                call = OpenCall(
+                    payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate
+                )
+                run = run.evolve(call=call)
+            elif isinstance(payload, CallClosed):
+                run, waiting = run.evolve(call=None), not isinstance(payload, CallLost | GaveUp)
+                passed = payload.passed if isinstance(payload, TestsFinished) and payload.purpose != "vet" else passed
+            elif isinstance(payload, Decided) and not (
+                isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
+            ):
+                if payload.about in _EFFECTS and not waiting:
+                    raise CorruptTape(f"{payload.about} is decided on, and nothing came of one.")
+                waiting = False
+                if payload.target == "succeeded" and getattr(payload, "confidence", "") != "untested" and not passed:
+                    raise CorruptTape("it succeeded, and no test passed.")
+            elif isinstance(payload, ContentForgotten):
+                run = run.evolve(forgotten=True)
+        except CorruptTape as error:
+            raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
+        run = run.evolve(session=event.session, seq=run.seq + 1, head=event.hash)
+
+
+_EFFECTS = (
+    "plan",
+    "code",
+    "tests",
+    "diagnose",
+    "verify_code",
+    "verify_tests",
+    "replace_package",
+    "build",
+    "run",
+    "oracle",
+)
+"""What is decided on the outcome of a call alone; the others may find that there is nothing to ask."""
+
+
+def _belongs(run: SessionState, event: Event) -> None:
+    """Check that an event is of the session that goes on here, or forks it."""
+    if isinstance(event.payload, SessionForked):
+        if (event.payload.parent, event.payload.seq, event.payload.hash) != (run.session, run.seq - 1, run.head):
+            raise CorruptTape("it goes on from another event than the one before it.")
+    elif run.seq and event.session != run.session:
+        raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
+    elif (run.seq == 0) != isinstance(event.payload, SessionStarted):
+        raise CorruptTape("a session begins with its start, and once.")

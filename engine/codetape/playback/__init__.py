@@ -1,0 +1,1 @@
+"""Recorded sessions: tape files, strict replay, re-execution, verification, diffs, what-if."""

@@ -1,0 +1,168 @@
+"""A failed run of the tests as one pytest file that needs no codetape and no network: the code, its tests, and which of them failed."""
+
+import ast
+import base64
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from codetape.decider import decide
+from codetape.decider.commands import Execute
+from codetape.domain.job import Job
+from codetape.domain.report import Report
+from codetape.errors import UsageError
+from codetape.eventlog.events import BuildFinished, Requested, TestsFinished
+from codetape.eventlog.fold import apply
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import Stream
+
+MAX_SAMPLE = 1 << 20  # bytes of one that goes into the file
+_FILE = '''\
+"""{title}
+
+Made from a recording. It runs with: pytest {needs}
+    pytest {name}           every test below fails as it was recorded, or has been mended
+    python {name} FOLDER    write the files into a folder, to look into them there
+Recorded with Python {python}.{inputs}
+Careful: this runs code that a model wrote, and here no sandbox is around it.
+"""
+
+import base64
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILES = {{
+{files}}}
+FAILED = {failed}
+INPUTS = {{  # samples, in base 64
+{samples}}}
+
+
+def unpack(folder):
+    """Write the files as the sandbox had them, but for its own places."""
+    for name, data in INPUTS.items():
+        (folder / "inputs").mkdir(exist_ok=True)
+        (folder / "inputs" / name).write_bytes(base64.b64decode(data))
+    if not INPUTS and (beside := Path(__file__).parent / "inputs").is_dir():
+        shutil.copytree(beside, folder / "inputs", dirs_exist_ok=True)
+    (folder / "outputs").mkdir(exist_ok=True)
+    for name, text in FILES.items():
+        for place in ("inputs", "outputs"):
+            text = text.replace(f"/var/{{place}}", str(folder / place))
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("test", FAILED)
+def test_recorded_failure(test, tmp_path):
+    """Run one failed test again, in a process and a folder of its own."""
+    unpack(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "-c", "pytest.ini", "--", test]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout={timeout}, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    place.mkdir(parents=True, exist_ok=True)
+    unpack(place)
+    print("cd", shlex.quote(str(place)), "&& python -m pytest --noconftest -c pytest.ini --", *map(shlex.quote, FAILED))
+'''
+
+
+def bundle(
+    stream: Stream, seq: int | None = None, *, name: str = "test_recorded.py", folder: Path | None = None
+) -> str:
+    """Return a pytest file of the last run whose tests failed, or of the one at or before an event.
+
+    Samples are taken from where they were, or from ``folder``, as far as they are unchanged. Raises UsageError where no test
+    failed, or the tests were stopped before one did.
+    """
+    found: tuple[Job, TestsFinished, str] | None = None
+    run, lock = SessionState(), ""
+    job: Job | None = None
+    for event in stream.events:
+        if seq is not None and event.seq > seq:
+            break
+        payload = event.payload
+        if isinstance(payload, Requested) and payload.effect == "execute":
+            command = decide(run)
+            job = command.job if isinstance(command, Execute) else None
+        elif isinstance(payload, BuildFinished):
+            lock = stream.texts[payload.lock]
+        elif isinstance(payload, TestsFinished) and job is not None and _failed(payload):
+            found = job, payload, lock
+        run = apply(run, event, stream.texts)
+    if found is None:
+        where = f" up to event {seq}" if seq is not None else ""
+        raise UsageError(f"Session {run.session} has no run{where} in which a test failed.", remedy="`codetape show SESSION --events` shows its runs.")  # fmt: skip
+    return _file(run, *found, Report.model_validate_json(stream.texts[found[1].report]), name, folder)
+
+
+def _failed(payload: TestsFinished) -> bool:
+    return payload.purpose in ("run", "oracle") and bool(payload.failed or payload.errors)
+
+
+def _file(
+    run: SessionState, job: Job, finished: TestsFinished, lock: str, report: Report, name: str, folder: Path | None
+) -> str:
+    names = {word.split("==")[0]: word for line in lock.splitlines() if "==" in (word := line.split(" ")[0])}
+    needs = " ".join(names.get(p, p) for p in job.spec.packages)
+    failed = [t.id for t in report.tests if t.outcome in ("failed", "error", "unfinished")]
+    samples, absent = _samples(job, folder)
+    there = (
+        f"\nA tape holds no samples: put {', '.join(absent)} into a folder `inputs` beside this file." if absent else ""
+    )
+    files = "".join(f"    {file!a}: {literal(text)},\n" for file, text in job.files.items())
+    return _FILE.format(
+        title=_word(f"What failed in codetape session {run.session}, task {run.the_task.id}: the {finished.purpose} of event {finished.call}."),
+        needs=_word(f"(pip install pytest {needs})" if needs else "(pip install pytest)"),
+        name=_word(name).replace("\n", "?"),
+        python=run.the_config.python_version,
+        inputs=_word(there),
+        files=files,
+        samples="".join(f"    {sample!a}: {data!a},\n" for sample, data in samples.items()),
+        failed=ascii(failed),
+        timeout=job.resources.wall_seconds,
+    )  # fmt: skip
+
+
+def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
+    """Return the samples that are still where they were, unchanged and small, in base 64; and the names of the others."""
+    found, absent = {}, []
+    for given in job.inputs:
+        if given.sample is None:
+            continue
+        path = Path(given.sample.path)
+        for place in (path, *((folder / path.name,) if folder else ())):
+            with suppress(OSError):
+                data = place.read_bytes() if place.is_file() and given.sample.size <= MAX_SAMPLE else b""
+                if data and hashlib.sha256(data).hexdigest() == given.sample.sha256:
+                    found[given.name] = base64.b64encode(data).decode()
+        if given.name not in found:
+            absent.append(given.name)
+    return ({} if absent else found), absent
+
+
+def _word(text: str) -> str:
+    """Return a text that can stand in a docstring."""
+    return "".join(c if c == "\n" or (c.isprintable() and c not in '\\"') else "?" for c in text)
+
+
+def literal(text: str) -> str:
+    """Return a text as a Python literal that a person can read, of several lines."""
+    body = "".join(_escaped(c) for c in text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'))
+    shown = f'"""\\\n{body}"""' if not body.endswith('"') else f'"""\\\n{body[:-1]}\\""""'
+    with suppress(SyntaxError, ValueError):
+        if ast.literal_eval(shown) == text:
+            return shown
+    return ascii(text)
+
+
+def _escaped(character: str) -> str:
+    return character if character in "\n\t" or character.isprintable() else ascii(character)[1:-1]

@@ -1,0 +1,132 @@
+"""Models that answer from recordings: a whole tape, or a recording first and a live model for the rest."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from codetape.domain.model_request import ModelRequest
+from codetape.errors import ModelUnavailable
+from codetape.eventlog.events import Answered, Requested
+from codetape.playback import tape_file
+from codetape.ports import Model, Reply, RequestRefused, Stream, server_of
+
+Key = tuple[str, int]
+"""A request's fingerprint, and how often it was answered before."""
+
+
+def answers(stream: Stream) -> dict[Key, Reply]:
+    """Return a stream's recorded answers, each by its request's fingerprint and occurrence."""
+    found: dict[Key, Reply] = {}
+    for fingerprint, number, answer in answered(stream):
+        found[fingerprint, number] = reply_of(answer, stream.texts)
+    return found
+
+
+def answered(stream: Stream) -> list[tuple[str, int, Answered]]:
+    """Return a stream's answers in order: the request's fingerprint, how often it was answered before, the answer."""
+    asked: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    found = []
+    for event in stream.events:
+        payload = event.payload
+        if isinstance(payload, Requested):
+            asked[payload.call] = payload.fingerprint
+        elif isinstance(payload, Answered):
+            fingerprint = asked[payload.call]
+            found.append((fingerprint, counts[fingerprint], payload))
+            counts[fingerprint] += 1
+    return found
+
+
+def reply_of(
+    answer: Answered, texts: Mapping[str, str], matched_by: Literal["fingerprint", "order"] = "fingerprint"
+) -> Reply:
+    """Return a recorded answer as a reply that is marked as such."""
+    return Reply(
+        text=texts[answer.text] if answer.text is not None else None,
+        refusal=texts[answer.refusal] if answer.refusal is not None else "",
+        finish_reason=answer.finish_reason,
+        model=answer.model,
+        fingerprint=answer.fingerprint,
+        usage=answer.usage,
+        usage_raw=texts[answer.usage_raw] if answer.usage_raw else "",
+        matched_by=matched_by,
+    )
+
+
+class RecordedThenLive:
+    """Answers from a recording by fingerprint and occurrence, else from a live model, made when it is first needed.
+
+    It counts what the session asked: one object, one session. ``before`` is what the session was answered already.
+    """
+
+    def __init__(
+        self, name: str, live: Callable[[], Model], known: Mapping[Key, Reply], before: Mapping[str, int]
+    ) -> None:
+        self.name = name
+        self._make = live
+        self._live: Model | None = None
+        self._known = known
+        self._counts = Counter(before)
+
+    def free(self, request: ModelRequest) -> bool:
+        """Whether a request's answer is recorded: it needs no budget."""
+        return (request.fingerprint, self._counts[request.fingerprint]) in self._known
+
+    @property
+    def billing(self) -> tuple[str, str]:
+        """Who bills the live model's calls."""
+        found: tuple[str, str] = getattr(self._model(), "billing", ("", ""))
+        return found
+
+    @property
+    def server(self) -> str | None:
+        """Where the live model is reached."""
+        return server_of(self._model())
+
+    async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
+        """Answer one request."""
+        key = (request.fingerprint, self._counts[request.fingerprint])
+        reply = self._known.get(key) or await self._model().ask(request)
+        if isinstance(reply, Reply):
+            self._counts[request.fingerprint] += 1
+        return reply
+
+    def _model(self) -> Model:
+        if self._live is None:
+            self._live = self._make()
+        return self._live
+
+
+class TapeModel:
+    """Answers from a recorded session: a request by its fingerprint, else with the purpose's next recorded answer.
+
+    Which of the two it was is recorded with the reply. It keeps count of the answers it gave: one object, one session.
+    """
+
+    free = True  # no call of it is paid for, so none needs a budget
+
+    def __init__(self, name: str, stream: Stream) -> None:
+        self.name = f"tape:{name}"
+        self._texts = stream.texts
+        self._answers: dict[str, list[tuple[str, Answered]]] = defaultdict(list)
+        for call in tape_file.recorded_calls(stream):
+            if isinstance(call.outcome, Answered):
+                self._answers[call.request.purpose].append((call.request.fingerprint, call.outcome))
+
+    async def ask(self, request: ModelRequest) -> Reply:
+        """Give the recorded answer. Raises ModelUnavailable where the tape has none left for the purpose."""
+        left = self._answers[request.purpose]
+        if not left:
+            raise ModelUnavailable(
+                f"{self.name} has no further answer for {request.purpose}.",
+                remedy="The run parted from its recording: use a live model from here.",
+            )
+        exact = next((i for i, (print_, _) in enumerate(left) if print_ == request.fingerprint), None)
+        _, answer = left.pop(exact or 0)
+        return reply_of(answer, self._texts, "order" if exact is None else "fingerprint")
+
+
+def create(name: str, **_options: Any) -> TapeModel:
+    """Make a model of the tape at a path."""
+    return TapeModel(name, tape_file.load(name).stream)

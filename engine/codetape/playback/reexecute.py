@@ -1,0 +1,190 @@
+"""Everything that a session built and executed, built and executed again, and compared with what was recorded.
+
+The run goes on with the recorded outcomes, so that one difference does not hide the next. A difference is put down to
+drift where the environment is another one than the recorded, or where a second execution says the same as the first;
+to nondeterminism where two executions differ from each other.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from codetape.decider import decide
+from codetape.decider.commands import Build, Command, Execute
+from codetape.domain.job import BuildSpec
+from codetape.domain.report import Report, TestResult
+from codetape.domain.task import Resources
+from codetape.errors import CorruptTape
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.events import BuildFinished, BuildRefused, Requested, TestsFinished
+from codetape.eventlog.fold import apply
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import BuildRejected, Built, Sandbox, Stream
+from codetape.rules.build_approval import check_approved
+from codetape.rules.normalise import normalise
+
+MOST = {"memory_mb": 4096, "wall_seconds": 600, "processes": 512, "disk_mb": 2048, "output_kb": 16384}
+"""Of one execution of a tape's, which names its own limits."""
+_SHOWN = 5  # differences of one execution that are named
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One build or execution done again. ``label`` is empty where nothing differs.
+
+    ``differences`` are of the outcome's structure; ``texts`` name what differs in wording alone.
+    """
+
+    seq: int
+    purpose: str
+    differences: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    label: Literal["", "drift", "nondeterministic"] = ""
+
+
+async def rerun(
+    stream: Stream, sandbox: Sandbox, *, pin: bool = False, folder: Path | None = None, allow_build: bool = False
+) -> AsyncIterator[Rerun]:
+    """Yield each build and execution of a stream, done again in the sandbox. ``pin`` installs the recorded lock.
+
+    Nothing is built that a tape wants and its user has not allowed: see `approval`.
+
+    Samples are looked for where they were, and else in ``folder``: a tape's samples often lie beside it.
+
+    Raises what the sandbox raises, and UsageError where a sample has changed.
+    """
+    run, drifted, lock = SessionState(), False, ""
+    following: dict[str, Event] = {getattr(e.payload, "call", ""): e for e in stream.events if e.kind != "Requested"}
+    for event in stream.events:
+        request = event.payload
+        if isinstance(request, Requested) and request.effect != "ask":
+            command, outcome = decide(run), following.get(request.call)
+            recorded = outcome.payload if outcome else None
+            spec = (
+                command.spec
+                if isinstance(command, Build)
+                else command.job.spec
+                if isinstance(command, Execute)
+                else None
+            )
+            if spec is not None:
+                check_approved(spec, sandbox.facts(), allowed=allow_build)
+            if isinstance(recorded, BuildFinished | BuildRefused):
+                lock = stream.texts[recorded.lock] if isinstance(recorded, BuildFinished) else ""
+                done = await _build(event.seq, command, recorded, lock, sandbox, pin=pin)
+                drifted = bool(done.differences)
+                yield done
+            elif isinstance(recorded, TestsFinished):
+                report = Report.model_validate_json(stream.texts[recorded.report])
+                done = await _execute(
+                    event.seq, _beside(command, folder), report, sandbox, lock if pin else "", drifted=drifted
+                )
+                yield done
+        run = apply(run, event, stream.texts)
+
+
+def _beside(command: Command | None, folder: Path | None) -> Command | None:
+    """Return an execution with the samples that are not where they were taken from the folder."""
+    if folder is None or not isinstance(command, Execute):
+        return command
+    inputs = []
+    for given in command.job.inputs:
+        other = folder / Path(given.sample.path).name if given.sample else None
+        if given.sample and other and not Path(given.sample.path).exists() and other.exists():
+            given = given.model_copy(update={"sample": given.sample.model_copy(update={"path": str(other)})})  # noqa: PLW2901 - the same input
+        inputs.append(given)
+    return Execute(command.job.model_copy(update={"inputs": tuple(inputs)}))
+
+
+def capped(given: Resources) -> Resources:
+    """Return a tape's limits within those that anybody's tape may have on this machine."""
+    return given.model_copy(update={name: min(getattr(given, name), most) for name, most in MOST.items()})
+
+
+def pinned(spec: BuildSpec, lock: str) -> BuildSpec:
+    """Return the spec with exactly the versions of a lock."""
+    names = tuple(word for line in lock.splitlines() if "==" in (word := line.split(" ")[0]))
+    return spec.model_copy(update={"packages": tuple(sorted(names))}) if names else spec
+
+
+def packages_of(lock: str) -> dict[str, str]:
+    """Return a lock's versions by package."""
+    words = (line.split(" ")[0] for line in lock.splitlines())
+    return dict(word.split("==", 1) for word in words if "==" in word)
+
+
+async def _build(
+    seq: int, command: Command | None, recorded: BuildFinished | BuildRefused, lock: str, sandbox: Sandbox, *, pin: bool
+) -> Rerun:
+    if not isinstance(command, Build):
+        raise CorruptTape(f"event {seq} asks for a build that the rules do not ask for; replay says more.", seq=seq)
+    wanted = isinstance(recorded, BuildFinished)
+    built = await sandbox.build(pinned(command.spec, lock) if pin and wanted else command.spec)
+    if isinstance(built, BuildRejected):
+        same = not wanted and built.reason == getattr(recorded, "reason", "")
+        what = f"the build was refused ({built.reason}: {' '.join(built.message.split())[:200]})"
+    else:
+        same, what = wanted, "the build succeeded, and was refused on the tape"
+    if not same:
+        return Rerun(seq, "build", (what,), label="drift")
+    if not isinstance(built, Built):
+        return Rerun(seq, "build")
+    old, new = packages_of(lock), packages_of(built.lock)
+    changed = [f"{n}: {old.get(n, 'absent')} recorded, {new.get(n, 'absent')} now" for n in sorted({*old, *new})
+               if old.get(n) != new.get(n)]  # fmt: skip
+    return Rerun(seq, "build", tuple(changed), label="drift" if changed else "")
+
+
+async def _execute(
+    seq: int, command: Command | None, recorded: Report, sandbox: Sandbox, lock: str, *, drifted: bool
+) -> Rerun:
+    if not isinstance(command, Execute):
+        raise CorruptTape(f"event {seq} asks for a run that the rules do not ask for; replay says more.", seq=seq)
+    job = command.job.model_copy(update={"resources": capped(command.job.resources)})
+    if lock:
+        job = job.model_copy(update={"spec": pinned(job.spec, lock)})
+    first = (await sandbox.execute(job)).report
+    differences, texts = _structure(recorded, first), _texts(recorded, first)
+    if not differences and not texts:
+        return Rerun(seq, job.purpose)
+    label: Literal["drift", "nondeterministic"] = "drift"
+    if not drifted:
+        second = (await sandbox.execute(job)).report
+        if _structure(first, second) or (not differences and _texts(first, second)):
+            label = "nondeterministic"
+    return Rerun(seq, job.purpose, differences, texts, label)
+
+
+def _structure(one: Report, other: Report) -> tuple[str, ...]:
+    """Return how two outcomes differ: exit class, each test's outcome and exception, outputs by their hashes."""
+    found = [f"exit: {one.exit} recorded, {other.exit} now"] if one.exit != other.exit else []
+    before, after = ({t.id: t for t in report.tests} for report in (one, other))
+    for name in sorted({*before, *after}):
+        old, new = _outcome(before.get(name)), _outcome(after.get(name))
+        if old != new:
+            found.append(f"{name}: {old} recorded, {new} now")
+    files, now = ({o.path: o.sha256 for o in report.outputs} for report in (one, other))
+    found += [f"output {path} differs" for path in sorted({*files, *now}) if files.get(path) != now.get(path)]
+    more = len(found) - _SHOWN
+    return (*found[:_SHOWN], *([f"and {more} more"] if more > 0 else []))
+
+
+def _outcome(result: TestResult | None) -> str:
+    if result is None:
+        return "absent"
+    return f"{result.outcome} ({result.exception})" if result.exception else result.outcome
+
+
+def _texts(one: Report, other: Report) -> tuple[str, ...]:
+    """Return what differs in wording alone, durations, addresses and temporary places apart."""
+    found = [name for name in ("stdout", "stderr") if normalise(getattr(one, name)) != normalise(getattr(other, name))]
+    after = {t.id: t for t in other.tests}
+    for test in one.tests:
+        new = after.get(test.id)
+        if new is not None and (normalise(test.message), normalise(test.traceback)) != (
+            normalise(new.message),
+            normalise(new.traceback),
+        ):
+            found.append(f"the message of {test.id}")
+    return tuple(found[:_SHOWN])

@@ -1,0 +1,276 @@
+"""A session's events and texts as one portable file, and back: canonical JSON lines, checked as they are read.
+
+The first line is a header, then each event in order, then each text once, in the order of their hashes. The same session
+gives the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from codetape.domain.canonical import canonical, sha256
+from codetape.errors import CorruptTape, UsageError
+from codetape.eventlog.envelope import StoredEvent, decode, stored
+from codetape.eventlog.events import (
+    Answered,
+    BuildFinished,
+    BuildRefused,
+    ContentForgotten,
+    Requested,
+    TestsFinished,
+    refs,
+)
+from codetape.eventlog.fold import fold
+from codetape.eventlog.hash_chain import check_blobs, check_chain
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import Stream
+
+FORMAT = 1
+MAX_LINE = 16 << 20  # characters
+MAX_TAPE = 256 << 20  # bytes
+_HASH = re.compile(r'"([0-9a-f]{64})"')
+_HEADER = {"codetape": int, "session": str, "events": int, "texts": int}
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A tape's stream, and the state that it folds to."""
+
+    session: str
+    stream: Stream
+    run: SessionState
+
+    def __repr__(self) -> str:
+        """Say which session and how much; what a stream and a run hold may be megabytes."""
+        return f"Tape({self.session!r}, {self.stream!r})"
+
+
+@dataclass
+class ParsedTape:
+    """A tape as it is written: rows and texts, each with the number of its line. Its form is checked, what it says is not."""
+
+    session: str
+    content: bool = True
+    rows: list[tuple[int, StoredEvent]] = field(default_factory=list)
+    texts: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def by_hash(self) -> dict[str, str]:
+        """The texts by their hashes."""
+        return {key: text for key, (_, text) in self.texts.items()}
+
+
+def write(session: str, stream: Stream) -> Iterator[str]:
+    """Yield a tape's lines, each with its line break."""
+    kept = {ref for event in stream.events for ref in refs(event.payload)}
+    texts = {key: stream.texts[key] for key in sorted(kept)}
+    yield canonical({"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}) + "\n"
+    yield from _events(map(stored, stream.events))
+    for text in texts.values():
+        yield canonical({"text": text}) + "\n"
+
+
+def write_without_content(session: str, rows: Sequence[StoredEvent]) -> Iterator[str]:
+    """Yield the lines of a tape without content: hashes stand for the texts."""
+    yield canonical({"codetape": FORMAT, "session": session, "events": len(rows), "texts": 0, "content": False}) + "\n"
+    yield from _events(rows)
+
+
+def _events(rows: Iterable[StoredEvent]) -> Iterator[str]:
+    for row in rows:
+        yield (
+            f'{{"event":{{"at":{canonical(row.at)},"hash":"{row.hash}","kind":{canonical(row.kind)},'
+            f'"payload":{row.payload},"prev_hash":"{row.prev_hash}","seq":{row.seq},'
+            f'"session":{canonical(row.session)},"version":{row.version}}}}}\n'
+        )
+
+
+def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
+    """Read a tape's lines. Raises CorruptTape, with the line and the reason, for what codetape would not have written."""
+    found, wanted = ParsedTape(""), set[str]()
+    head: dict[str, Any] = {}
+    size = number = 0
+    for number, line in enumerate(lines, 1):
+        size += len(line)
+        if len(line) > MAX_LINE or size > MAX_TAPE:
+            raise CorruptTape(f"{name}, line {number}: larger than a tape may be.")
+        value = _value(line, name, number)
+        if number == 1:
+            head = _head(value, name)
+            found.session = head["session"]
+            found.content = "content" not in head
+        elif set(value) == {"event"} and not found.texts:
+            found.rows.append((number, _row(value["event"], name, number)))
+            wanted.update(_HASH.findall(found.rows[-1][1].payload))
+        elif set(value) == {"text"} and isinstance(value["text"], str):
+            if len(found.rows) < head["events"]:
+                some = f"{len(found.rows)} of {head['events']} events"
+                raise CorruptTape(f"{name}, line {number}: a text after {some}: out of order, or one is missing.")
+            _add_text(found, value["text"], wanted, name, number)
+        else:
+            raise CorruptTape(f"{name}, line {number}: neither an event nor a text, or out of order.")
+        if head and (len(found.rows) > head["events"] or len(found.texts) > head["texts"]):
+            raise CorruptTape(
+                f"{name}, line {number}: more events or texts than the {head['events']} and {head['texts']} of the header."
+            )
+    for what, there in (("events", len(found.rows)), ("texts", len(found.texts))):
+        if not number or there < head[what]:
+            raise CorruptTape(f"{name} is cut off after line {number}: it should hold {head.get(what, 'some')} {what}.")
+    return found
+
+
+def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
+    """Read a tape whole, or raise CorruptTape with the line and the reason; nothing is taken from a bad one."""
+    found = parse(lines, name=name)
+    if not found.content:
+        raise UsageError(
+            f"{name} holds no content, but hashes in its place.",
+            remedy="`codetape verify` checks it, and `codetape spend` counts it; it cannot be replayed or imported.",
+        )
+    texts, places = found.by_hash, {row.seq: number for number, row in found.rows}
+    try:
+        for due, (number, row) in enumerate(found.rows):
+            if row.seq != due:
+                raise CorruptTape(f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing.")  # fmt: skip
+        events = tuple(decode(row) for _, row in found.rows)
+        if isinstance(events[-1].payload, ContentForgotten):
+            raise CorruptTape(
+                f"{name} says that its content was forgotten: there is no tape of such a session with content."
+            )
+        check_chain(events)
+        check_blobs(events, texts)
+        if wrong := misplaced(found):
+            raise CorruptTape(f"{name}, {wrong[0]}")
+        return Tape(found.session, Stream(events, texts), fold(events, texts))
+    except CorruptTape as error:
+        if error.seq is None:
+            raise
+        where = f", line {places[error.seq]}" if error.seq in places else ""
+        raise CorruptTape(f"{name}{where}: {error.message}", remedy=error.remedy, seq=error.seq) from error
+
+
+def shipped(name: str) -> Path:
+    """Return where a file that ships with the tapes is: in the wheel's data, or a checkout's replays."""
+    installed = Path(str(files("codetape"))) / "data" / name
+    return installed if installed.is_file() else Path(__file__).parents[3] / "replays" / name
+
+
+def misplaced(found: ParsedTape) -> list[str]:
+    """Return what a tape holds that does not belong there: events of another session than its header says."""
+    if not found.rows or found.rows[-1][1].session != found.session:
+        return [f"line 1: the events are not those of session {found.session[:80]}."]
+    return []
+
+
+def lines_of(file: BinaryIO, name: str = "the tape") -> Iterator[str]:
+    """Yield a file's lines; one that is longer than a line may be comes in pieces, and is never held whole."""
+    number = 0
+    while data := file.readline(MAX_LINE + 1):
+        number += 1
+        try:
+            yield data.decode()
+        except UnicodeDecodeError as error:
+            if len(data) > MAX_LINE:
+                yield data.decode(errors="replace")
+                continue
+            raise CorruptTape(f"{name}, line {number}: no UTF-8; the tape is cut off or edited.") from error
+
+
+def load(place: str) -> Tape:
+    """Read a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
+    with opened(place) as file:
+        return read(lines_of(file, place), name=place)
+
+
+@contextmanager
+def opened(place: str) -> Iterator[BinaryIO]:
+    """Open a tape file, or the one that ships under the name ``demo``; what goes wrong comes out as ours."""
+    path: Any = shipped("demo.tape.jsonl") if place == "demo" else Path(place)
+    try:
+        if path.stat().st_size > MAX_TAPE:
+            raise CorruptTape(f"{place} is larger than a tape may be ({MAX_TAPE >> 20} MB).")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error
+
+
+def _value(line: str, name: str, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorruptTape(f"{name}, line {number}: no JSON; the tape is cut off or edited.") from error
+    try:
+        same = isinstance(value, dict) and canonical(value) + "\n" == line
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        raise CorruptTape(f"{name}, line {number}: not as codetape writes it; the tape is cut off or edited.")
+    return dict(value)
+
+
+def _head(value: dict[str, Any], name: str) -> dict[str, Any]:
+    version = value.get("codetape")
+    if type(version) is not int:
+        raise CorruptTape(f"{name} is no tape: its first line is no header.")
+    if version > FORMAT:
+        raise CorruptTape(f"{name} is a tape of format {version}.", remedy="A newer codetape wrote it: upgrade.")
+    without = value.get("content") is False and not value.get("texts")
+    if set(value) - ({"content"} if without else set()) != set(_HEADER) or any(
+        type(value[key]) is not kind for key, kind in _HEADER.items()
+    ):
+        raise CorruptTape(f"{name}, line 1: the header is not as codetape writes it.")
+    return value
+
+
+def _row(value: Any, name: str, number: int) -> StoredEvent:
+    if not isinstance(value, dict) or set(value) != set(StoredEvent._fields) or not isinstance(value["payload"], dict):
+        raise CorruptTape(f"{name}, line {number}: the event is incomplete, or has more than an event has.")
+    try:
+        return StoredEvent.of(
+            [canonical(value[key]) if key == "payload" else value[key] for key in StoredEvent._fields]
+        )
+    except CorruptTape as error:
+        raise CorruptTape(f"{name}, line {number}: {error.message}", seq=error.seq) from error
+
+
+def _add_text(found: ParsedTape, text: str, wanted: set[str], name: str, number: int) -> None:
+    key = sha256(text)
+    if key not in wanted:
+        raise CorruptTape(f"{name}, line {number}: a text that no event refers to; it was edited or added.")
+    if key in found.texts:
+        raise CorruptTape(f"{name}, line {number}: a text that is there already.")
+    if found.texts and key < next(reversed(found.texts)):
+        raise CorruptTape(f"{name}, line {number}: a text out of order; the tape was edited.")
+    found.texts[key] = (number, text)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One closed call of a tape: its request and its outcome."""
+
+    request: Requested
+    outcome: Answered | BuildFinished | BuildRefused | TestsFinished
+
+
+def recorded_calls(stream: Stream) -> tuple[Recorded, ...]:
+    """Return a stream's calls whose outcomes are known, in order."""
+    asked: dict[str, Requested] = {}
+    found: list[Recorded] = []
+    for event in stream.events:
+        payload = event.payload
+        if isinstance(payload, Requested):
+            asked[payload.call] = payload
+        elif isinstance(payload, Answered | BuildFinished | BuildRefused | TestsFinished):
+            found.append(Recorded(asked[payload.call], payload))
+    return tuple(found)
+
+
+def is_tape(name: str) -> bool:
+    """Whether a name stands for a tape file rather than a session of a store."""
+    return name == "demo" or name.endswith(".jsonl") or Path(name).is_file()

@@ -1,0 +1,387 @@
+"""What a change of prompts, model or settings would do to a recorded session, told without making a call.
+
+The session is run again from its log under the change. Its first request (or decision) that comes out otherwise is where a
+fork with the change would begin. Each recorded answer is then reused, to be had anew, or unknown: unknown is what rests on
+an answer that nobody has yet. A later request rests on none if, rendered from what was known before the first difference, it is
+the recorded one: so a changed prompt for code leaves the tests, which never see the code, as they are.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from codetape.decider import decide
+from codetape.decider.commands import CallModel, Command, Record
+from codetape.decider.model_calls import PURPOSE, ask
+from codetape.domain.canonical import canonical
+from codetape.domain.task import Config, SandboxFacts
+from codetape.errors import CodetapeError, UsageError
+from codetape.eventlog import machine
+from codetape.eventlog.envelope import Event, encode
+from codetape.eventlog.events import Answered, Requested
+from codetape.eventlog.fold import apply
+from codetape.eventlog.session_state import SessionState
+from codetape.playback.strict_replay import is_derived, made_by
+from codetape.ports import Stream
+from codetape.text.records import records
+from codetape.text.unified_diff import unified
+
+AT_START = ("skip_tests", "packages", "system_packages", "commands", "sandbox")
+"""Settings that a session takes up when it starts: changed later they change nothing, or half."""
+
+BUDGETS = ("max_cost", "max_tokens", "max_seconds")
+"""Settings that stop a session and change nothing that it asks or decides."""
+
+_ONLY_REQUESTS = {"model", "parameters", "max_output_tokens", "system_prompt"}
+_CUT = 4000
+ReuseKind = Literal["reused", "made", "unknown", "dropped"]
+Key = tuple[str, int]
+"""A request's fingerprint, and how often the session was answered it before."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is changed: the prompt pack, if any, and fields of the configuration, ``model`` among them.
+
+    ``facts`` are those of the sandbox that a fork would run in, where they are known: prompts and decisions may rest on them.
+    """
+
+    pack: Mapping[str, str] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    facts: SandboxFacts | None = None
+
+    def __post_init__(self) -> None:
+        if wrong := sorted(set(self.config) & {*AT_START}):
+            raise UsageError(f"{wrong[0]} is taken up when a session starts: no fork can change it.", remedy="Make new sessions, with `codetape run`.")  # fmt: skip
+        if wrong := sorted(set(self.config) & {*BUDGETS}):
+            raise UsageError(f"{wrong[0]} is a budget: it ends a session, and changes no request.", remedy="`codetape backtest limits` says what it would have ended.")  # fmt: skip
+        if wrong := sorted(set(self.config) - {*Config.model_fields}):
+            raise UsageError(
+                f"The configuration has no {', '.join(wrong)}.", remedy="`codetape show --json` shows one."
+            )
+
+    @property
+    def decides(self) -> bool:
+        """Whether decisions may come out otherwise, and not requests alone."""
+        return self.facts is not None or not set(self.config) <= _ONLY_REQUESTS
+
+    def under(self, run: SessionState) -> SessionState:
+        """Return a state as it would be under the change. Raises UsageError for a value that cannot be."""
+        try:
+            config = (
+                Config.model_validate({**run.the_config.model_dump(mode="json"), **self.config})
+                if self.config
+                else run.the_config
+            )
+        except ValidationError as error:
+            wrong = ", ".join(sorted({str(e["loc"][0]) for e in error.errors()}))
+            raise UsageError(f"The configuration has no such value: {wrong}.") from error
+        if self.facts is not None:
+            config = config.model_copy(update={"sandbox": self.facts})
+        return run.evolve(config=config, pack=run.pack if self.pack is None else self.pack)
+
+    def on(self, facts: SandboxFacts) -> "Change":
+        """Return the change as it is for a session that ran on such a sandbox: without facts that are the same."""
+        same = self.facts is None or self.facts.model_copy(update={"why": facts.why}) == facts
+        return replace(self, facts=None) if same else self
+
+
+@dataclass(frozen=True)
+class SimulatedCall:
+    """One recorded answer, and its fate under the change. Tokens are an estimate where it is to be had anew.
+
+    ``occurrence`` counts how often the very same request was answered in the session before.
+    """
+
+    session: str
+    task: str
+    seq: int
+    purpose: str
+    fate: ReuseKind
+    input_tokens: int
+    output_tokens: int
+    fingerprint: str
+    occurrence: int
+
+
+@dataclass(frozen=True)
+class FirstChange:
+    """The first thing that comes out otherwise. ``what`` is request or decision; ``shown`` says how it differs."""
+
+    seq: int
+    purpose: str
+    what: Literal["request", "decision"]
+    shown: str
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What the change would do to one session. ``fork_at`` is the last event that stays, where anything differs.
+
+    ``first_call`` is the purpose and fingerprint of the first call that would be made; empty where none would, or where that
+    cannot be known. ``config`` is the session's own at its end. ``ends`` says how the session would end without a call more.
+    """
+
+    session: str
+    task: str
+    status: str
+    graded: Literal["oracle", "self"]
+    first: FirstChange | None
+    fork_at: int | None
+    calls: tuple[SimulatedCall, ...]
+    config: Config
+    first_call: tuple[str, str] = ("", "")
+    ends: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the change changes anything."""
+        return self.first is not None
+
+    def tokens(self, fate: ReuseKind) -> tuple[int, int]:
+        """Return input and output tokens of the calls with a fate."""
+        calls = [c for c in self.calls if c.fate == fate]
+        return sum(c.input_tokens for c in calls), sum(c.output_tokens for c in calls)
+
+    def count(self, fate: ReuseKind) -> int:
+        """Return how many calls have a fate."""
+        return sum(c.fate == fate for c in self.calls)
+
+    def record(self) -> dict[str, Any]:
+        """Return one flat record, for a table."""
+        first = self.first
+        found: dict[str, Any] = {
+            "session": self.session, "task": self.task, "status": self.status, "graded": self.graded,
+            "differs": self.differs, "first_seq": first.seq if first else None, "first": first.purpose if first else "",
+            "first_what": first.what if first else "", "fork_at": self.fork_at, "ends": self.ends,
+        }  # fmt: skip
+        for fate in ("reused", "made", "unknown", "dropped"):
+            tokens = self.tokens(fate)
+            found |= {fate: self.count(fate), f"{fate}_input": tokens[0], f"{fate}_output": tokens[1]}
+        return found
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a flat record a call."""
+        return records(self.calls)
+
+
+def simulate(stream: Stream, change: Change) -> WhatIf:
+    """Say what a change would do to a recorded session. Raises UsageError for a value that cannot be, CorruptTape for a bad log."""
+    run, before, split = SessionState(), SessionState(), None
+    command: Command | None = None
+    for number, event in enumerate(stream.events):
+        if event.seq == 1:
+            change = change.on(run.the_config.sandbox)
+        if event.seq and _looked_at(event, change):
+            command = _decided(change.under(run))
+            if _differs(event, command) and not _drifted(event, command, run):
+                split, before = number, run
+                break
+        run = apply(run, event, stream.texts)
+    asked = _Asked(stream)
+    if split is None:
+        return _result(run, asked.all("reused"))
+    event = stream.events[split]
+    first = _first(event, command, stream)
+    after = _After(before, change, command)
+    for later in stream.events[split:]:  # the fate of what comes after depends on where the recording was
+        if isinstance(later.payload, Requested):
+            asked.states[later.seq] = run.state
+        run = apply(run, later, stream.texts)
+    calls = [asked.call(seq, "reused") for seq in asked.seqs if seq < event.seq]
+    calls += [asked.call(seq, *after.fate(asked, seq)) for seq in asked.seqs if seq >= event.seq]
+    return _result(run, calls, first, event.seq - 1, after.first_call(asked), after.ends)
+
+
+def _looked_at(event: Event, change: Change) -> bool:
+    payload = event.payload
+    if isinstance(payload, Requested):
+        return payload.effect == "ask" or change.decides
+    return change.decides and is_derived(payload)
+
+
+def _decided(run: SessionState) -> Command | None:
+    """Return the next command; None where a pack does not render what is recorded, which is a difference too."""
+    try:
+        return decide(run)
+    except CodetapeError:
+        return None
+
+
+def _drifted(event: Event, command: Command | None, run: SessionState) -> bool:
+    """Whether a decision comes out otherwise without the change too: that is these versions' doing, and the log is followed."""
+    if isinstance(event.payload, Requested) or not isinstance(command, Record):
+        return False
+    plain = _decided(run)
+    return isinstance(plain, Record) and plain.draft.payload == command.draft.payload
+
+
+def _differs(event: Event, command: Command | None) -> bool:
+    payload = event.payload
+    if isinstance(payload, Requested):
+        return isinstance(command, Record) or command is None or made_by(command).fingerprint != payload.fingerprint
+    if not isinstance(command, Record):
+        return True
+    derived = command.draft.payload
+    return type(derived) is not type(payload) or (
+        derived != payload and canonical(derived.model_dump(mode="json")) != event.stored_payload
+    )
+
+
+def _first(event: Event, command: Command | None, stream: Stream) -> FirstChange:
+    payload = event.payload
+    if isinstance(payload, Requested) and isinstance(command, CallModel):
+        old = [(role, stream.texts[ref]) for role, ref in payload.messages]
+        new = [(m.role, m.content) for m in command.request.messages]
+        parts = [
+            f"@ message {number + 1} ({after[0]})\n{unified(before[1], after[1])}"
+            for number, (before, after) in enumerate(zip(old, new, strict=False))
+            if before != after
+        ]
+        beside = f"recorded {stream.texts[payload.detail]}\nnow      {canonical(command.request.detail)}"
+        return FirstChange(event.seq, command.request.purpose, "request", ("\n".join(parts) or beside)[:_CUT])
+    was = (
+        payload.purpose if isinstance(payload, Requested) else f"{event.kind} {getattr(payload, 'reason', '')}".strip()
+    )
+    if isinstance(command, Record):
+        derived = command.draft.payload
+        now = f"{type(derived).__name__} {getattr(derived, 'reason', '')}".strip()
+    else:
+        now = f"a request for {getattr(made_by(command), 'purpose', 'build')}" if command else "nothing"
+    return FirstChange(event.seq, was, "decision", f"recorded: {was}; now: {now}")
+
+
+class _Asked:
+    """A stream's answered asks, by the seq of their Requested."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._requests: dict[int, Requested] = {}
+        self._answers: dict[int, Answered] = {}
+        self._occurrence: dict[int, int] = {}
+        self.states: dict[int, str] = {}
+        self.session = stream.events[-1].session if stream.events else ""
+        counts: Counter[str] = Counter()
+        for event in stream.events:
+            payload = event.payload
+            if isinstance(payload, Requested) and payload.effect == "ask":
+                self._requests[event.seq] = payload
+            elif isinstance(payload, Answered):
+                self._answers[event.seq - 1] = payload
+                fingerprint = self._requests[event.seq - 1].fingerprint
+                self._occurrence[event.seq - 1] = counts[fingerprint]
+                counts[fingerprint] += 1
+
+    @property
+    def seqs(self) -> list[int]:
+        """The answered asks."""
+        return list(self._answers)
+
+    @property
+    def fingerprints(self) -> set[str]:
+        """What was asked, all of it."""
+        return {self._requests[seq].fingerprint for seq in self._answers}
+
+    def request(self, seq: int) -> Requested:
+        """Return an ask."""
+        return self._requests[seq]
+
+    def all(self, fate: ReuseKind) -> list[SimulatedCall]:
+        """Return all calls with one fate."""
+        return [self.call(seq, fate) for seq in self.seqs]
+
+    def call(self, seq: int, fate: ReuseKind, estimate: int | None = None) -> SimulatedCall:
+        """Return the call; ``estimate`` is the new request's, scaled by what the recorded one's came to."""
+        request, usage = self._requests[seq], self._answers[seq].usage
+        tokens = usage.total_input
+        if estimate is not None:
+            tokens = (
+                round(estimate * tokens / request.input_estimate) if request.input_estimate and tokens else estimate
+            )
+        return SimulatedCall(self.session, "", seq, request.purpose, fate, tokens, usage.total_output,
+                    request.fingerprint, self._occurrence[seq])  # fmt: skip
+
+
+class _After:
+    """What is known of the session from its first difference on."""
+
+    def __init__(self, run: SessionState, change: Change, command: Command | None) -> None:
+        self._old, self._new = run, change.under(run)
+        self._first = command
+        self._known: dict[str, tuple[str, Any]] = {}
+        self._met = False
+        self.ends = ""
+        self._follow()
+
+    def _follow(self) -> None:
+        """Take the decisions that need nothing from outside, up to the first effect or the end."""
+        run, command = self._new, self._first
+        for _ in range(100):
+            if not isinstance(command, Record):
+                break
+            draft = command.draft
+            run = apply(run, encode(run.session, run.seq, run.ended_at, draft.payload, run.head), draft.texts)
+            command = _decided(run)
+        self._first = command
+        if command is None and run.state not in machine.ACTIVE:
+            self.ends = f"{run.state}: {run.cause or run.reason}".rstrip(": ")
+
+    def first_call(self, asked: _Asked) -> tuple[str, str]:
+        """Return the first call that would be made, where it is known and not recorded."""
+        if isinstance(self._first, CallModel) and self._first.request.fingerprint not in asked.fingerprints:
+            return self._first.request.purpose, self._first.request.fingerprint
+        return "", ""
+
+    def fate(self, asked: _Asked, seq: int) -> tuple[ReuseKind, int | None]:
+        """Return what becomes of a recorded answer, and the new request's estimate where there is one."""
+        request = asked.request(seq)
+        if self.ends:
+            return "dropped", None
+        if isinstance(self._first, CallModel) and self._first.request.purpose == request.purpose and not self._met:
+            self._met = True
+            if self._first.request.fingerprint != request.fingerprint:
+                return "made", self._first.request.input_estimate
+        old, new = self._rendered(asked.states.get(seq, ""), request.purpose)
+        if old != request.fingerprint or new is None:
+            return "unknown", None
+        return ("reused", None) if new.fingerprint == request.fingerprint else ("made", new.input_estimate)
+
+    def _rendered(self, state: str, purpose: str) -> tuple[str, Any]:
+        """Return what a later state's request is, as far as it can be told before the first difference, without and with the change."""
+        if purpose not in self._known:
+            found: tuple[str, Any] = ("", None)
+            if PURPOSE.get(state) == purpose and (self._old.work.plan is not None or purpose == "plan"):
+                try:
+                    found = (
+                        ask(self._old.evolve(state=state)).request.fingerprint,
+                        ask(self._new.evolve(state=state)).request,
+                    )
+                except CodetapeError:
+                    found = ("", None)
+            self._known[purpose] = found
+        return self._known[purpose]
+
+
+def _result(
+    run: SessionState,
+    calls: list[SimulatedCall],
+    first: FirstChange | None = None,
+    fork_at: int | None = None,
+    first_call: tuple[str, str] = ("", ""),
+    ends: str = "",
+) -> WhatIf:
+    task = run.the_task
+    return WhatIf(
+        session=run.session,
+        task=task.id,
+        status=run.state,
+        graded="oracle" if task.oracle else "self",
+        first=first,
+        fork_at=fork_at,
+        calls=tuple(replace(call, task=task.id) for call in calls),
+        config=run.the_config,
+        first_call=first_call,
+        ends=ends,
+    )

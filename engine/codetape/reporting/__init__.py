@@ -1,0 +1,1 @@
+"""Read models of recorded sessions: calls, spend, causes, audits, spans."""

@@ -1,0 +1,252 @@
+"""One session, accounted for: what was asked and done, each call with its fate and cost, each decision with its reason, the result."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from codetape.domain.money import dollars, money
+from codetape.domain.report import Report
+from codetape.eventlog.envelope import stored
+from codetape.eventlog.events import (
+    AnchorsExtracted,
+    BuildFinished,
+    BuildRefused,
+    CodeReverted,
+    ConfigChanged,
+    Decided,
+    FailureReclassified,
+    PersonAnswered,
+    Resumed,
+    SessionForked,
+    SessionStarted,
+    TestQuarantined,
+    TestsFinished,
+)
+from codetape.eventlog.fold import fold
+from codetape.playback.verify import verify
+from codetape.ports import Stream
+from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
+from codetape.reporting.spend import Spend, spend
+from codetape.rules.prompt_examples.example import in_words
+from codetape.runtime.result import GenerateResult
+from codetape.text import escape, html_page, markdown_text
+
+
+@dataclass(frozen=True)
+class AuditStep:
+    """One thing that happened or was decided, and why."""
+
+    seq: int
+    at: str
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All of it. ``inherited`` calls of a fork are its parent's, and cost it nothing; ``sound`` is what verification came to."""
+
+    result: GenerateResult
+    calls: tuple[CallRecord, ...]
+    inherited: tuple[CallRecord, ...]
+    spent: Spend
+    steps: tuple[AuditStep, ...]
+    versions: dict[str, Any]
+    pack: dict[str, str]
+    sound: bool
+    findings: tuple[str, ...]
+    derived: int
+    drift: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        result = self.result.model_dump(mode="json", exclude={"conversation"})
+        return {
+            "session": self.result.session,
+            "result": result,
+            "calls": [call_row(call) for call in self.calls],
+            "inherited": [call_row(call) for call in self.inherited],
+            "spend": {"rows": self.spent.records(), "total": self.spent.total.record(())},
+            "steps": [vars(step) for step in self.steps],
+            "versions": self.versions,
+            "prompts": self.pack,
+            "verified": {
+                "sound": self.sound,
+                "findings": list(self.findings),
+                "derived": self.derived,
+                "drift": self.drift,
+            },
+        }
+
+
+def audit(stream: Stream) -> Audit:
+    """Account for a session. Raises CorruptTape for a log that cannot be followed."""
+    run = fold(stream.events, stream.texts)
+    calls = list(CallReader().calls(call_events(stream)))
+    own = tuple(call for call in calls if call.session == run.session)
+    done = verify([stored(event) for event in stream.events], stream.texts)
+    started = next(e.payload for e in stream.events if isinstance(e.payload, SessionStarted))
+    return Audit(
+        result=GenerateResult.of(run, stream),
+        calls=own,
+        inherited=tuple(call for call in calls if call.session != run.session),
+        spent=spend(own, ("state", "iteration")),
+        steps=tuple(step for event in stream.events if (step := _step(event, stream)) is not None),
+        versions=(run.versions or started.versions).model_dump(mode="json"),
+        pack=dict(started.pack),
+        sound=done.sound,
+        findings=tuple(finding.message for finding in done.findings),
+        derived=done.derived,
+        drift=len(done.drift),
+    )
+
+
+def _step(event: Any, stream: Stream) -> AuditStep | None:
+    words = _words(event.payload, stream)
+    return AuditStep(event.seq, event.at, event.kind, words) if words else None
+
+
+def _words(payload: Any, stream: Stream) -> str:
+    """Return an event in words; empty for requests and answers, which are listed as calls."""
+    if isinstance(payload, SessionStarted):
+        return f"task {payload.task_id}, model {payload.model}"
+    if isinstance(payload, SessionForked):
+        return f"forked from {payload.parent} at event {payload.seq}; changed: {stream.texts[payload.config][:300]}"
+    if isinstance(payload, AnchorsExtracted):
+        return in_words(payload.count, json.loads(stream.texts[payload.left_out]) if payload.left_out else ())
+    if isinstance(payload, BuildFinished):
+        return f"environment {payload.image} {'found' if payload.cached else 'built'}"
+    if isinstance(payload, BuildRefused):
+        return f"environment refused: {payload.reason} {', '.join(payload.packages)}"
+    if isinstance(payload, TestsFinished):
+        return _tests(payload, Report.model_validate_json(stream.texts[payload.report]))
+    if isinstance(payload, FailureReclassified):
+        return f"{payload.test}: after {payload.times} fixes {payload.before} became {payload.after}"
+    if isinstance(payload, TestQuarantined):
+        return f"{payload.test}: quarantined, {payload.reason}"
+    if isinstance(payload, CodeReverted):
+        return f"the change was taken back: it broke {', '.join(payload.broken)}"
+    if isinstance(payload, ConfigChanged):
+        return f"the configuration was changed: {stream.texts[payload.changes][:300]}"
+    if isinstance(payload, PersonAnswered):
+        return f"a person answered on {payload.subject}: {payload.answer}"
+    if isinstance(payload, Resumed):
+        return f"resumed to {payload.target}"
+    return _decision(payload, stream) if isinstance(payload, Decided) else ""
+
+
+def _tests(payload: TestsFinished, report: Report) -> str:
+    bad = [t.id for t in report.tests if t.outcome not in ("passed", "skipped")]
+    failing = f": {', '.join(bad[:5])}" if bad and payload.purpose != "vet" else ""
+    return f"{payload.purpose}: {payload.passed} passed, {payload.failed} failed, {payload.errors} errors ({payload.exit}){failing}"
+
+
+def _decision(payload: Decided, stream: Stream) -> str:
+    parts = [payload.about if payload.usable else f"{payload.about} could not be used"]
+    parts += [payload.reason] if payload.reason else []
+    parts += [f"{payload.source} to {payload.target}"] if payload.source != payload.target else []
+    parts += [f"changed {', '.join(sorted(payload.changes))}"] if payload.changes else []
+    message = getattr(payload, "message", None)
+    parts += [stream.texts[message][:300]] if message else []
+    confidence = getattr(payload, "confidence", "")
+    return "; ".join([*parts, *([f"confidence {confidence}"] if confidence else [])])
+
+
+# ---- as a report
+
+
+def facts(found: Audit) -> list[tuple[str, str]]:
+    """Return what there is to say in a line each."""
+    result, total = found.result, found.spent.total
+    checked = f"sound: every hash, the chain, and {found.derived} requests and decisions derived again" if found.sound else "; ".join(found.findings[:3])  # fmt: skip
+    return [
+        ("session", result.session),
+        ("task", result.task),
+        ("model", result.config.model),
+        ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
+        ("runs of the tests", str(result.iterations)),
+        ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
+        *((f"failing: {one.test}", one.words) for one in result.failing[:20]),
+        ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
+        ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
+        ("money", money(total.cost, total.unpriced)),
+        ("sandbox", f"{result.config.sandbox.name}, Python {result.config.python_version}"),
+        ("environment", result.image or "none"),
+        ("verified", checked + (f"; {found.drift} derived otherwise by these versions" if found.drift else "")),
+        ("versions", ", ".join(f"{name} {value}" for name, value in found.versions.items())),
+        ("head", result.head),
+    ]  # fmt: skip
+
+
+_CALLS = ("event", "purpose", "state", "run", "fate", "input", "output", "cost", "source", "seconds")
+
+
+def _call_rows(found: Audit) -> list[tuple[object, ...]]:
+    return [
+        (c.seq, c.purpose, c.state, c.iteration + 1, c.fate, f"{c.total_input:,}", f"{c.total_output:,}",
+         f"${dollars(c.cost)}" if c.cost is not None else c.source, c.source or "no answer", f"{c.duration_ms / 1000:.1f}")
+        for c in found.calls
+    ]  # fmt: skip
+
+
+def as_json(found: Audit) -> str:
+    """Return the account as JSON."""
+    return json.dumps(found.as_dict(), indent=1, sort_keys=True, default=list) + "\n"
+
+
+def as_markdown(found: Audit) -> str:
+    """Return the account as Markdown."""
+    result = found.result
+    parts = [
+        f"# codetape audit: {markdown_text.markdown(result.task)}",
+        markdown_text.markdown_table(("", ""), facts(found)),
+        "## What was asked",
+        _fenced(result.prompt),
+        "## Calls",
+        markdown_text.markdown_table(_CALLS, _call_rows(found)),
+        "## What happened, and why",
+        markdown_text.markdown_table(
+            ("event", "at", "kind", "what"), [(s.seq, s.at, s.kind, s.words) for s in found.steps]
+        ),
+        "## The script",
+        _fenced(result.solution.code if result.solution else "none"),
+        "## The environment",
+        _fenced(result.lock or "none"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _fenced(text: str) -> str:
+    shown = escape.shown(text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def as_html(found: Audit) -> str:
+    """Return the account as one page."""
+    result = found.result
+    rows = [(f"{row.key[0]}, run {int(row.key[1]) + 1}", (float(row.tokens),)) for row in found.spent.rows]
+    body = [
+        f"<h1>codetape audit: {html_page.html(result.task)}</h1>",
+        html_page.table(("", ""), facts(found)),
+        "<h2>What was asked</h2>",
+        f"<pre>{html_page.html(result.prompt)}</pre>",
+        "<h2>Tokens by state and run</h2>",
+        html_page.bars(rows),
+        "<h2>Calls</h2>",
+        html_page.table(_CALLS, _call_rows(found), numbers=(0, 3, 5, 6, 7, 9)),
+        "<h2>What happened, and why</h2>",
+        html_page.table(("event", "at", "kind", "what"), [(s.seq, s.at, s.kind, s.words) for s in found.steps], numbers=(0,)),
+        "<h2>The script</h2>",
+        f"<pre>{html_page.html(result.solution.code if result.solution else 'none')}</pre>",
+        *(f"<details><summary>{html_page.html(c.purpose)}, event {html_page.html(c.call)}</summary>"
+          + "".join(f"<h3>{html_page.html(role)}</h3><pre>{html_page.html(text)}</pre>" for role, text in c.messages)
+          + f"<h3>answer</h3><pre>{html_page.html(c.reply or 'none')}</pre></details>" for c in result.conversation),
+        "<h2>The environment</h2>",
+        f"<pre>{html_page.html(result.lock or 'none')}</pre>",
+    ]  # fmt: skip
+    return html_page.page(f"codetape audit {result.session}", "\n".join(body))
+
+
+FORMS = {".json": as_json, ".md": as_markdown, ".html": as_html}

@@ -1,0 +1,145 @@
+"""Spend: calls summed by whatever they are told apart by. Replayed calls cost nothing and are counted apart."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from codetape.domain.money import dollars
+from codetape.domain.usage import Usage
+from codetape.errors import UsageError
+from codetape.reporting.calls import CallRecord
+from codetape.runtime.pricing import Prices, picodollars, plain
+
+KEYS = (
+    "model", "provider", "purpose", "state", "iteration", "session", "task", "tag", "day", "prompts", "fate", "lineage",
+)  # fmt: skip
+"""What calls can be told apart by. A call with several labels counts under each; the total counts it once."""
+
+
+@dataclass
+class SpendRow:
+    """A sum of calls. Buckets are disjoint; ``cost`` is in picodollars, of the calls that have a price.
+
+    ``unpriced`` calls have none. ``estimated`` calls have tokens by rule of thumb. ``possibly_billed`` tokens belong to lost calls, and are
+    in no bucket. ``retries`` failed in transport before an answer came. Of replayed calls only their number and tokens are known here.
+    """
+
+    key: tuple[str, ...]
+    calls: int = 0
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+    cost: int = 0
+    unpriced: int = 0
+    estimated: int = 0
+    possibly_billed: int = 0
+    lost: int = 0
+    retries: int = 0
+    repairs: int = 0
+    failures: int = 0
+    replayed: int = 0
+    replayed_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that were paid for."""
+        return self.input + self.cache_read + self.cache_write + self.output + self.reasoning
+
+    def add(self, call: CallRecord) -> None:
+        """Add one call."""
+        if call.replayed:
+            self.replayed += 1
+            self.replayed_tokens += call.total_input + call.total_output
+            return
+        self.calls += 1
+        for bucket in ("input", "cache_read", "cache_write", "output", "reasoning"):
+            setattr(self, bucket, getattr(self, bucket) + getattr(call, bucket))
+        self.cost += call.cost or 0
+        self.unpriced += call.source == "unpriced"
+        self.estimated += call.estimated
+        self.lost += bool(call.reserved)
+        self.possibly_billed += call.reserved
+        self.retries += call.tries
+        self.repairs += call.fate == "repair"
+        self.failures += call.fate in ("unusable", "rejected", "abandoned", "transport retry")
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return a flat record, for tables; money in dollars."""
+        plain_ = {name: value for name, value in vars(self).items() if name != "key"}
+        cost = "" if self.unpriced and not self.cost else dollars(self.cost)  # what has no price is never 0
+        return {**dict(zip(names, self.key, strict=True)), **plain_, "tokens": self.tokens, "cost": cost}
+
+
+@dataclass(frozen=True)
+class Spend:
+    """Sums by key, the largest first, and the total of all calls, each counted once."""
+
+    by: tuple[str, ...]
+    rows: tuple[SpendRow, ...]
+    total: SpendRow
+    prices_as_of: str = ""
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a flat record a row."""
+        return [row.record(self.by) for row in self.rows]
+
+
+def spend(
+    calls: Iterable[CallRecord], by: Sequence[str] = ("purpose",), *, prices: Prices | None = None, as_of: str = ""
+) -> Spend:
+    """Sum calls. ``as_of`` prices them anew with the list's prices of that time; nothing on the tape changes. Raises UsageError."""
+    if wrong := [name for name in by if name not in KEYS]:
+        raise UsageError(f"Spend cannot be told apart by {wrong[0]!r}.", remedy=f"Known are: {', '.join(KEYS)}.")
+    rows: dict[tuple[str, ...], SpendRow] = {}
+    total = SpendRow(())
+    for call in calls:
+        priced = _repriced(call, prices or Prices(), as_of) if as_of else call
+        total.add(priced)
+        for key in _keys(priced, by):
+            rows.setdefault(key, SpendRow(key)).add(priced)
+    ordered = sorted(rows.values(), key=lambda row: (-row.cost, -row.tokens, row.key))
+    if set(by) <= {"state", "iteration", "day"}:
+        ordered = sorted(
+            rows.values(), key=lambda row: [(len(word), word) if word.isdecimal() else (0, word) for word in row.key]
+        )
+    return Spend(tuple(by), tuple(ordered), total, as_of)
+
+
+def _keys(call: CallRecord, by: Sequence[str]) -> list[tuple[str, ...]]:
+    keys: list[tuple[str, ...]] = [()]
+    for name in by:
+        words = (
+            tuple(dict.fromkeys(call.tags)) or ("",)
+            if name == "tag"
+            else (call.at[:10] if name == "day" else str(getattr(call, name)),)
+        )
+        keys = [(*key, word) for key in keys for word in words]
+    return keys
+
+
+def _repriced(call: CallRecord, prices: Prices, at: str) -> CallRecord:
+    if call.replayed or not call.source:
+        return call
+    usage = Usage(
+        input=call.input,
+        cache_read=call.cache_read,
+        cache_write=call.cache_write,
+        output=call.output,
+        reasoning=call.reasoning,
+    )
+    provider, _, model = call.price_model.partition("/") if call.source != "settings" else ("", "", "")
+    names = tuple(
+        filter(None, (call.model, model))
+    )  # who billed nobody then is billed by nobody now, but for the user's own prices
+    rate = prices.rate(names, (provider, ""), usage, at)
+    if rate is None:
+        return replace(call, cost=None, source="unpriced")
+    return replace(call, cost=picodollars(plain(rate.cost(usage))), source=rate.source)
+
+
+def share(part: int, whole: int) -> Decimal:
+    """Return a share, 0 where there is no whole."""
+    return Decimal(part) / whole if whole else Decimal(0)

@@ -1,0 +1,259 @@
+"""Why a call was made: back from it, through what asked for it, to the prompt; and what its own prompt was made of."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from codetape.domain.money import dollars, pico
+from codetape.domain.report import Report
+from codetape.errors import UsageError
+from codetape.eventlog.events import (
+    EXTERNAL_CAUSES,
+    Answered,
+    BuildFinished,
+    BuildRefused,
+    CallClosed,
+    CallLost,
+    CallRefused,
+    Decided,
+    GaveUp,
+    Payload,
+    Requested,
+    SessionForked,
+    SessionStarted,
+    Suspended,
+    TestsFinished,
+)
+from codetape.eventlog.fold import apply
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import Stream
+
+_HEADING = re.compile(r"^#{1,3} .+$", re.MULTILINE)
+_SHORT = 12  # characters: a text that is found in a prompt must be longer than that to say where it is from
+
+
+@dataclass(frozen=True)
+class CauseLink:
+    """One step back: the event, and in plain words what it was."""
+
+    seq: int
+    session: str
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class PromptPart:
+    """One part of a call's prompt: its heading, about how many tokens it has, and where its content is from."""
+
+    message: int
+    role: str
+    heading: str
+    tokens: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class Why:
+    """The causal chain of a call, itself first and the prompt last, and the parts of what it asked."""
+
+    call: str
+    purpose: str
+    chain: tuple[CauseLink, ...]
+    parts: tuple[PromptPart, ...]
+
+
+def why(stream: Stream, seq: int) -> Why:
+    """Explain the call at an event, or the last one at or before it. Raises UsageError where there is none."""
+    events = stream.events
+    if not 0 <= seq < len(events):
+        raise UsageError(f"The session has no event {seq}.", remedy=f"Its last is {len(events) - 1}.")
+    at = next((n for n in range(seq, -1, -1) if isinstance(events[n].payload, Requested)), None)
+    if at is None:
+        raise UsageError(
+            f"No call was made up to event {seq}.", remedy="`codetape show SESSION --events` shows where calls are."
+        )
+    request = events[at].payload
+    if not isinstance(request, Requested):
+        raise TypeError("a call is announced by Requested")
+    chain = [CauseLink(at, events[at].session, "Requested", _call(stream, at, request)), *_back(stream, at)]
+    return Why(request.call, request.purpose, tuple(chain), tuple(_parts(stream, at, request)))
+
+
+def _call(stream: Stream, at: int, request: Requested) -> str:
+    if request.effect != "ask":
+        return (
+            f"the sandbox was to {'build the environment' if request.effect == 'build' else 'run: ' + request.purpose}"
+        )
+    after = stream.events[at + 1].payload if at + 1 < len(stream.events) else None
+    if not isinstance(after, Answered):
+        return (
+            f"the model was asked for {request.purpose}; {type(after).__name__ if after else 'no outcome is recorded'}"
+        )
+    usage = after.usage
+    spent = f"{usage.total_input:,} tokens in, {usage.total_output:,} out"
+    cost = (
+        ", answered from a recording"
+        if after.matched_by
+        else f", ${dollars(pico(after.price.cost))}"
+        if after.price
+        else ", unpriced"
+    )
+    return f"the model was asked for {request.purpose}: {spent}{cost}"
+
+
+def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
+    """Yield what led to a call, the nearest first: the decision that brought the machine here, what it rests on, and so on back.
+
+    It goes on from the call whose outcome was decided on, until a run of the tests: what failed there was the code's, and the
+    code's came from the plan.
+    """
+    events = stream.events
+    for _ in range(200):
+        decided = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
+        if decided is None:
+            break
+        outcome = _outcome_before(stream, decided)
+        yield _link(
+            stream,
+            decided,
+            _decision(events[decided].payload, events[outcome].payload if outcome is not None else None),
+        )
+        if outcome is None:
+            at = decided
+            continue
+        found = events[outcome].payload
+        asked = next(
+            n
+            for n in range(outcome - 1, -1, -1)
+            if getattr(events[n].payload, "call", "") == getattr(found, "call", None)
+        )
+        if isinstance(found, TestsFinished):
+            yield _link(stream, outcome, _failed(found, Report.model_validate_json(stream.texts[found.report])))
+            if found.purpose != "vet":
+                yield from _made(stream, asked)
+                return
+        yield _link(stream, asked, _asked(events[asked].payload, found))
+        at = asked
+    yield from _begun(stream, at)
+
+
+def _settles(payload: Payload) -> bool:
+    """Whether an event is a decision; a halt from outside is none."""
+    return isinstance(payload, Decided) and not (isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES)
+
+
+def _outcome_before(stream: Stream, decided: int) -> int | None:
+    """Return the outcome that a decision was taken on; None for one that needed none."""
+    for n in range(decided - 1, -1, -1):
+        payload = stream.events[n].payload
+        if isinstance(payload, CallClosed):
+            return n
+        if _settles(payload):
+            return None
+    return None
+
+
+def _made(stream: Stream, at: int) -> Iterator[CauseLink]:
+    """Yield where the code that a run tested came from, and then the plan and the task."""
+    events = stream.events
+    code = next(
+        (n for n in range(at, -1, -1) if isinstance(p := events[n].payload, Decided) and "code" in p.changes), None
+    )
+    if code is not None:
+        yield _link(stream, code, "the code that it ran was taken from an answer here")
+    yield from _begun(stream, code if code is not None else at)
+
+
+def _begun(stream: Stream, at: int) -> Iterator[CauseLink]:
+    """Yield the plan, forks and the task, going back."""
+    for n in range(at - 1, -1, -1):
+        payload = stream.events[n].payload
+        words = ""
+        if isinstance(payload, Decided) and payload.about == "plan" and "plan" in payload.changes:
+            words = "the plan was made"
+        elif isinstance(payload, SessionForked):
+            words = f"the session was forked from {payload.parent} at event {payload.seq}"
+        elif isinstance(payload, SessionStarted):
+            words = f"the task {payload.task_id} was given to {payload.model}"
+        if words:
+            yield _link(stream, n, words)
+
+
+def _link(stream: Stream, at: int, words: str) -> CauseLink:
+    event = stream.events[at]
+    return CauseLink(event.seq, event.session, event.kind, words)
+
+
+def _asked(payload: Payload, outcome: Payload) -> str:
+    purpose = getattr(payload, "purpose", "")
+    if isinstance(outcome, CallLost | GaveUp):
+        return f"it was asked for {purpose}, and the call was {'lost' if isinstance(outcome, CallLost) else 'given up'}"
+    return {"build": "the environment was wanted", "vet": "the tests were to run on a stub"}.get(
+        purpose, f"it was asked for {purpose}"
+    )
+
+
+def _decision(payload: Any, outcome: Payload | None) -> str:
+    """Return a decision in words, by what it was taken on."""
+    moved = f" and went from {payload.source} to {payload.target}" if payload.source != payload.target else ""
+    reason = f" ({payload.reason})" if payload.reason else ""
+    if isinstance(outcome, Answered):
+        return f"the answer to {payload.about} {'was used' if payload.usable else f'could not be used{reason}'}{moved}"
+    if isinstance(outcome, CallRefused):
+        return f"the server refused the request for {payload.about}: {outcome.what}"
+    if isinstance(outcome, TestsFinished):
+        return f"the rules read the report of the {outcome.purpose}{reason}{moved}"
+    if isinstance(outcome, BuildFinished | BuildRefused):
+        return f"the environment was {'ready' if isinstance(outcome, BuildFinished) else f'refused{reason}'}{moved}"
+    return f"the rules had nothing to ask on {payload.about}{reason}{moved}"
+
+
+def _failed(payload: TestsFinished, report: Report) -> str:
+    bad = [t for t in report.tests if t.outcome not in ("passed", "skipped")]
+    shown = "; ".join(f"{t.id}: {t.exception} {' '.join(t.message.split())[:120]}".strip() for t in bad[:3])
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    counts = f"{payload.passed} passed, {payload.failed} failed, {payload.errors} errors"
+    return f"the {payload.purpose} of the tests: {counts}" + (f". Failing: {shown}{more}" if shown else "")
+
+
+def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
+    known = _origins(stream, at)
+    for number, (role, ref) in enumerate(request.messages, 1):
+        text = stream.texts[ref]
+        marks = [0, *(m.start() for m in _HEADING.finditer(text) if m.start()), len(text)]
+        for start, end in pairwise(marks):
+            body = text[start:end]
+            heading = _HEADING.match(body)
+            named = heading[0].lstrip("# ") if heading else "the beginning"
+            yield PromptPart(number, role, named, round(len(body) / 4), _origin(body, known))
+
+
+def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
+    """Return what a prompt may hold, the latest first: texts with where they are from."""
+    run, found = SessionState(), list[tuple[str, str]]()
+    for event in stream.events[:at]:
+        before = run.work
+        run = apply(run, event, stream.texts)
+        where = f"event {event.seq}"
+        changed = [name for name in ("code", "tests") if getattr(run.work, name) != getattr(before, name)]
+        found += [(getattr(run.work, name), f"{name} of {where}") for name in changed]
+        if run.work.plan is not before.plan and run.work.plan:
+            found.append((run.work.plan.description, f"the plan of {where}"))
+        if run.work.diagnosis is not before.diagnosis and run.work.diagnosis:
+            found += [(f.root_cause, f"the diagnosis of {where}") for f in run.work.diagnosis.failures]
+        if run.work.report is not before.report and run.work.report:
+            found += [(t.message, f"the report of {where}") for t in run.work.report.tests if t.outcome != "passed"]
+    task = run.the_task
+    found += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
+    found += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
+    found += [(constraint, "a constraint") for constraint in task.constraints]
+    return list(reversed(found))
+
+
+def _origin(body: str, known: list[tuple[str, str]]) -> str:
+    """Return where a part's content is from, as far as a recorded text stands in it; else it is the prompt pack's."""
+    found = [where for text, where in known if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
+    return ", ".join(dict.fromkeys(found)) or "the prompt pack"

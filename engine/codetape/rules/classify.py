@@ -1,0 +1,300 @@
+"""A report to classes of failure, by rules; signatures; and when a failure changes its class.
+
+The rules see the report, the files and the opinions that were had; what they say is final. Where they say
+nothing (`error_type` is None) the rule "in_doubt" asks for a second opinion, any other leaves it to the diagnosis.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codetape.domain.findings import Finding
+from codetape.domain.package_names import bare
+from codetape.domain.reply_shapes import Opinion
+from codetape.domain.report import Report, TestResult
+from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, SOLUTION_FILE, USER_FILE
+from codetape.rules.assertion_claims import Claim, actual_of, agrees, claim_of, same_opinion
+from codetape.rules.packages import LOCAL, mapped, standard_library
+from codetape.rules.pytest_source import file_of, names
+from codetape.rules.rule_versions import RULES_VERSION
+
+SESSION = "session"
+"""The name of a failure that belongs to no test: the process ended, or the script failed."""
+_MODULE = re.compile(r"(?:No module named|Missing optional dependency) '?([\w.]+)'?")
+_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
+_COMMAND = re.compile(r"No such file or directory: '([\w.+-]+)'")
+_MASKS = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "#"),
+    (re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""), "#"),
+    (re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"), "#"),
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the rules need beside the report.
+
+    ``hidden`` are tests (without parameters) that run no more; ``doubted`` are examples that opinions are to judge.
+    """
+
+    files: Mapping[str, str]
+    python: str
+    installed: frozenset[str]
+    unavailable: frozenset[str]
+    opinions: tuple[Opinion, ...]
+    unjudged: frozenset[str]
+    hidden: frozenset[str] = frozenset()
+    doubted: frozenset[str] = frozenset()
+    version: int = RULES_VERSION
+
+
+def signature(result: TestResult) -> str:
+    """Return what makes two failures the same one: id, exception type, message with its literals masked."""
+    message = result.message.splitlines()[0] if result.message else ""
+    for pattern, replacement in _MASKS:
+        message = pattern.sub(replacement, message)
+    return f"{result.id} {result.exception} {message}"[:400]
+
+
+def expected_names(files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return ``file::test`` for every test that the files define."""
+    return tuple(f"{file}::{name}" for file, text in files.items() for name in names(text))
+
+
+def function_id(test_id: str) -> str:
+    """Return a node id without its parameters."""
+    return test_id.partition("[")[0]
+
+
+def missing_tests(report: Report, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the tests that the files define and the report does not know."""
+    ran = {function_id(t.id) for t in report.tests}
+    return tuple(name for name in expected_names(files) if name not in ran)
+
+
+def classify(report: Report, context: Context) -> tuple[Finding, ...]:
+    """Return one finding for each failing test; one for the session where it failed without any."""
+    found = tuple(_finding(result, report, context) for result in report.failing)
+    if context.version > 1:
+        found = _asked_twice(found, context)
+    absent = tuple(name for name in missing_tests(report, context.files) if name not in context.hidden)
+    if found or (report.exit == "ok" and report.whole and not absent):
+        return found
+    what = {
+        "timeout": "The time limit ended the run.",
+        "oom": "The memory limit ended the run.",
+        "pids": "The process limit ended the run.",
+        "output_cap": "The output limit ended the run.",
+    }.get(report.exit, "The process ended before every test had run and been reported.")
+    detail = f" Not run: {', '.join(absent[:5])}." if absent else ""
+    rule = report.exit if report.exit in ("timeout", "oom", "pids", "output_cap") else "not_whole"
+    return (
+        Finding(
+            test=SESSION,
+            error_type="logic",
+            rule=rule,
+            signature=f"{SESSION} {rule}",
+            root_cause=what + detail,
+        ),
+    )
+
+
+def _finding(result: TestResult, report: Report, context: Context) -> Finding:
+    base = {
+        "test": result.id,
+        "signature": signature(result),
+        "exception": result.exception,
+        "message": result.message[:2000],
+    }
+    verdict = (
+        _unfinished(result, report)
+        or _import(result, context)
+        or _capability(result)
+        or _script(result)
+        or _authority(result, context)
+        or _raised(result, context)
+    )
+    return Finding(**{**base, **verdict})  # type: ignore[arg-type]  # the parts are the fields, by construction
+
+
+Part = dict[str, object]
+
+
+def _unfinished(result: TestResult, report: Report) -> Part:
+    if result.outcome != "unfinished":
+        return {}
+    causes = {
+        "timeout": "It ran into the time limit.",
+        "oom": "It ran into the memory limit.",
+        "pids": "It ran into the process limit.",
+        "output_cap": "It ran into the output limit.",
+    }
+    rule = report.exit if report.exit in causes else "ended_process"
+    cause = causes.get(report.exit, "The process ended while this test ran.")
+    return {"error_type": "logic", "rule": rule, "root_cause": cause, "signature": f"{result.id} {rule}"}
+
+
+def _import(result: TestResult, context: Context) -> Part:
+    match = _MODULE.search(result.message) if result.exception in ("ModuleNotFoundError", "ImportError") else None
+    if match is None:
+        return {}
+    module = match.group(1)
+    top = module.partition(".")[0]
+    if top in LOCAL or top in standard_library(context.python):
+        return {}
+    if top in context.unavailable:
+        return {
+            "error_type": "logic",
+            "rule": "unavailable",
+            "root_cause": f"{top} cannot be had: do without it.",
+        }
+    if bare(mapped(module) or top) in context.installed:
+        return {
+            "error_type": "logic",
+            "rule": "wrong_module",
+            "root_cause": f"{module} is no module of its package.",
+        }
+    return {
+        "error_type": "environment",
+        "rule": "missing_module",
+        "module": module,
+        "root_cause": f"The environment lacks {module}.",
+    }
+
+
+def _capability(result: TestResult) -> Part:
+    if match := _LIBRARY.search(result.message):
+        cause = f"The environment lacks the system library {match.group(1)}."
+        return {"error_type": "environment", "rule": "missing_library", "root_cause": cause}
+    if result.exception == "FileNotFoundError" and (match := _COMMAND.search(result.message)):
+        last = result.frames[-1].file if result.frames else ""
+        if last == SOLUTION_FILE and "." not in match.group(1):
+            cause = f"The command or file {match.group(1)} is not there."
+            return {"error_type": None, "rule": "missing_command", "root_cause": cause}
+    return {}
+
+
+def _script(result: TestResult) -> Part:
+    """A test that runs the script as a program, and the program fails: the test is the messenger."""
+    if result.exception in ("CalledProcessError", "TimeoutExpired") and SOLUTION_FILE in result.message:
+        cause = "The script, run as a program, failed: its own words are on standard error."
+        return {"error_type": "logic", "rule": "script_failed", "root_cause": cause}
+    return {}
+
+
+def _authority(result: TestResult, context: Context) -> Part:
+    rules = {
+        ANCHOR_FILE: ("anchor", "An example of the task fails."),
+        USER_FILE: ("user_test", "A given test fails."),
+        OUTPUT_FILE: ("declared_output", "The script, run on its samples, does not write every declared output."),
+    }
+    rule = rules.get(file_of(result.id))
+    if rule is None:
+        return {}
+    part: Part = {"error_type": "logic", "rule": rule[0], "root_cause": rule[1]}
+    return part | _example_judged(result, context) if result.id in context.doubted else part
+
+
+def _example_judged(result: TestResult, context: Context) -> Part:
+    """Two opinions on the task's words decide whether a doubted example can hold; where they do not agree, it stands."""
+    claim = claim_of(context.files.get(file_of(result.id), ""), result)
+    if claim is None or claim.call in context.unjudged:
+        return {"judged": "unjudged"}
+    opinions = [o for o in context.opinions if o.test == claim.call][:2]
+    call: Part = {"call": claim.call, "words": opinions[-1].words if opinions else ""}
+    if len(opinions) < OPINIONS:
+        return {**call, "error_type": None, "rule": "in_doubt"}
+    held = [agrees(o, claim.expected, claim) for o in opinions]
+    if all(held):
+        return {
+            **call,
+            "judged": "upheld",
+            "root_cause": "An example of the task fails, and two readers of the task say that it holds.",
+        }
+    if not any(held) and same_opinion(opinions[0], opinions[1], claim):
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "cannot_hold",
+            "root_cause": "Two readers of the task agree that the example cannot hold.",
+        }
+    return call
+
+
+def _raised(result: TestResult, context: Context) -> Part:
+    last = result.frames[-1].file if result.frames else ""
+    if last == SOLUTION_FILE:
+        cause = f"{result.exception} is raised at line {result.frames[-1].line} of the solution."
+        return {"error_type": "logic", "rule": "raised_in_solution", "root_cause": cause}
+    if not last:
+        return {"error_type": None, "rule": "unplaced"}
+    if result.exception not in ("AssertionError", "Failed"):
+        cause = f"{result.exception} is raised at line {result.frames[-1].line} of the test file."
+        return {"error_type": "test_error", "rule": "raised_in_test", "root_cause": cause}
+    claim = claim_of(context.files.get(last, ""), result)
+    if claim is None:
+        return {"error_type": "logic", "rule": "other_form", "judged": "unjudged"}
+    opinions = [o for o in context.opinions if o.test == claim.call]
+    if not opinions and claim.call in context.unjudged:
+        return {"call": claim.call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
+    if not opinions:
+        return {"call": claim.call, "error_type": None, "rule": "in_doubt"}
+    return (_judged if context.version > 1 else _judged_v1)(claim, result, opinions)
+
+
+def _judged(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Part:
+    """Compare the opinions had on this call with what the code gave and what the test expects."""
+    last, actual = opinions[-1], actual_of(claim, result)
+    call: Part = {"call": claim.call, "words": last.words}
+    says_test = any(agrees(o, claim.expected, claim) for o in opinions)
+    says_code = [bool(actual) and agrees(o, actual, claim) for o in opinions]
+    if says_test:
+        return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+    if last.verdict == "silent":
+        return {**call, "error_type": "test_error", "rule": "silent", "root_cause": "The specification is silent."}
+    if all(says_code):
+        return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
+    if len(opinions) >= OPINIONS and same_opinion(opinions[-2], opinions[-1], claim):
+        said = f"raises {last.value}" if last.verdict == "exception" else f"gives {last.value}"
+        cause = f"Two readers of the task agree that the call {said}: neither what the code gives nor what the test expects."
+        return {**call, "error_type": "test_error", "rule": "third", "root_cause": cause}
+    if len(opinions) >= OPINIONS:
+        return {**call, "error_type": "test_error", "rule": "neither", "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects."}  # fmt: skip
+    return {**call, "error_type": None, "rule": "in_doubt"}
+
+
+def _judged_v1(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Part:
+    """As version 1 of the rules judged: the last opinion alone decides."""
+    last, actual = opinions[-1], actual_of(claim, result)
+    call: Part = {"call": claim.call, "words": last.words}
+    if last.verdict == "silent":
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "silent",
+            "root_cause": "The specification is silent.",
+        }
+    if agrees(last, claim.expected, claim):
+        return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+    if actual and agrees(last, actual, claim):
+        return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
+    if len(opinions) > 1:
+        return {**call, "error_type": "test_error", "rule": "neither", "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects."}  # fmt: skip
+    return {**call, "error_type": None, "rule": "in_doubt"}
+
+
+def _asked_twice(findings: tuple[Finding, ...], context: Context) -> tuple[Finding, ...]:
+    """Ask again where one opinion alone, that refutes a test or finds the task silent on it, would turn a run green."""
+    if any(f.error_type != "test_error" for f in findings):
+        return findings
+    given = Counter(o.test for o in context.opinions)
+    return tuple(
+        f.model_copy(update={"error_type": None, "rule": "in_doubt", "judged": "no", "root_cause": ""})
+        if f.rule in ("refuted", "silent") and given[f.call] < OPINIONS and f.call not in context.unjudged
+        else f
+        for f in findings
+    )
+
+
+OPINIONS = 2  # that settle what one alone may not

@@ -1,0 +1,1 @@
+"""Data of the rules: which package an import needs, and which system packages are known."""

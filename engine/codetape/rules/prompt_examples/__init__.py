@@ -1,0 +1,1 @@
+"""Examples in a prompt, taken by rule as tests that no call may change."""

@@ -1,0 +1,210 @@
+"""Test files as text: their functions, patches to them, and the stub that they are vetted against.
+
+Text outside the patched functions stays as it is, comments and blank lines included.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from codetape.domain.reply_shapes import TestFunctionPatch
+
+
+@dataclass(frozen=True)
+class TestFunction:
+    """One test in a file: ``name`` is ``test_x`` or ``TestY::test_x``; lines are 1-based, ends included."""
+
+    __test__ = False
+
+    name: str
+    first: int
+    last: int
+    indent: int
+    text: str
+
+
+@lru_cache(maxsize=256)
+def functions(source: str) -> tuple[TestFunction, ...]:
+    """Return the tests of a file in order, as pytest's default names find them. Raises SyntaxError."""
+    lines = source.split("\n")
+    return tuple(_functions(ast.parse(source).body, lines, ""))
+
+
+def _functions(body: list[ast.stmt], lines: list[str], owner: str) -> Iterator[TestFunction]:
+    for node in body:
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not _switched_off(node):
+            yield from _functions(node.body, lines, f"{owner}{node.name}::")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_test(node):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            last = node.end_lineno or node.lineno
+            text = "\n".join(lines[first - 1 : last])
+            yield TestFunction(owner + node.name, first, last, node.col_offset, text)
+
+
+def _is_test(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether pytest takes a function for a test: by its name, unless it is a fixture."""
+    marks = (ast.unparse(d.func if isinstance(d, ast.Call) else d).rpartition(".")[2] for d in node.decorator_list)
+    return node.name.startswith("test") and "fixture" not in marks
+
+
+def _switched_off(node: ast.ClassDef) -> bool:
+    return any(isinstance(n, ast.Assign) and ast.unparse(n) == "__test__ = False" for n in node.body)
+
+
+def names(source: str) -> tuple[str, ...]:
+    """Return the names of a file's tests; none for text that is no Python."""
+    try:
+        return tuple(f.name for f in functions(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+
+
+def name_of(test_id: str) -> str:
+    """Return the function's name within a node id: without file and parameters."""
+    return test_id.partition("::")[2].partition("[")[0]
+
+
+def file_of(test_id: str) -> str:
+    """Return the file of a node id."""
+    return test_id.partition("::")[0]
+
+
+def text_of(source: str, test_id: str) -> str:
+    """Return the text of the test that a node id names; empty where the file has none."""
+    try:
+        return next((f.text for f in functions(source) if f.name == name_of(test_id)), "")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+
+
+def patches_of(block: str) -> tuple[TestFunctionPatch, ...]:
+    """Read a block of Python as patches, one for each test in it. Raises SyntaxError."""
+    return tuple(TestFunctionPatch(test_name=f.name, fixed_code=f.text) for f in functions(block))
+
+
+def imports_in(block: str) -> tuple[str, ...]:
+    """Return the top-level import statements of a block, as text. Raises SyntaxError."""
+    body = ast.parse(block).body
+    return tuple(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+def apply_patches(source: str, patches: Iterable[TestFunctionPatch], imports: Iterable[str] = ()) -> str:
+    """Return the file with the named tests replaced; unknown names are left out. Raises SyntaxError."""
+    wanted = {p.test_name: p.fixed_code for p in patches}
+    lines = source.split("\n")
+    for function in reversed(functions(source)):
+        if function.name in wanted:
+            fixed = _indented(wanted[function.name], function.indent)
+            lines[function.first - 1 : function.last] = fixed.split("\n")
+    present = set(imports_in(source))
+    new = [line for line in imports if line not in present]
+    at = _after_docstring(source)
+    return "\n".join([*lines[:at], *new, *lines[at:]]).rstrip("\n") + "\n"
+
+
+def without(source: str, tests: Iterable[str]) -> str:
+    """Return the file without the named tests. A class that loses its last one keeps a ``pass``."""
+    gone, lines = set(tests), source.split("\n")
+    for function in reversed(functions(source)):
+        if function.name in gone:
+            lines[function.first - 1 : function.last] = [" " * function.indent + "pass"] if function.indent else []
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _indented(text: str, indent: int) -> str:
+    """Move a function to an indent; one that stands there already is left as it is, its long strings with it."""
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    shift = indent - (len(first) - len(first.lstrip()))
+    if shift >= 0:
+        return "\n".join(" " * shift + line if line.strip() else line for line in text.split("\n"))
+    return "\n".join(line.removeprefix(" " * -shift) for line in text.split("\n"))
+
+
+def _after_docstring(source: str) -> int:
+    """Return how many lines stand before the first statement that imports may precede."""
+    last = 0
+    for node in ast.parse(source).body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        if not docstring and not future:
+            break
+        last = node.end_lineno or last
+    return last
+
+
+def stub(code: str) -> str:
+    """Return the solution with every function emptied: each returns None. Module code stays. Raises SyntaxError."""
+    lines = [line.encode() for line in code.split("\n")]  # the parser counts columns in bytes
+    for node in reversed(list(_outermost(ast.parse(code).body))):
+        if isinstance(node, ast.Lambda):
+            _cut(lines, node.body, b"None")
+            continue
+        body = node.body
+        first, last = body[0].lineno, node.end_lineno or body[-1].lineno
+        if first == node.lineno:
+            lines[first - 1 : last] = [lines[first - 1][: body[0].col_offset] + b"return None"]
+        else:
+            lines[first - 1 : last] = [b" " * body[0].col_offset + b"return None"]
+    return b"\n".join(lines).decode().rstrip("\n") + "\n"
+
+
+def _cut(lines: list[bytes], node: ast.expr, text: bytes) -> None:
+    """Put a text in an expression's place."""
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    tail = lines[last][node.end_col_offset :]
+    lines[first : last + 1] = [lines[first][: node.col_offset] + text + tail]
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def _outermost(body: list[ast.stmt]) -> Iterator[Function]:
+    """Yield a module's functions in order: in classes, conditions and tries too, and lambdas that are given a name."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Lambda):
+            yield node.value
+        elif isinstance(node, ast.ClassDef):
+            yield from _outermost(node.body)
+        else:
+            for inner in _blocks(node):
+                yield from _outermost(inner)
+
+
+def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Yield the blocks of a compound statement at a module's top level, in order."""
+    if isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.While):
+        handlers = [h.body for h in getattr(node, "handlers", [])]
+        yield from [node.body, *handlers, getattr(node, "orelse", []), getattr(node, "finalbody", [])]
+
+
+@lru_cache(maxsize=64)
+def defined_names(code: str) -> frozenset[str]:
+    """Return the names that a module binds at its top level: functions, classes, assignments, imports."""
+    return frozenset(_defined(ast.parse(code).body))
+
+
+def _defined(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((a.asname or a.name).partition(".")[0] for a in node.names)
+        elif blocks := list(_blocks(node)):
+            for inner in blocks:
+                yield from _defined(inner)
+        else:
+            yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+
+
+@lru_cache(maxsize=64)
+def imported_from_solution(source: str) -> tuple[str, ...]:
+    """Return the names that a test file imports from the solution."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    found = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "solution")
+    return tuple(dict.fromkeys(alias.name for node in found for alias in node.names if alias.name != "*"))

@@ -1,0 +1,1 @@
+"""Drives sessions: the only place where effects are performed."""

@@ -1,0 +1,389 @@
+"""The frozen configuration of a code generator, and its one verb: generate."""
+
+import asyncio
+import os
+import re
+import secrets as random_bytes
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from codetape.domain.budget import Limit
+from codetape.domain.canonical import canonical, sha256, well_formed
+from codetape.domain.package_names import package_name, valid_system_name
+from codetape.domain.task import Config, Resources, Task
+from codetape.errors import UsageError
+from codetape.eventlog.envelope import SESSION_ID, Event
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import Clock, EventStore, Model, Sandbox, same_server, server_of
+from codetape.rules.pytest_source import functions
+from codetape.runtime import plugins
+from codetape.runtime.clock import SystemClock
+from codetape.runtime.fork import forked, inherited, point
+from codetape.runtime.pricing import Prices
+from codetape.runtime.prompt_pack_files import load_pack
+from codetape.runtime.redaction import Redactor, read_patterns
+from codetape.runtime.result import GenerateResult
+from codetape.runtime.script_io import read_inputs, read_outputs
+from codetape.runtime.session import CodeGenSession, started
+from codetape.runtime.sync import run_sync
+
+MAX_PROMPT = 200_000
+EventHook = Callable[[Event, SessionState], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoCoderAgent:
+    """A code generator's configuration. Frozen and safe to share: each `generate` is a session of its own.
+
+    ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
+    ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
+    ``server_named`` says whether ``base_url`` was named for this very call: only then may a recorded session go on at another server.
+    ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a local
+    server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
+    ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
+    ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not fit
+    is not made, and the session is suspended. ``redact`` maps names to patterns that are replaced before anything is written. ``limits`` are budgets of several sessions together, by tag or database.
+    """
+
+    model: str | Model
+    name: str = "auto-coder"
+    system_prompt: str = ""
+    base_url: str | None = None
+    server_named: bool = True
+    api_key_env: str | None = None
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    sandbox: str | Sandbox = "auto"
+    store: str | Path | EventStore = ".codetape/tape.db"
+    base_packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+    command_policy: str = "deny"
+    resources: Resources = Resources()
+    python_version: str | None = None
+    max_iterations: int = 10
+    max_logic_attempts: int = 1
+    max_test_attempts: int = 1
+    skip_tests: bool = False
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    max_output_tokens: int = 16384
+    prompts: str | Path | Mapping[str, str] | None = None
+    package_policy: str = "known"
+    allowlist: tuple[str, ...] = ()
+    max_cost: str = ""
+    max_tokens: int | None = None
+    max_seconds: int | None = None
+    limits: tuple[Limit, ...] = ()
+    prices: Prices = Prices()
+    redact: Mapping[str, str] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
+
+    def generate(self, prompt: str, **options: Any) -> GenerateResult:
+        """Turn a prompt into a verified script. Takes what `agenerate` takes; works where a loop runs already."""
+        return run_sync(self.agenerate(prompt, **options))
+
+    async def agenerate(
+        self,
+        prompt: str,
+        *,
+        schema: str | Mapping[str, Any] | None = None,
+        constraints: Iterable[str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        tests: str | None = None,
+        oracle: str | None = None,
+        task: str | None = None,
+        tags: Iterable[str] = (),
+        on_event: EventHook | None = None,
+        session: str | None = None,
+    ) -> GenerateResult:
+        """Turn a prompt into a verified script; return the outcome, be it succeeded, failed or suspended.
+
+        ``schema`` is a JSON Schema or a text about the data, put into prompts as it is. ``inputs`` and ``outputs``
+        map names to types (see `codetape.typed`). ``tests`` is a pytest file that no ask may change, ``oracle``
+        one that is run once at the end and never shown to a model. ``on_event`` is called after each append.
+
+        Raises UsageError for what cannot be asked, StoreError where the log fails, and nothing for a failed run.
+        """
+        if session is not None and not SESSION_ID.fullmatch(session):
+            raise UsageError(f"{session[:80]!r} cannot be a session's id.", remedy="Use up to 64 letters, digits, ., _ and -.")  # fmt: skip
+        redactor = self._redactor()
+        asked = self._task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
+        sandbox = self._sandbox()
+        config = self._config(sandbox, redactor)
+        pack = load_pack(self.prompts)
+        driver = self._driver(session or new_session_id(), sandbox, redactor, on_event)
+        await driver.run(started(asked, config, pack))
+        return await self._result(driver, sandbox)
+
+    def session_id(self, prompt: str, *, key: tuple[str, int] = ("", 1), **options: Any) -> str:
+        """Return the id of the session that is made of just this, with this key: the same again for the same.
+
+        Takes what `agenerate` takes of a task. Where its samples lie is no part of it, what they hold is; nor is its budget.
+        """
+        redactor = self._redactor()
+        asked = self._task(redactor, prompt, **options)
+        plain = asked.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path"}}}})
+        left_out: Any = {"server": True, "sandbox": {"why"}, "max_cost": True, "max_tokens": True, "max_seconds": True}
+        config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude=left_out)
+        whole = [list(key), plain, config, sorted(load_pack(self.prompts).items()), self.server]
+        return sha256(canonical(whole))[:16]
+
+    @property
+    def server(self) -> str:
+        """The address that the model is reached at, where one is named."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL") or ""
+
+    def budget(self) -> dict[str, Any]:
+        """Return the session's budget as changes of a configuration, as far as one is given."""
+        given = {"max_cost": self.max_cost, "max_tokens": self.max_tokens, "max_seconds": self.max_seconds}
+        return {name: value for name, value in given.items() if value not in (None, "")}
+
+    def resolved(self) -> "AutoCoderAgent":
+        """Return this agent with its sandbox and store made, for many sessions to share."""
+        return replace(self, sandbox=self._sandbox(), store=self._store())
+
+    async def stream(self, prompt: str, **options: Any) -> AsyncIterator[Event]:
+        """Yield each event as it is appended; the last one's state is the session's end."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        hook: EventHook | None = options.pop("on_event", None)
+
+        def put(event: Event, run: SessionState) -> None:
+            if hook:
+                hook(event, run)
+            queue.put_nowait(event)
+
+        work = asyncio.create_task(self.agenerate(prompt, on_event=put, **options))
+        work.add_done_callback(lambda _done: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            if not work.done():
+                work.cancel()
+        await work
+
+    async def aresume(
+        self,
+        session: str,
+        *,
+        answers: Mapping[str, Literal["allow", "deny"]] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        on_event: EventHook | None = None,
+    ) -> GenerateResult:
+        """Go on with a session from exactly where its log ends. Recorded replies are never asked for again.
+
+        ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
+        of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
+        Raises UsageError for another model than the recorded one, or a pack: that would be a fork; and for another server than
+        the recorded one that ``base_url`` does not name.
+        """
+        if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
+            raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
+        sandbox = self._sandbox()
+        driver = self._driver(session, sandbox, self._redactor(), on_event)
+        await driver.run(answers=answers, changes=changes, model=self._model_name(), server_named=self._names_server)
+        return await self._result(driver, sandbox)
+
+    async def afork(
+        self,
+        session: str,
+        at: int | str,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        say: str = "",
+        reply: str | None = None,
+        fork: str | None = None,
+        tags: Iterable[str] = (),
+        on_event: EventHook | None = None,
+    ) -> GenerateResult:
+        """Go on from a point of a recorded session, live, as a session of its own; return its outcome.
+
+        What is before the point is shared by reference, and neither asked for nor paid for again. The fork keeps the
+        session's configuration but for the agent's model, its prompt pack if it names one, and ``changes``. ``say`` is
+        a remark that every later prompt shows beside the constraints; ``reply`` takes the place of the answer at the point.
+        ``tags`` are added to the session's.
+        Raises UsageError for a point that there is not, or from which nothing can go on.
+        """
+        stream = await self._store().read(session)
+        redactor, sandbox = self._redactor(), self._sandbox()
+        known = inherited(stream, point(stream, at), changes or {})
+        config = {**known.the_config.model_dump(mode="json"), **(changes or {}), "model": self._model_name()}
+        config["server"] = self._server_for(known.the_config)
+        config["sandbox"] = sandbox.facts().model_dump(mode="json")
+        try:
+            new = redactor.model(Config.model_validate(config)).model_dump(mode="json")
+        except ValueError as error:
+            raise UsageError(f"The configuration has no such setting or value: {', '.join(changes or {})}.") from error
+        old = known.the_config.model_dump(mode="json")
+        begin = forked(
+            known,
+            {name: value for name, value in new.items() if value != old[name]},
+            pack=load_pack(self.prompts) if self.prompts is not None else None,
+            say=redactor.text(well_formed(say.strip())),
+            reply=redactor.text(well_formed(reply)) if reply is not None else None,
+            tags=tuple(tags),
+        )
+        driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event)
+        await driver.run(begin, base=known)
+        return await self._result(driver, sandbox)
+
+    def _server_for(self, known: Config) -> str | None:
+        """Return the server that a fork goes on at; raises UsageError for another one than the recorded that nobody named."""
+        other = _kind(self._model_name()) != _kind(known.model)  # another adapter has servers of its own
+        return same_server(known.server, self._model(), named=self._names_server or other)
+
+    @property
+    def _names_server(self) -> bool:
+        return self.base_url is not None and self.server_named
+
+    # ---- making the parts
+
+    def _driver(self, session: str, sandbox: Sandbox, redactor: Redactor, on_event: EventHook | None) -> CodeGenSession:
+        return CodeGenSession(
+            session,
+            model=self._model(),
+            sandbox=sandbox,
+            store=self._store(),
+            clock=self.clock,
+            redactor=redactor,
+            on_event=on_event,
+            prices=self.prices,
+            limits=self.limits,
+        )
+
+    async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:
+        stream = await self._store().read(driver.session)
+        return GenerateResult.of(driver.folded, stream).bound(sandbox, self._secret_values)
+
+    def _model(self) -> Model:
+        if not isinstance(self.model, str):
+            return self.model
+        options = {"base_url": self.base_url, "api_key_env": self.api_key_env, **self.model_options}
+        return plugins.model(self.model, options)
+
+    def _model_name(self) -> str:
+        return self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
+
+    def _sandbox(self) -> Sandbox:
+        if not isinstance(self.sandbox, str):
+            return self.sandbox
+        return plugins.sandbox(self.sandbox, system_packages=bool(self.system_packages))
+
+    def _store(self) -> EventStore:
+        return plugins.store(str(self.store)) if isinstance(self.store, str | Path) else self.store
+
+    def _secret_values(self) -> dict[str, str]:
+        missing = [name for name in self.secrets if name not in os.environ]
+        if missing:
+            raise UsageError(f"The environment has no {', '.join(missing)}.", remedy="Set what `secrets` names.")
+        return {name: os.environ[name] for name in self.secrets}
+
+    def _redactor(self) -> Redactor:
+        named = [*self.secrets, *([self.api_key_env] if self.api_key_env else [])]
+        also = {name: os.environ[name] for name in named if name in os.environ}
+        return Redactor.of_environment(os.environ, also, read_patterns(self.redact))
+
+    def _config(self, sandbox: Sandbox, redactor: Redactor) -> Config:
+        facts = sandbox.facts()
+        if wrong := [name for name in self.system_packages if not valid_system_name(name)]:
+            raise UsageError(f"{wrong[0]!r} is no system package's name.", remedy="Give Debian's, such as ffmpeg.")
+        if self.python_version and not re.fullmatch(r"3\.([89]|[1-9]\d)", self.python_version):
+            raise UsageError(
+                f"{self.python_version!r} is no Python that can be had.", remedy="Give a minor version, such as 3.12."
+            )
+        try:
+            config = Config.model_validate(
+                {
+                    "model": self._model_name(),
+                    "server": server_of(self._model()),
+                    "name": self.name,
+                    "system_prompt": self.system_prompt,
+                    "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),
+                    "packages": tuple(sorted({package_name(p) for p in self.packages})),
+                    "system_packages": tuple(sorted({*self.system_packages})),
+                    "command_policy": self.command_policy,
+                    "resources": self.resources,
+                    "python_version": self.python_version or facts.python,
+                    "max_iterations": self.max_iterations,
+                    "max_logic_attempts": self.max_logic_attempts,
+                    "max_test_attempts": self.max_test_attempts,
+                    "skip_tests": self.skip_tests,
+                    "env_vars": dict(self.env_vars),
+                    "parameters": dict(self.parameters),
+                    "max_output_tokens": self.max_output_tokens,
+                    "package_policy": self.package_policy,
+                    "allowlist": tuple(p if p.startswith("apt:") else package_name(p) for p in self.allowlist),
+                    "max_cost": self.max_cost,
+                    "max_tokens": self.max_tokens,
+                    "max_seconds": self.max_seconds,
+                    "sandbox": facts,
+                }
+            )
+        except ValueError as error:
+            first = error.errors()[0] if hasattr(error, "errors") else {"loc": ("",), "msg": str(error)}
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"The setting {where} cannot be: {first['msg']}.") from error
+        return redactor.model(config)
+
+    def _task(
+        self,
+        redactor: Redactor,
+        prompt: str,
+        schema: str | Mapping[str, Any] | None = None,
+        constraints: Iterable[str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        tests: str | None = None,
+        oracle: str | None = None,
+        task: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> Task:
+        if not prompt.strip():
+            raise UsageError("The prompt is empty.", remedy="Say what the script is to do.")
+        if len(prompt) > MAX_PROMPT:
+            raise UsageError(f"The prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed.")
+        read = {
+            "prompt": well_formed(prompt.strip()),
+            "data_schema": well_formed(
+                schema if isinstance(schema, str) else canonical(dict(schema)) if schema else ""
+            ),
+            "constraints": tuple(well_formed(c) for c in (constraints or ()) if c.strip()),
+            "inputs": read_inputs(inputs),
+            "outputs": read_outputs(outputs),
+            "tests": _test_file("tests", tests),
+            "oracle": _test_file("oracle", oracle),
+        }
+        parts = {k: v if isinstance(v, str) else [str(x) for x in v] for k, v in read.items() if k != "data_schema"}
+        given = tuple(tags)
+        if wrong := [tag for tag in given if not tag.strip() or "," in tag or len(tag) > 200]:
+            raise UsageError(f"{wrong[0][:80]!r} is no label.", remedy="Give 1 to 200 characters without a comma.")
+        asked = Task.model_validate({**read, "id": task or sha256(canonical(parts))[:12], "tags": given})
+        return redactor.model(asked)
+
+
+def _test_file(what: str, text: str | None) -> str:
+    """Check a given test file before anything is spent: it must be Python, and hold a test."""
+    if not text:
+        return ""
+    try:
+        found = functions(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise UsageError(f"The given {what} file is no valid Python at line {line}.") from error
+    if not found:
+        raise UsageError(f"The given {what} file defines no test function.", remedy="Name functions test_...")
+    return well_formed(text)
+
+
+def _kind(model: str) -> str:
+    """Return a model's adapter."""
+    return model.partition(":")[0]
+
+
+def new_session_id() -> str:
+    """Return a new session's id: 16 hex digits."""
+    return random_bytes.token_hex(8)

@@ -1,0 +1,88 @@
+"""Where a session is forked, and the event that begins the fork."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from codetape.domain.canonical import canonical
+from codetape.errors import UsageError
+from codetape.eventlog import machine
+from codetape.eventlog.events import Blobs, NewEvent, SessionForked, Transition
+from codetape.eventlog.fold import fold
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import Stream
+from codetape.runtime.versions import versions
+
+_STATE = re.compile(r"([a-z_]+)(?:#(\d{1,4}))?")
+
+
+def point(stream: Stream, at: int | str) -> int:
+    """Return the seq that a fork inherits up to: the named one, or the nearest before it with no open call.
+
+    ``at`` is a seq, or ``STATE`` or ``STATE#N`` for where the machine came to a state the first, or Nth, time.
+    Raises UsageError for a point that there is not.
+    """
+    last = len(stream.events) - 1
+    seq = at if isinstance(at, int) else int(at) if at.isdecimal() else _entered(stream, at)
+    if not 0 <= seq <= last:
+        raise UsageError(f"The session has no event {seq}.", remedy=f"Its last is {last}.")
+    while stream.events[seq].kind == "Requested":
+        seq -= 1
+    return seq
+
+
+def _entered(stream: Stream, at: str) -> int:
+    match = _STATE.fullmatch(at)
+    if match is None or match[1] not in machine.STATES:
+        raise UsageError(f"{at!r} is no point of a session.", remedy=f"Give a seq, or a state such as coding#2: {', '.join(machine.STATES)}.")  # fmt: skip
+    found = [
+        event.seq
+        for event in stream.events
+        if isinstance(event.payload, Transition) and event.payload.trigger and event.payload.target == match[1]
+    ]
+    number = int(match[2] or 1)
+    if not 1 <= number <= len(found):
+        raise UsageError(f"The session came to {match[1]} {len(found)} times, not {number}.", remedy="`codetape show SESSION --events` shows the way.")  # fmt: skip
+    return found[number - 1]
+
+
+def inherited(stream: Stream, seq: int, changes: Mapping[str, Any]) -> SessionState:
+    """Return the state that a fork at a seq begins in. Raises UsageError where nothing could go on from there."""
+    run = fold(stream.events[: seq + 1], stream.texts)
+    limit = int(changes.get("max_iterations", run.the_config.max_iterations))
+    if run.state == "failed" and run.cause == "iterations" and limit > run.ledger.iteration:
+        return run
+    if run.state in machine.FINAL:
+        more = " with a higher --set max_iterations" if run.cause == "iterations" else ""
+        raise UsageError(f"The session has {run.state} at {seq}: nothing goes on from there.", remedy=f"Fork it earlier{more}.")  # fmt: skip
+    if limit <= run.ledger.iteration:
+        raise UsageError(f"At {seq} {run.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N.")  # fmt: skip
+    return run
+
+
+def forked(
+    run: SessionState,
+    changes: Mapping[str, Any],
+    *,
+    pack: Mapping[str, str] | None = None,
+    say: str = "",
+    reply: str | None = None,
+    tags: tuple[str, ...] = (),
+) -> NewEvent:
+    """Return a fork's first event. Raises UsageError for a reply where no answer waits for its decision."""
+    if reply is not None and (run.outcome is None or getattr(run.outcome.event, "text", None) is None):
+        raise UsageError(f"At {run.seq - 1} no answer waits for a decision.", remedy="Give --at the seq of an Answered event.")  # fmt: skip
+    texts = Blobs()
+    payload = SessionForked(
+        parent=run.session,
+        seq=run.seq - 1,
+        hash=run.head,
+        model=str(changes.get("model", "")),
+        config=texts.put(canonical(dict(changes))),
+        pack={name: texts.put(text) for name, text in sorted((pack or {}).items())},
+        say=texts.put(say) if say else None,
+        reply=texts.put(reply) if reply is not None else None,
+        tags=tags,
+        versions=versions(),
+    )
+    return NewEvent(payload, texts)

@@ -1,0 +1,93 @@
+"""Adapters by name, found by entry point; the built-in ones by the same path as everyone's."""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from codetape.domain.task import SandboxFacts
+from codetape.errors import SandboxUnavailable, UsageError
+from codetape.ports import EventStore, Model, Sandbox
+
+_ONE = {"models": "model", "sandboxes": "sandbox", "stores": "store"}
+
+
+def available(kind: str) -> dict[str, EntryPoint]:
+    """Return the adapters of a kind (models, sandboxes, stores) by name."""
+    return {point.name: point for point in entry_points(group=f"codetape.{kind}")}
+
+
+def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
+    known = available(kind)
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none is installed"
+        raise UsageError(f"There is no {_ONE[kind]} adapter {name!r}.", remedy=f"Known are: {listed}.")
+    try:
+        factory = known[name].load()
+    except Exception as error:  # another's module may raise anything; the other adapters work all the same
+        raise UsageError(
+            f"The adapter {name!r} ({known[name].value}) does not load: {type(error).__name__}: {error}.",
+            remedy="Repair or remove its package.",
+        ) from error
+    return factory(*arguments, **options)
+
+
+def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
+    """Return the model that ``ADAPTER:NAME`` names, such as ``openai:gpt-5-mini``."""
+    adapter, colon, name = spec.partition(":")
+    if not colon or not name:
+        raise UsageError(f"{spec!r} names no model.", remedy="Give ADAPTER:NAME, such as openai:gpt-5-mini.")
+    made: Model = _create("models", adapter, name, **dict(options or {}))
+    return made
+
+
+def sandbox(name: str, *, system_packages: bool = False) -> Sandbox:
+    """Return the sandbox that ``NAME`` or ``NAME:PLACE`` names.
+
+    ``auto`` takes the embedded one; or docker, where system packages are needed or the embedded one cannot be had. Its
+    facts then say why.
+    """
+    if name == "auto":
+        return _chosen(system_packages=system_packages)
+    adapter, _, place = name.partition(":")
+    made: Sandbox = _create("sandboxes", adapter, *([place] if place else []))
+    return made
+
+
+def _chosen(*, system_packages: bool) -> Sandbox:
+    if system_packages:
+        return FallbackSandbox(_create("sandboxes", "docker"), "the task needs system packages")
+    embedded: Sandbox = _create("sandboxes", "bubblewrap")
+    try:
+        embedded.facts()
+    except SandboxUnavailable as error:
+        if "docker" not in available("sandboxes"):
+            raise
+        other: Sandbox = _create("sandboxes", "docker")
+        try:
+            other.facts()
+        except SandboxUnavailable as too:
+            raise SandboxUnavailable(f"{error.message} Nor docker: {too.message}", remedy=error.remedy, step=error.step) from error  # fmt: skip
+        return FallbackSandbox(other, f"bubblewrap cannot be had: {error.message}")
+    return embedded
+
+
+class FallbackSandbox:
+    """A sandbox that was chosen in place of another, with the reason among its facts."""
+
+    def __init__(self, sandbox: Sandbox, why: str) -> None:
+        self._sandbox, self._why = sandbox, why
+        self.build, self.execute = sandbox.build, sandbox.execute
+
+    def facts(self) -> SandboxFacts:
+        """Say what the sandbox is, and why it was chosen."""
+        return self._sandbox.facts().model_copy(update={"why": self._why})
+
+
+def store(name: str) -> EventStore:
+    """Return the store that ``ADAPTER:PLACE``, or the path of an SQLite database, names."""
+    adapter, colon, place = name.partition(":")
+    if colon and adapter in available("stores"):
+        named: EventStore = _create("stores", adapter, place)
+        return named
+    plain: EventStore = _create("stores", "sqlite", name)
+    return plain

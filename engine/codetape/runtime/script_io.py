@@ -1,0 +1,176 @@
+"""Declared inputs and outputs: read from what a caller gives, and from what a script leaves. Strict both ways."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+from codetape.domain.sample_digest import sample_digest
+from codetape.domain.task import Input, InputType, Output, OutputType, Sample
+from codetape.errors import ScriptFailed, UsageError
+
+NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+HEAD_LINES, HEAD_BYTES = 20, 2048
+MAX_TEXT = 100 << 10  # bytes of a scalar: it becomes one argument of a program
+MAX_INPUT = 1 << 30  # bytes of one input file or folder
+_BY_CLASS = {str: "str", int: "int", float: "float", bool: "bool", Path: "file", datetime: "datetime", timedelta: "timedelta"}  # fmt: skip
+
+
+def _named(name: str, kind: str) -> str:
+    if not NAME.match(name):
+        raise UsageError(
+            f"{name!r} cannot name an {kind}.",
+            remedy="Use letters, digits, _ and -, beginning with a letter or _.",
+        )
+    return name
+
+
+def read_inputs(given: Mapping[str, Any] | None) -> tuple[Input, ...]:
+    """Read declarations: a type (``"int"``, ``int``), a type with a sample (``"int:5"``, ``"file:PATH"``), or a Path."""
+    names = [name.replace("-", "_") for name in given or {}]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise UsageError(
+            f"Two inputs would both be {twice[0]}.", remedy="Give them names that differ in more than - and _."
+        )
+    if {"help", "h"} & set(names):
+        raise UsageError("An input cannot be called help or h: every script has that flag.")
+    return tuple(_input(_named(name, "input"), spec) for name, spec in (given or {}).items())
+
+
+def _input(name: str, spec: Any) -> Input:
+    if isinstance(spec, Path):
+        kind, value = ("directory" if spec.is_dir() else "file"), str(spec)
+    elif isinstance(spec, type):
+        kind, value = _BY_CLASS.get(spec, spec.__name__), ""
+    else:
+        kind, colon, value = str(spec).partition(":")
+        if colon and not value and kind in ("file", "directory"):
+            raise UsageError(f"Input {name} names no {kind}.", remedy=f"Give {kind}:PATH.")
+    if kind not in get_args(InputType):
+        known = ", ".join(get_args(InputType))
+        raise UsageError(f"Input {name} has the unknown type {kind!r}.", remedy=f"Known are: {known}.")
+    if not value:
+        return Input.model_validate({"name": name, "type": kind})
+    return with_value(Input.model_validate({"name": name, "type": kind}), value)
+
+
+def with_value(declared: Input, value: Any) -> Input:
+    """Return the input with a value given: checked against its type; a file or folder is hashed."""
+    if declared.type in ("file", "directory"):
+        return declared.model_copy(update={"sample": sample(declared, Path(str(value)))})
+    return declared.model_copy(update={"value": _scalar(declared, value)})
+
+
+def _scalar(declared: Input, value: Any) -> str:
+    text = str(value)
+    if len(text.encode("utf-8", "replace")) > MAX_TEXT:
+        raise UsageError(
+            f"Input {declared.name} is longer than an argument may be ({MAX_TEXT >> 10} KB).",
+            remedy="Give it as a file.",
+        )
+    if "\0" in text:
+        raise UsageError(f"Input {declared.name} holds a NUL character, which no argument can.")
+    try:
+        parse(declared.type, text)
+    except ValueError as error:
+        raise UsageError(f"Input {declared.name} is no {declared.type}: {text[:60]!r}.") from error
+    return text
+
+
+def sample(declared: Input, path: Path) -> Sample:
+    """Read a sample: its head for prompts, its hash for the tape. Raises UsageError where it cannot be read."""
+    kind = "folder" if declared.type == "directory" else "file"
+    try:
+        there = path.is_dir() if declared.type == "directory" else path.is_file()
+        if not there:
+            raise UsageError(f"Input {declared.name}: there is no {kind} {path}.")
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        if (size := sum(p.stat().st_size for p in files)) > MAX_INPUT:
+            raise UsageError(f"Input {declared.name} is larger than {MAX_INPUT >> 20} MB.")
+        parts = ((str(f.relative_to(path)), f.stat().st_size, _blocks(f)) for f in files)
+        digest = sample_digest(parts, folder=path.is_dir())
+        return Sample(path=str(path), sha256=digest, size=size, head=_head(path, files))
+    except OSError as error:
+        raise UsageError(f"Input {declared.name}: {path} cannot be read: {error.strerror}.") from error
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            yield block
+
+
+def _head(path: Path, files: list[Path]) -> str:
+    if path.is_dir():
+        return "\n".join(f"{f.relative_to(path)} ({f.stat().st_size} bytes)" for f in files[:HEAD_LINES])
+    with path.open("rb") as stream:
+        data = stream.read(HEAD_BYTES)
+    if b"\0" in data:
+        return f"(binary, {path.stat().st_size} bytes)"
+    lines = data.decode("utf-8", "replace").splitlines()
+    return "\n".join(lines[:HEAD_LINES])
+
+
+def read_outputs(given: Mapping[str, Any] | None) -> tuple[Output, ...]:
+    """Read declarations: a type's name, or the Python type."""
+    found = []
+    for name, spec in (given or {}).items():
+        kind = _BY_CLASS.get(spec, spec.__name__) if isinstance(spec, type) else str(spec)
+        if kind not in get_args(OutputType):
+            known = ", ".join(get_args(OutputType))
+            raise UsageError(f"Output {name} has the unknown type {kind!r}.", remedy=f"Known are: {known}.")
+        found.append(Output.model_validate({"name": _named(name, "output"), "type": kind}))
+    return tuple(found)
+
+
+def parse(kind: InputType | OutputType, text: str) -> Any:
+    """Read one scalar. "False" is False, and nothing but True and False (in any case) is a bool. Raises ValueError."""
+    if kind == "str":
+        return text
+    stripped = text.strip()
+    if kind == "bool":
+        if stripped.lower() not in ("true", "false"):
+            raise ValueError(f"{stripped!r} is neither True nor False")
+        return stripped.lower() == "true"
+    if kind == "int":
+        return int(stripped)
+    if kind == "float":
+        return float(stripped)
+    if kind == "datetime":
+        return datetime.fromisoformat(stripped)
+    if kind == "timedelta":
+        return timedelta(seconds=float(stripped))
+    raise ValueError(f"{kind} is no scalar")
+
+
+def collect(declared: tuple[Output, ...], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the outputs by name: scalars as Python values, a file as bytes, a directory as {path: bytes}.
+
+    Raises ScriptFailed, naming every output that is missing or not of its type.
+    """
+    found: dict[str, Any] = {}
+    wrong: list[str] = []
+    for output in declared:
+        try:
+            found[output.name] = _output(output, files)
+        except KeyError:
+            wrong.append(f"{output.name} is missing")
+        except (ValueError, OverflowError) as error:
+            wrong.append(f"{output.name} is no {output.type} ({str(error)[:80]})")
+    if wrong:
+        raise ScriptFailed(f"The script ended well, but of its outputs {'; '.join(wrong)}.")
+    return found
+
+
+def _output(output: Output, files: Mapping[str, bytes]) -> Any:
+    if output.type == "directory":
+        inside = {path.partition("/")[2]: data for path, data in files.items() if path.startswith(f"{output.name}/")}
+        if not inside and output.name not in files:
+            raise KeyError(output.name)
+        return inside
+    data = files[output.name]
+    if output.type == "file":
+        return data
+    text = data.decode()
+    return parse(output.type, text if output.type != "str" else text.removesuffix("\n"))

@@ -1,0 +1,1 @@
+"""Text made safe for where it is shown: terminals, HTML, Markdown, CSV, diffs. Knows nothing of sessions."""
