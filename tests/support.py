@@ -171,8 +171,8 @@ def generate(
     **settings,
 ):
     """Run one session on scripted answers; return its result, and the model for what it was asked."""
-    from codetape.runtime.agent import AutoCoderAgent
-    from codetape.testing.fakes import MemoryStore, ScriptedModel
+    from codetape import AutoCoderAgent
+    from codetape.testing import MemoryStore, ScriptedModel
 
     model = model or ScriptedModel(answers)
     agent = AutoCoderAgent(model=model, sandbox=sandbox or HostSandbox(), store=store or MemoryStore(), **settings)

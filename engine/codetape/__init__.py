@@ -22,7 +22,7 @@ _WHERE = {
     "ErrorDiagnosis": "domain.reply_shapes",
     "Filter": "evals.corpus",
     "GenerateResult": "runtime.result",
-    "RecordedSession": "api",
+    "RecordedSession": "api.opening",
     "Resources": "domain.task",
     "TestFailure": "domain.reply_shapes",
     "awhatif": "api",

@@ -7,6 +7,7 @@
     │   ├── ModelUnavailable       1    the provider; the session is suspended
     │   ├── SandboxUnavailable     1    the needed isolation cannot be had
     │   └── StoreError             1    the log
+    │       ├── SessionNotFound    1    no session of that name
     │       ├── ContentGone        1    a session whose content was forgotten
     │       ├── LeaseHeld          1    another process drives this session
     │       └── StaleLease         1    this process drove it once, and no longer does
@@ -50,11 +51,18 @@ class InfrastructureError(CodetapeError):
 
 
 class ModelUnavailable(InfrastructureError):
-    """The provider cannot be had: the adapter tried, waited and gave up. ``tries`` says what came of each try."""
+    """The provider is unavailable: the adapter tried, waited and gave up.
 
-    def __init__(self, message: str, *, remedy: str = "", tries: tuple[str, ...] = ()) -> None:
+    ``tries`` says what came of each try; ``maybe_billed`` whether the provider may have worked on one of them: it timed out,
+    broke off, or failed inside. A try that was refused, for its rate say, is never billed.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str = "", tries: tuple[str, ...] = (), maybe_billed: bool = False
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.tries = tries
+        self.maybe_billed = maybe_billed
 
 
 class SandboxUnavailable(InfrastructureError):
@@ -67,6 +75,10 @@ class SandboxUnavailable(InfrastructureError):
 
 class StoreError(InfrastructureError):
     """The log cannot be opened, read or appended to."""
+
+
+class SessionNotFound(StoreError):
+    """The store has no session of that name, or several that begin with it."""
 
 
 class ContentGone(StoreError):

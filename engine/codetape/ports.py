@@ -1,54 +1,82 @@
-"""What the engine needs from outside, each as a Protocol: a model, a sandbox, a log, a clock.
+"""What the engine needs from outside, each as a Protocol: a model, a sandbox, a store, a clock.
 
-What ran and failed is a value; a provider or sandbox that could not do its work raises one of our errors.
-Each port has a contract suite in `codetape.testing`, for fakes and real adapters alike.
+What ran and failed is a value; a provider or sandbox that could not do its work raises one of `codetape.errors`.
+Each port has a contract suite in `codetape.testing.contracts`, for fakes and real adapters alike. An adapter may
+subclass its port: what a Protocol's body gives is then its default. Values that ports exchange are in
+`codetape.domain` and `codetape.eventlog`; they are named here for annotations alone, so that importing a port loads
+nothing else.
 """
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from __future__ import annotations
 
-from codetape.domain.budget import Reservation
-from codetape.domain.job import BuildSpec, Job
-from codetape.domain.model_request import ModelRequest
-from codetape.domain.report import Report
-from codetape.domain.task import SandboxFacts
-from codetape.domain.usage import Usage
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+
 from codetape.errors import UsageError
-from codetape.eventlog.envelope import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from codetape.domain.budget import Reservation
+    from codetape.domain.job import BuildSpec, Job
+    from codetape.domain.model_request import ModelRequest
+    from codetape.domain.report import Report
+    from codetape.domain.task import SandboxFacts
+    from codetape.domain.usage import Usage
+    from codetape.eventlog.envelope import Event, StoredEvent
 
 __all__ = [
+    "CALL_EVENT_KINDS",
+    "DEFAULT_STORE",
+    "Billing",
     "BuildRejected",
-    "BuildSpec",
     "Built",
     "Clock",
+    "DoctorFinding",
     "EventStore",
     "Execution",
-    "ImageKeeper",
-    "Job",
     "Lease",
+    "Maintenance",
     "Model",
-    "ModelRequest",
+    "RecoveredSession",
     "Reply",
     "RequestRefused",
-    "Reservation",
     "Sandbox",
+    "SessionCatalog",
+    "SessionList",
+    "SessionRow",
+    "Store",
     "StoredImage",
     "Stream",
+    "complete",
+    "same_server",
 ]
+
+
+DEFAULT_STORE = ".codetape/tape.db"
+"""The store that is used where none is named."""
+
+
+# ---- a model
+
+
+def _no_usage() -> Usage:
+    from codetape.domain.usage import Usage
+
+    return Usage()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's answer exactly as it came. ``usage_raw`` is the provider's own JSON; ``tries`` are failed tries."""
+    """A model's reply exactly as it came. ``usage_raw`` is the provider's own JSON; ``tries`` are failed tries."""
 
     text: str | None
     refusal: str = ""
     finish_reason: str = "stop"
     model: str = ""
     fingerprint: str = ""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=_no_usage)
     usage_raw: str = ""
     matched_by: Literal["", "fingerprint", "order"] = ""
     tries: tuple[str, ...] = ()
@@ -63,35 +91,68 @@ class RequestRefused:
     parameter: str = ""
 
 
-class Model(Protocol):
-    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up.
+class Billing(NamedTuple):
+    """Who bills a model's calls, as price lists know them: a provider's id, or a server's address. Empty: unknown, or nobody."""
 
-    Where it is reached over a network its ``server`` is the address, empty for its provider's own: see `server_of`.
+    provider: str = ""
+    address: str = ""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up, and says whether it may be billed.
+
+    ``name`` is ADAPTER:NAME. ``server`` is the address that it is reached at, without name and password: empty for the
+    provider's own, None where there is none. ``billing`` says whose prices hold.
     """
+
+    name: str
+    server: str | None = None
+    billing: Billing = Billing()
+
+    def free(self, request: ModelRequest) -> bool:
+        """Whether a request is answered from a recording: it needs no budget."""
+        return False
 
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Answer one request."""
+        raise NotImplementedError
 
 
-def server_of(model: Model) -> str | None:
-    """Return the address that a model is reached at; None for one that names none."""
-    found = getattr(model, "server", None)
-    return found if isinstance(found, str) else None
+class _Completed(Model):
+    """A model of which only `ask` is given."""
+
+    def __init__(self, model: Any) -> None:
+        self.name = str(getattr(model, "name", type(model).__name__))
+        self._model = model
+
+    async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
+        reply: Reply | RequestRefused = await self._model.ask(request)
+        return reply
+
+
+def complete(model: Any) -> Model:
+    """Return a caller's object as a `Model`: one that has `ask` alone is billed by nobody known, and never free."""
+    full = Model in type(model).__mro__ or isinstance(model, Model)  # the first asks no property
+    return model if full else _Completed(model)
 
 
 def same_server(recorded: str | None, model: Model, *, named: bool) -> str | None:
-    """Return the server that a recorded session goes on at. Raises UsageError where it is another one, and nobody named it.
+    """Return the server that a recorded session is resumed at. Raises UsageError where it is another one, and nobody named it.
 
     A recording does not decide where prompts and a key go: its user does, once more.
     """
-    here = server_of(model)
+    here = model.server
     if recorded is None or here is None or here == recorded or named:
         return here
     there = f"with --base-url {shlex.quote(recorded)}" if recorded else "with OPENAI_BASE_URL unset"
     raise UsageError(
-        f"The session was made at {recorded or 'the provider'}, and would go on at {here or 'the provider'}.",
-        remedy=f"Name the server: {there} it goes on where it was made.",
+        f"The session was made at {recorded or 'the provider'}, and would continue at {here or 'the provider'}.",
+        remedy=f"Name the server: {there} it continues where it was made.",
     )
+
+
+# ---- a sandbox
 
 
 @dataclass(frozen=True)
@@ -105,7 +166,7 @@ class Built:
 
 @dataclass(frozen=True)
 class BuildRejected:
-    """An environment cannot be as asked; ``packages`` are the requested ones at fault, where known."""
+    """An environment cannot be built as specified; ``packages`` are the requested ones at fault, where known."""
 
     reason: Literal["not_found", "no_wheel", "conflict", "needs_system_packages", "needs_commands", "unknown"]
     message: str
@@ -133,27 +194,49 @@ class StoredImage:
     base: str = ""
 
 
-class ImageKeeper(Protocol):
-    """What a sandbox that keeps images can say of them, and remove. For `codetape images`; no session needs it."""
+@dataclass(frozen=True)
+class DoctorFinding:
+    """What one check of `codetape doctor` found. ``needed`` ones keep the demo from executing when they are bad."""
 
-    def images(self) -> list[StoredImage]:
-        """Return the images that are kept."""
-
-    def remove_image(self, key: str) -> bool:
-        """Remove one; False where something still uses it."""
+    name: str
+    status: Literal["well", "note", "bad"]
+    says: str
+    remedy: str = ""
+    needed: bool = False
 
 
 class Sandbox(Protocol):
-    """Builds environments and runs untrusted code in them. Raises SandboxUnavailable; never runs unconfined."""
+    """Builds environments and runs untrusted code in them. Raises SandboxUnavailable; never runs unconfined.
+
+    A session needs the first three methods; `codetape images` and `codetape doctor` need the others.
+    """
 
     def facts(self) -> SandboxFacts:
         """Say what this sandbox is and can do."""
+        raise NotImplementedError
 
     async def build(self, spec: BuildSpec) -> Built | BuildRejected:
         """Have the environment built, or find it."""
+        raise NotImplementedError
 
     async def execute(self, job: Job) -> Execution:
         """Run a job. Everything that it started is dead and gone when this returns."""
+        raise NotImplementedError
+
+    def images(self) -> list[StoredImage]:
+        """Return the environments that are kept."""
+        return []
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one; False where something still uses it."""
+        return False
+
+    def doctor(self) -> Iterable[DoctorFinding]:
+        """Check what this sandbox needs of the machine."""
+        return ()
+
+
+# ---- a store
 
 
 class Lease(Protocol):
@@ -171,7 +254,7 @@ class Lease(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """A session's events in order, and the texts that they refer to, by hash."""
+    """A session's events in order, and the blobs that they refer to, by hash."""
 
     events: tuple[Event, ...]
     texts: Mapping[str, str]
@@ -181,23 +264,6 @@ class Stream:
         return f"Stream({len(self.events)} events, {len(self.texts)} texts)"
 
 
-CALL_EVENT_KINDS = (
-    "SessionStarted", "SessionForked", "Requested", "Answered", "CallRefused", "CallLost", "GaveUp", "Decided",
-    "Suspended", "Succeeded", "Failed", "CodeReverted", "Resumed",
-)  # fmt: skip
-"""Kinds of events that say something of calls: a store may leave out the others."""
-
-
-class CallEvent(NamedTuple):
-    """One stored event, its payload as the JSON text that its hash covers."""
-
-    session: str
-    seq: int
-    kind: str
-    at: str
-    payload: str
-
-
 class EventStore(Protocol):
     """An append-only log of events. Raises StoreError, LeaseHeld, StaleLease, CorruptTape."""
 
@@ -205,16 +271,117 @@ class EventStore(Protocol):
         """Take the session's lease, or raise LeaseHeld."""
 
     async def append(
-        self, event: Event, texts: Mapping[str, str], lease: Lease, reserve: Reservation | None = None
+        self, event: Event, texts: Mapping[str, str], lease: Any, reserve: Reservation | None = None
     ) -> None:
-        """Append one event with its texts in one durable transaction, the lease checked in it.
+        """Append one event with its texts in one durable transaction, the lease checked in it. ``lease`` is one of this store's.
 
         ``reserve`` is what the call that the event announces may come to: raises BudgetSpent, and appends nothing, where it
-        does not fit into what one of its limits leaves. The next event of the session settles it; a lost call keeps it.
+        does not fit into what one of its limits leaves. The next event of the session settles it; what may have been billed keeps it.
         """
 
     async def read(self, session: str) -> Stream:
-        """Return a session's stream; its hashes and chain are checked."""
+        """Return a session's stream; its hashes and chain are checked. Raises SessionNotFound, ContentGone, CorruptTape."""
+
+
+CALL_EVENT_KINDS = (
+    "SessionStarted", "SessionForked", "Requested", "Answered", "CallRefused", "CallLost", "GaveUp", "Decided",
+    "Suspended", "Succeeded", "Failed", "CodeReverted", "Resumed",
+)  # fmt: skip
+"""Kinds of events that say something of calls to models."""
+
+
+class SessionRow(TypedDict):
+    """What a store lists of a session. Token counts are the session's own; costs are in picodollars."""
+
+    session: str
+    task: str
+    model: str
+    tags: str
+    state: str
+    reason: str
+    iteration: int
+    events: int
+    input_tokens: int
+    output_tokens: int
+    started_at: str
+    updated_at: str
+    head: str
+    parent: str
+    forked_at: int
+    cost: int
+    unpriced: int
+    reused_tokens: int
+    reserved_tokens: int
+    reserved_cost: int
+
+
+class SessionList(NamedTuple):
+    """The sessions of a store, newest first, as far as they can be read; and what could not be, a line each."""
+
+    rows: list[SessionRow]
+    problems: list[str]
+
+
+class SessionCatalog(Protocol):
+    """Which sessions a store has."""
+
+    def sessions(self) -> SessionList:
+        """List the sessions."""
+
+    def find(self, name: str) -> str:
+        """Return the id that an id, a unique prefix of one, or ``last`` names. Raises SessionNotFound."""
+
+    def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
+        """Yield stored events of CALL_EVENT_KINDS, parents before their forks: of these sessions and their parents, or of all."""
+
+    def images_needed(self) -> dict[str, list[tuple[str, str]]]:
+        """Return, for each image, the sessions that built it last, each with its state."""
+
+
+@dataclass(frozen=True)
+class RecoveredSession:
+    """What could be read of a session, and what could not, a line each. Nothing is checked but the texts' hashes."""
+
+    rows: list[StoredEvent]
+    texts: dict[str, str]
+    problems: list[str]
+
+
+class Maintenance(Protocol):
+    """Keeping a store: adding tapes, erasing content, reading what is damaged."""
+
+    def put(self, *streams: Stream) -> list[int]:
+        """Add streams, all of them or none; return how many events of each were new. Raises StoreError where chains differ."""
+
+    async def forget(self, session: str) -> int:
+        """Erase a session's content for good and record it; return how many texts were erased. Raises LeaseHeld, StoreError."""
+
+    def recover(self, session: str) -> RecoveredSession:
+        """Read a session as far as it can be read."""
+
+    def stored_sessions(self) -> list[str]:
+        """Return the ids of all sessions that can be found, listed or not."""
+
+    def unsound(self) -> list[str]:
+        """Return what is wrong with the store as a whole, and listed figures that differ from the events, a line each."""
+
+
+class Store(EventStore, SessionCatalog, Maintenance, Protocol):
+    """A whole store: what `--db` names.
+
+    ``address`` names it to another process of this machine; empty where only this process has it.
+    """
+
+    address: str
+
+    def for_reading(self) -> Store:
+        """Return the store for commands that change nothing. Raises UsageError where there is none."""
+
+    def close(self) -> None:
+        """Let go of what this thread holds open."""
+
+
+# ---- a clock
 
 
 class Clock(Protocol):

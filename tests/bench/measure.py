@@ -46,8 +46,8 @@ def help_ratio():
 
 
 def session(store, number):
-    from codetape.runtime.agent import AutoCoderAgent
-    from codetape.testing.fakes import FakeSandbox, ScriptedModel
+    from codetape import AutoCoderAgent
+    from codetape.testing import FakeSandbox, ScriptedModel
     from tests.support import ADD, ADD_TESTS, plan
 
     model = ScriptedModel({"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]})
@@ -56,7 +56,7 @@ def session(store, number):
 
 
 def engine_per_event():
-    from codetape.testing.fakes import MemoryStore
+    from codetape.testing import MemoryStore
 
     store = MemoryStore()
     asyncio.run(session(store, 0))
@@ -70,7 +70,7 @@ def engine_per_event():
 
 
 def at_once():
-    from codetape.testing.fakes import MemoryStore
+    from codetape.testing import MemoryStore
 
     def in_turn():
         for number in range(50):
@@ -206,9 +206,9 @@ def replays():
 
 def long_stream(iterations):
     """Return a session whose code fails anew in every run, some ten events each."""
+    from codetape import AutoCoderAgent
     from codetape.domain.report import Frame, Report, TestResult
-    from codetape.runtime.agent import AutoCoderAgent
-    from codetape.testing.fakes import FakeClock, FakeSandbox, MemoryStore, ScriptedModel, passing_report
+    from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel, passing_report
     from tests.support import ADD_TESTS, block, diagnosis, failure, plan
 
     count = [0]

@@ -171,7 +171,7 @@ def test_resume_from_python():
 
 def test_many_sessions_are_verified_by_several_processes_and_a_change_among_them_is_found(tmp_path, monkeypatch):
     """The same verdicts, whether one process looks or several."""
-    from codetape.cli import verify_many
+    from codetape.playback import verify_many
     from codetape_adapters.stores.sqlite.store import SqliteStore
     from tests.property.test_machine import live
 

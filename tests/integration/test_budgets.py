@@ -114,7 +114,7 @@ def test_a_try_that_may_have_been_billed_keeps_its_reservation(tries, kept):
 
     class Down(Counted):
         async def ask(self, request):
-            raise ModelUnavailable("down", tries=tries)
+            raise ModelUnavailable("down", tries=tries, maybe_billed=kept)
 
     agent = AutoCoderAgent(model=Down(ANSWERS), sandbox=FakeSandbox(), store=store, **SMALL)
     asyncio.run(agent.agenerate("Add.", session="s"))

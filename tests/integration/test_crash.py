@@ -64,8 +64,8 @@ def test_the_second_of_two_that_resume_is_told_who_drives_the_session(base, tmp_
 
 
 def test_a_disk_that_fills_up_stops_the_session_and_it_goes_on_when_there_is_room(base, tmp_path):
+    from codetape import AutoCoderAgent
     from codetape.errors import StoreError
-    from codetape.runtime.agent import AutoCoderAgent
 
     stops = []
     for room in range(0, 24, 3):

@@ -250,7 +250,7 @@ def test_broken_indexes_do_not_hide_events(tmp_path):
         data[(page - 1) * 4096 : page * 4096] = os.urandom(4096)
     path.write_bytes(data)
     broken = SqliteStore(path)
-    saved = broken.salvage(ORDERS.session)
+    saved = broken.recover(ORDERS.session)
     assert len(saved.rows) == len(ORDERS.stream.events)
     assert verify(saved.rows, saved.texts).sound
     broken.close()

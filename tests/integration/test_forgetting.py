@@ -61,7 +61,7 @@ def test_what_is_forgotten_is_nowhere_in_the_files_and_what_is_left_verifies():
     assert erased > 5
     assert MARK.encode() not in everything()
     new = SqliteStore("tape.db")
-    saved = new.salvage("gone")
+    saved = new.recover("gone")
     done = verify(saved.rows, saved.texts)
     assert done.sound
     assert not done.content
@@ -107,7 +107,7 @@ def test_a_session_that_is_driven_or_in_a_call_is_not_forgotten():
         asyncio.run(SqliteStore("tape.db").forget("nothing"))
     asyncio.run(SqliteStore("tape.db").forget("a"))
     asyncio.run(SqliteStore("tape.db").forget("a"))  # again: nothing is left to do
-    assert SqliteStore("tape.db").salvage("a").rows[-1].kind == "ContentForgotten"
+    assert SqliteStore("tape.db").recover("a").rows[-1].kind == "ContentForgotten"
 
 
 def test_a_tape_without_content_verifies_and_its_forgery_is_found():
@@ -198,7 +198,7 @@ def test_a_session_that_was_stopped_in_a_call_is_closed_and_forgotten():
     for event in stream.events[: at + 1]:
         asyncio.run(_appended(store, "open", event, stream))
     asyncio.run(store.forget("open"))
-    rows = SqliteStore("tape.db").salvage("open").rows
+    rows = SqliteStore("tape.db").recover("open").rows
     assert [row.kind for row in rows[-3:]] == ["Requested", "CallLost", "ContentForgotten"]
     assert verify(rows, {}).sound
 
@@ -206,7 +206,7 @@ def test_a_session_that_was_stopped_in_a_call_is_closed_and_forgotten():
 async def _appended(store, session, event, stream):
     from codetape.eventlog.events import refs
 
-    chain = store.salvage(session).rows
+    chain = store.recover(session).rows
     lease = await store.acquire(session)
     payload = event.payload
     if hasattr(payload, "call"):

@@ -67,7 +67,7 @@ def test_a_fork_goes_on_from_the_point_and_pays_for_its_own_alone(failed):
     assert asyncio.run(store.read(parent.session)).events == before
     assert replay(stream).run.head == result.head
     assert verify([stored(e) for e in stream.events], stream.texts).sound
-    saved = store.salvage(result.session)
+    saved = store.recover(result.session)
     assert verify(saved.rows, saved.texts, head=result.head).sound
     rows = {row["session"]: row for row in store.sessions()[0]}
     assert rows[result.session]["parent"] == parent.session

@@ -214,7 +214,7 @@ def test_usage_and_replies_of_any_size_leave_a_log_that_reads():
 
 
 def test_a_missing_capability_is_found_on_another_sandbox():
-    from codetape.runtime.agent import AutoCoderAgent
+    from codetape import AutoCoderAgent
 
     store, model = (
         MemoryStore(),
@@ -245,7 +245,7 @@ def test_a_missing_capability_is_found_on_another_sandbox():
 
 
 def test_an_unknown_setting_in_a_resume_is_wrong_use():
-    from codetape.runtime.agent import AutoCoderAgent
+    from codetape import AutoCoderAgent
 
     store = MemoryStore()
     agent = AutoCoderAgent(

@@ -208,7 +208,7 @@ def test_what_a_recorded_environment_wants_beyond_known_packages_only_its_user_a
     from codetape.domain.task import SandboxFacts
     from codetape.playback.reexecute import rerun
     from codetape.runtime.result import GenerateResult
-    from codetape.testing.fakes import FakeSandbox, MemoryStore
+    from codetape.testing import FakeSandbox, MemoryStore
     from tests.support import ADD, ADD_TESTS, generate, plan
 
     store = MemoryStore()

@@ -216,7 +216,7 @@ def system_packages_stay_when_code_is_written_anew(tmp_path, monkeypatch):
 
     def execute(job):
         from codetape.domain.report import Frame, Report, TestResult
-        from codetape.testing.fakes import passing_report
+        from codetape.testing import passing_report
 
         calls.append(job)
         if job.purpose == "vet" or ("libgl1" in job.spec.system_packages and "again" in job.files["solution.py"]):

@@ -237,7 +237,7 @@ def reruns(change=None, build=None, pin=False):
     from codetape.domain.report import Report
     from codetape.playback.reexecute import rerun
     from codetape.ports import Built
-    from codetape.testing.fakes import FakeSandbox
+    from codetape.testing import FakeSandbox
 
     found = tape_file.load("demo")
     calls = tape_file.recorded_calls(found.stream)

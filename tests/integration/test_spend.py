@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent
-from codetape.domain.money import dollars, pico
+from codetape.domain.money import dollars, pico, picodollars
 from codetape.domain.usage import Usage
 from codetape.errors import UsageError
 from codetape.eventlog.events import Answered, CallLost, Requested
@@ -18,7 +18,7 @@ from codetape.playback import tape_file
 from codetape.ports import Reply
 from codetape.reporting.calls import DISPOSITIONS, CallReader, call_events
 from codetape.reporting.spend import KEYS, spend
-from codetape.runtime.pricing import BUCKETS, Prices, picodollars, read_prices
+from codetape.runtime.pricing import BUCKETS, Prices, read_prices
 from codetape.testing import MemoryStore, ScriptedModel
 from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.corpora import random_corpus
@@ -127,9 +127,9 @@ def test_the_price_is_kept_with_the_call_and_the_sum_in_the_list():
     assert {Decimal(a.price.cost) for a in answers} == {each}
     assert answers[0].price.per_mtok == {"input": "0.25", "cache_read": "0.025", "output": "2"}
     assert store.sessions()[0][0]["cost"] == pico(str(each)) * len(answers)
-    found = spend(CallReader().calls(store.facts()), ("model",))
+    found = spend(CallReader().calls(store.call_events()), ("model",))
     assert found.total.cost == pico(str(each)) * len(answers)
-    later = spend(CallReader().calls(store.facts()), ("model",), as_of="2024-01-01T00:00:00Z")
+    later = spend(CallReader().calls(store.call_events()), ("model",), as_of="2024-01-01T00:00:00Z")
     assert later.total.unpriced + bool(later.total.cost) > 0
     store.close()
 
@@ -159,7 +159,7 @@ def store(tmp_path_factory):
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(KEYS), max_size=3, unique=True))
 def test_sums_agree_with_the_events_to_the_last_token_however_they_are_told_apart(store, by):
-    calls = list(CallReader().calls(store.facts()))
+    calls = list(CallReader().calls(store.call_events()))
     found = spend(calls, by)
     streams = [asyncio.run(store.read(row["session"])) for row in store.sessions()[0]]
     for name, total in tokens_of(streams).items():
@@ -211,13 +211,13 @@ def test_a_label_that_is_given_twice_counts_once_and_a_lost_call_has_no_price():
     model = Stops(ANSWERS, name="openai:gpt-5-mini")
     with pytest.raises(asyncio.CancelledError):
         generate(None, model=model, store=store, ask={"tags": ["n", "n"], "session": "s"})
-    found = spend(CallReader().calls(store.facts()), ("tag",))
+    found = spend(CallReader().calls(store.call_events()), ("tag",))
     assert [row.calls for row in found.rows] == [found.total.calls] == [2]
-    lost = next(c for c in CallReader().calls(store.facts()) if c.reserved)
+    lost = next(c for c in CallReader().calls(store.call_events()) if c.reserved)
     assert (lost.cost, lost.source, lost.fate) == (None, "", "abandoned")
     agent = AutoCoderAgent(model=model, sandbox=HostSandbox(), store=store)
     asyncio.run(agent.aresume("s"))
-    fates = [(c.purpose, c.fate) for c in CallReader().calls(store.facts())]
+    fates = [(c.purpose, c.fate) for c in CallReader().calls(store.call_events())]
     assert fates[:3] == [("plan", "accepted"), ("code", "transport retry"), ("code", "superseded")]
     store.close()
 

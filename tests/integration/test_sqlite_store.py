@@ -145,7 +145,7 @@ async def _fight(store):
             await asyncio.sleep(0.001)
             continue
         try:
-            known = store.salvage("fought-over").rows
+            known = store.recover("fought-over").rows
             made, texts = event("fought-over", len(known), known[-1].hash if known else "0" * 64, f"by {os.getpid()}")
             await store.append(made, texts, lease)
             done += 1

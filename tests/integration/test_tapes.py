@@ -150,7 +150,7 @@ def test_a_session_that_a_process_drives_is_not_added_to(tmp_path):
 
 def test_an_imported_session_goes_on(tmp_path):
     """A tape of a run that stopped elsewhere is resumed here: the next event follows the imported ones."""
-    from codetape.runtime.agent import AutoCoderAgent
+    from codetape import AutoCoderAgent
     from tests.worlds import World
 
     result, stream, *_ = live(12, 0.25)

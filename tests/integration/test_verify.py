@@ -169,7 +169,7 @@ def test_a_database_that_was_written_to_is_found_out(seed):
     db.execute(what[0], (what[1],))
     db.commit()
     db.close()
-    saved = store.salvage(DEMO.session)
+    saved = store.recover(DEMO.session)
     assert saved.problems or not verify(saved.rows, saved.texts).sound
     store.close()
 
@@ -201,7 +201,7 @@ def test_a_database_with_broken_pages_is_read_as_far_as_it_can_be(tmp_path):
     path.write_bytes(data)
     broken = SqliteStore(path)
     assert broken.unsound()
-    saved = broken.salvage(DEMO.session)
+    saved = broken.recover(DEMO.session)
     stream, problem = readable(saved.rows, saved.texts)
     assert len(stream.events) < len(ROWS)
     assert problem or saved.problems

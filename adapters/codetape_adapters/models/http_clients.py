@@ -1,6 +1,7 @@
 """One client of a server for as long as an event loop lasts: making one takes more time than a call of it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,3 +42,12 @@ async def _made(server: Server) -> AsyncGenerator[Any]:
         api_key=key, base_url=address, max_retries=0, timeout=timeout, http_client=http
     ) as one:
         yield one
+
+
+def never_sent(error: BaseException | None) -> bool:
+    """Whether an error of the HTTP client says that a request did not reach the server: no connection was made for it."""
+    library = sys.modules.get(type(error).__module__.partition(".")[0])
+    kinds = tuple(
+        kind for name in ("ConnectError", "ConnectTimeout", "PoolTimeout") if (kind := getattr(library, name, None))
+    )
+    return bool(kinds) and isinstance(error, kinds)

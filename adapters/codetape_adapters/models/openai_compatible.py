@@ -9,15 +9,16 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from codetape.domain.model_request import LENGTH_PARAMETER, ModelRequest
 from codetape.domain.usage import Usage
 from codetape.errors import ModelUnavailable, UsageError
-from codetape.ports import Reply, RequestRefused
+from codetape.ports import Billing, Model, Reply, RequestRefused
 from codetape_adapters.models.bounded_http import ReplyTooSlow, ReplyUnbounded
-from codetape_adapters.models.http_clients import client_of
+from codetape_adapters.models.http_clients import client_of, never_sent
 from codetape_adapters.models.openai_usage import usage
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
@@ -31,7 +32,7 @@ _NO_KEY = "none"  # local servers want no key, and the library wants a text
 _PARAMETERS = ("temperature", "seed", "top_p", "reasoning_effort", "verbosity", "presence_penalty", "frequency_penalty")
 
 
-class OpenAIModel:
+class OpenAIModel(Model):
     """One model of one server. A client is kept for as long as a loop lasts, and nothing else between calls.
 
     A server that is ``local`` is given no key, and nothing else of the environment, unless ``api_key_env`` names one for it.
@@ -53,9 +54,8 @@ class OpenAIModel:
         self.name = f"{kind}:{name}"
         self._name = name
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
-        self.billing = (
-            ("openai" if kind == "openai" else "", "") if self._base_url is None else ("", self._billed(kind))
-        )
+        provider = "openai" if kind == "openai" else ""
+        self.billing = Billing(provider) if self._base_url is None else Billing(address=self._billed(kind))
         self.server = without_user(self._base_url or "")
         self._plain = local and not api_key_env
         variable = api_key_env or DEFAULT_KEY
@@ -81,7 +81,7 @@ class OpenAIModel:
         """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""
         import openai
 
-        tries: list[str] = []
+        tries = _Tries()
         key = self._key or _NO_KEY
         client = await client_of((self._base_url, key, self._connect_seconds, self._read_seconds, self._plain))
         for number in range(1, self._tries + 1):
@@ -90,7 +90,7 @@ class OpenAIModel:
                     answer = await client.chat.completions.create(**self._arguments(request))
                 if not getattr(answer, "choices", None):
                     raise _no_completion(self._base_url)
-                return _reply(answer, request, tuple(tries))
+                return _reply(answer, request, tuple(tries.said))
             except openai.APIStatusError as error:
                 if refused := _refused(error, request):
                     return refused
@@ -109,11 +109,12 @@ class OpenAIModel:
                 await self._again(error, number, tries, worth_it=True)
         raise AssertionError("the last try returns or raises")
 
-    async def _again(self, error: BaseException | None, number: int, tries: list[str], worth_it: bool) -> None:
+    async def _again(self, error: BaseException | None, number: int, tries: "_Tries", worth_it: bool) -> None:
         """Wait for the next try, or give up: where it was the last, or another would end as this one did."""
-        tries.append(_said(error))
+        tries.said.append(_said(error))
+        tries.maybe_billed = tries.maybe_billed or _maybe_billed(error)
         if not worth_it or number == self._tries:
-            raise _unavailable(error, self._base_url, tuple(tries)) from error
+            raise _unavailable(error, self._base_url, tries) from error
         seconds = _wait(error, number)
         status = getattr(error, "status_code", None) or type(error).__name__
         LOG.warning("try %d of %d: %s; the next in %.1f s", number, self._tries, status, seconds)
@@ -133,6 +134,22 @@ class OpenAIModel:
         known = {k: v for k, v in request.parameters.items() if k in _PARAMETERS}
         extra = {k: v for k, v in request.parameters.items() if k not in _PARAMETERS}
         return {**found, **known, **({"extra_body": extra} if extra else {})}
+
+
+@dataclass
+class _Tries:
+    """Failed tries at one request: what came of each, and whether the provider may have worked on any."""
+
+    said: list[str] = field(default_factory=list)
+    maybe_billed: bool = False
+
+
+def _maybe_billed(error: Any) -> bool:
+    """Whether the provider may have worked on a request: not where it never arrived, or was turned away by its status."""
+    status = getattr(error, "status_code", None)
+    if status is not None:
+        return bool(status >= 500)
+    return not never_sent(getattr(error, "__cause__", None))
 
 
 def _reply(answer: Any, request: ModelRequest, tries: tuple[str, ...]) -> Reply:
@@ -197,7 +214,7 @@ def _wait(error: Any, number: int) -> float:
         return float(min(MAX_WAIT_SECONDS, 0.5 * 2**number) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
 
 
-def _unavailable(error: Any, base_url: str | None, tries: tuple[str, ...]) -> ModelUnavailable:
+def _unavailable(error: Any, base_url: str | None, tries: _Tries) -> ModelUnavailable:
     status = getattr(error, "status_code", None)
     where = without_user(base_url) if base_url else "the provider"
     remedies = {
@@ -214,14 +231,17 @@ def _unavailable(error: Any, base_url: str | None, tries: tuple[str, ...]) -> Mo
     said = _said(error).rstrip()
     stop = "" if said.endswith((".", "!", "?")) else "."
     return ModelUnavailable(
-        f"{where} gave no answer: {said}{stop}", remedy=remedies.get(status or 0, otherwise), tries=tries
+        f"{where} gave no answer: {said}{stop}",
+        remedy=remedies.get(status or 0, otherwise),
+        tries=tuple(tries.said),
+        maybe_billed=tries.maybe_billed,
     )
 
 
 def _no_completion(base_url: str | None) -> ModelUnavailable:
     where = without_user(base_url) if base_url else "the provider"
     said = f"{where} answered, but not with a chat completion."
-    return ModelUnavailable(said, remedy="Check --base-url: it usually ends in /v1.", tries=(said,))
+    return ModelUnavailable(said, remedy="Check --base-url: it usually ends in /v1.", tries=(said,), maybe_billed=True)
 
 
 def without_user(url: str) -> str:

@@ -1,6 +1,7 @@
 """The options that name a change of prompts, model or settings, and what they stand for."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
@@ -9,6 +10,15 @@ from codetape.cli.options import parameters
 from codetape.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeOptions:
+    """Options of `change`."""
+
+    prompts: str | None
+    model: str | None
+    settings: tuple[str, ...]
 
 
 def change(function: F) -> F:
@@ -28,17 +38,9 @@ def change(function: F) -> F:
     return function
 
 
-def change_of(given: dict[str, Any]) -> Any:
-    """Return the `Change`. Raises UsageError where there is none, or it cannot be."""
-    from codetape.playback.whatif import Change
-    from codetape.runtime.prompt_pack_files import load_pack
-
-    config = {name.replace("-", "_"): value for name, value in parameters(given["settings"], "set").items()}
-    if "model" in config:
+def settings_of(words: tuple[str, ...]) -> dict[str, Any]:
+    """Return what --set changes. Raises UsageError."""
+    found = {name.replace("-", "_"): value for name, value in parameters(words, "set").items()}
+    if "model" in found:
         raise UsageError("--set cannot set the model.", remedy="Give --model.")
-    if given["model"]:
-        config["model"] = given["model"]
-    pack = load_pack(None if given["prompts"] == "current" else given["prompts"]) if given["prompts"] else None
-    if pack is None and not config:
-        raise UsageError("Nothing is changed.", remedy="Give --prompts DIR, --model M or --set KEY=VALUE.")
-    return Change(pack, config)
+    return found

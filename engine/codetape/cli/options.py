@@ -3,22 +3,96 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from codetape.errors import UsageError
+from codetape.ports import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from codetape.api.opening import AgentSettings
+    from codetape.domain.budget import Limit
+    from codetape.runtime.pricing import Prices
+
 
 F = TypeVar("F", bound=Callable[..., Any])
+Options = TypeVar("Options")
 SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-DEFAULT_DB = ".codetape/tape.db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseOptions:
+    """Options of `database` and `as_json`."""
+
+    db: str
+    as_json: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Options of `server`, and --base-url."""
+
+    base_url: str | None = None
+    api_key_env: str | None
+    connect_timeout: int
+    read_timeout: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyOptions:
+    """Options of `several`."""
+
+    attempts: int
+    concurrent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """Options of `budget`."""
+
+    max_cost: str | None
+    max_tokens: int | None
+    max_time: str | None
+    total_costs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedactOptions:
+    """Options of `redacting`."""
+
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions(ServerOptions, BudgetOptions, RedactOptions, DatabaseOptions):
+    """Options of commands that drive a session."""
+
+    sandbox: str
+    folder: str | None
+
+
+def typed(options: type[Options]) -> Callable[[Callable[[Options], int]], Callable[..., int]]:
+    """Hand a command its options as one value, whose fields mypy knows. Goes directly above the function."""
+
+    def wrap(function: Callable[[Options], int]) -> Callable[..., int]:
+        @wraps(function)
+        def call(**given: Any) -> int:
+            return function(options(**given))
+
+        call.options = options  # type: ignore[attr-defined]  # so that a test can compare them with what click parses
+        return call
+
+    return wrap
 
 
 def database(function: F) -> F:
     """Add --db."""
-    return click.option("--db", default=DEFAULT_DB, show_default=True, help="The database of tapes (CODETAPE_DB).")(
+    return click.option("--db", default=DEFAULT_STORE, show_default=True, help="The database of tapes (CODETAPE_DB).")(
         function
     )
 
@@ -107,26 +181,26 @@ def budget(function: F) -> F:
     return function
 
 
-def budget_settings(given: dict[str, Any]) -> dict[str, Any]:
+def budget_settings(options: BudgetOptions) -> dict[str, Any]:
     """Return what those options are to an agent: a session's own budget. Raises UsageError."""
     from codetape.domain.money import dollars, pico
 
-    cost = dollars(pico(given["max_cost"])) if given["max_cost"] else ""
-    return {"max_cost": cost, "max_tokens": given["max_tokens"], "max_seconds": seconds(given["max_time"])}
+    cost = dollars(pico(options.max_cost)) if options.max_cost else ""
+    return {"max_cost": cost, "max_tokens": options.max_tokens, "max_seconds": seconds(options.max_time)}
 
 
-def budget_changes(given: dict[str, Any]) -> dict[str, Any]:
+def budget_changes(options: BudgetOptions) -> dict[str, Any]:
     """Return those options that were given, as changes of a configuration."""
-    return {name: value for name, value in budget_settings(given).items() if value not in (None, "")}
+    return {name: value for name, value in budget_settings(options).items() if value not in (None, "")}
 
 
-def limits(given: dict[str, Any]) -> tuple[Any, ...]:
+def limits(options: BudgetOptions) -> "tuple[Limit, ...]":
     """Return the budgets of several sessions together. Raises UsageError."""
     from codetape.domain.budget import Limit
     from codetape.domain.money import pico
 
     found = []
-    for word in given["total_costs"]:
+    for word in options.total_costs:
         tag, sign, amount = word.rpartition("=")
         if sign and not tag:
             raise UsageError(f"--max-total-cost {word!r} names no label.", remedy="Give USD or TAG=USD.")
@@ -156,17 +230,17 @@ def redacting(function: F) -> F:
     )(function)
 
 
-def own_patterns(given: dict[str, Any]) -> dict[str, str]:
+def own_patterns(options: RedactOptions) -> dict[str, str]:
     """Return the patterns of the settings file and of --redact, by name. Raises UsageError."""
     from codetape.cli.settings import table
 
     source, found = table(Path.cwd(), "redact")
     if wrong := next((name for name, pattern in found.items() if not isinstance(pattern, str)), None):
         raise UsageError(f"The pattern {wrong} in {source} is no text.")
-    return {**found, **{f"of --redact {number}": text for number, text in enumerate(given["patterns"], 1)}}
+    return {**found, **{f"of --redact {number}": text for number, text in enumerate(options.patterns, 1)}}
 
 
-def own_prices() -> Any:
+def own_prices() -> "Prices":
     """Return the user's prices, from the settings file. Raises UsageError."""
     from codetape.cli.settings import table
     from codetape.runtime.pricing import read_prices
@@ -175,12 +249,17 @@ def own_prices() -> Any:
     return read_prices(prices, source)
 
 
-def server_settings(given: dict[str, Any]) -> dict[str, Any]:
+def server_settings(options: ServerOptions) -> "AgentSettings":
     """Return what those options are to an agent."""
-    waits = {"connect_seconds": given["connect_timeout"], "read_seconds": given["read_timeout"]}
+    waits = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
     source = click.get_current_context().get_parameter_source("base_url")
     named = source is not ParameterSource.DEFAULT_MAP  # a variable says where new sessions are made
-    return {"api_key_env": given["api_key_env"], "model_options": waits, "server_named": named}
+    return {
+        "base_url": options.base_url,
+        "api_key_env": options.api_key_env,
+        "model_options": waits,
+        "server_named": named,
+    }
 
 
 def words(option: str, value: str | None, default: str | None = None) -> tuple[str, ...]:
@@ -262,13 +341,11 @@ def memory_mb(text: str) -> int:
         raise UsageError(f"{text!r} is no size.", remedy="Give MB, or a number with K, M or G, such as 2G.") from None
 
 
-def open_store(db: str, *, read_only: bool = True) -> Any:
-    """Open the SQLite store at a path; for reading it must be there."""
-    from codetape.runtime import plugins
-
-    store: Any = plugins.store(db)
-    if read_only and hasattr(store, "path") and not store.path.exists():
-        raise UsageError(f"There is no database at {db}.", remedy="`codetape run` makes one; --db names another.")
-    if read_only and hasattr(store, "for_reading"):
-        return store.for_reading()
-    return store
+def live_settings(options: LiveOptions) -> "AgentSettings":
+    """Return what all options of a live session are to an agent, its own budget apart."""
+    return {
+        **server_settings(options),
+        "limits": limits(options),
+        "prices": own_prices(),
+        "redact": own_patterns(options),
+    }

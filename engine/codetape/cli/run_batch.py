@@ -4,55 +4,38 @@ import asyncio
 import sys
 from typing import Any
 
+from codetape.api.studies import arun_tasks
 from codetape.cli.output import say, say_json
 from codetape.domain.money import money
-from codetape.errors import UsageError
 from codetape.evals.attempt import Attempt
-from codetape.evals.batch import Batch, Progress, run_tasks
-from codetape.evals.task_file import read_tasks
+from codetape.evals.batch import Batch, Progress
+from codetape.runtime.agent import AutoCoderAgent
 from codetape.text.escape import safe
 
-ONE_TASK = (
-    "prompt",
-    "prompt_file",
-    "inputs",
-    "outputs",
-    "constraints",
-    "schema_file",
-    "tests",
-    "oracle",
-    "task",
-    "folder",
-)
-"""Options of one task, which a task file says itself."""
 
-
-def run(agent: Any, given: dict[str, Any]) -> int:
+def run(
+    agent: AutoCoderAgent, file: str, *, attempts: int, concurrent: int, tags: tuple[str, ...], as_json: bool
+) -> int:
     """Run a task file; print a line an attempt, and the sums; return the exit code."""
-    if both := [name for name in ONE_TASK if given[name]]:
-        raise UsageError(
-            f"--tasks does not go with {both[0].replace('_', '-')}.", remedy="The task file says it, a task a line."
-        )
-    tasks = read_tasks(given["tasks"])
-    shown = Shown(quiet=given["as_json"])
+    shown = Shown(quiet=as_json)
     try:
         with shown:
             made = asyncio.run(
-                run_tasks(
+                arun_tasks(
+                    file,
                     agent,
-                    tasks,
-                    attempts=given["attempts"],
-                    concurrent=given["concurrent"],
-                    batch=",".join(given["tags"]),
-                    tags=given["tags"],
+                    attempts=attempts,
+                    concurrent=concurrent,
+                    batch=",".join(tags),
+                    tags=tags,
                     on_progress=shown.progress,
                 )
             )
     except KeyboardInterrupt:
-        say("Interrupted. The same command goes on where it stopped.", err=True)
+        say("Interrupted. The same command continues where it stopped.", err=True)
         return 130
     total = made.progress
-    if given["as_json"]:
+    if as_json:
         say_json({"total": total.total, "solved": total.solved, "failed": total.failed, "stopped": total.stopped,
                   "found": made.found, "tokens": total.tokens, "attempts": made.records()})  # fmt: skip
     else:

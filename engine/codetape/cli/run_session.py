@@ -3,18 +3,19 @@
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from codetape.cli import summary
-from codetape.cli.options import DEFAULT_DB, words
+from codetape.cli.options import LiveOptions, ServerOptions, words
 from codetape.cli.output import say, say_json
 from codetape.cli.progress import Progress
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.session_state import SessionState
+from codetape.ports import DEFAULT_STORE
 from codetape.runtime.agent import AutoCoderAgent
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import safe
@@ -83,9 +84,15 @@ def _asked(
     return {result.question: "allow" if allowed else "deny"}
 
 
-def again(given: Mapping[str, Any]) -> summary.Again:
+def again(
+    db: str, *, sandbox: str = "auto", live: ServerOptions | None = None, totals: tuple[str, ...] = ()
+) -> summary.Again:
     """Return the options that a later command must name again, because they are no defaults."""
-    db = words("--db", given["db"], DEFAULT_DB)
-    where = words("--sandbox", given.get("sandbox"), "auto")
-    how = [*words("--base-url", given.get("base_url")), *words("--api-key-env", given.get("api_key_env"))]
-    return summary.Again(db=db, sandbox=where, model=tuple(how), totals=tuple(given.get("total_costs") or ()))
+    where = words("--sandbox", sandbox, "auto")
+    how = (*words("--base-url", live.base_url), *words("--api-key-env", live.api_key_env)) if live else ()
+    return summary.Again(db=words("--db", db, DEFAULT_STORE), sandbox=where, model=how, totals=totals)
+
+
+def again_live(options: LiveOptions) -> summary.Again:
+    """Return those of a live session's options."""
+    return again(options.db, sandbox=options.sandbox, live=options, totals=options.total_costs)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from codetape.errors import UsageError
+from codetape.ports import DEFAULT_STORE
 
 DEFAULTS: dict[str, Any] = {
     "model": None,
     "base-url": None,
     "api-key-env": None,
     "sandbox": "auto",
-    "db": ".codetape/tape.db",
+    "db": DEFAULT_STORE,
     "package-policy": "known",
     "packages": [],
     "max-iterations": 10,

@@ -16,7 +16,12 @@ def pico(text: str) -> int:
         amount = Decimal(-1)
     if not amount.is_finite() or not 0 <= amount <= MOST:
         raise UsageError(f"{text[:40]!r} is no amount of dollars.", remedy="Give one such as 0.50.")
-    return int((amount * PICO).to_integral_value())
+    return picodollars(amount)
+
+
+def picodollars(amount: Decimal | str) -> int:
+    """Return an amount of dollars, known to be one, as whole picodollars."""
+    return int((Decimal(amount) * PICO).to_integral_value())
 
 
 def money(amount: int, unpriced: int) -> str:

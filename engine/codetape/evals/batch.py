@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codetape.domain.money import pico
-from codetape.errors import CodetapeError, StoreError, UsageError
+from codetape.errors import CodetapeError, SessionNotFound, UsageError
 from codetape.evals.attempt import Attempt
 from codetape.evals.task_file import TaskSpec
 from codetape.eventlog.envelope import Event
@@ -93,7 +93,7 @@ async def run_tasks(
     if not 1 <= attempts <= 1000 or not 1 <= concurrent <= 256:
         raise UsageError("A batch makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
     shared = agent.resolved()
-    store: Any = shared.store
+    store = shared.opened_store()
     planned = [
         (
             task,
@@ -103,7 +103,7 @@ async def run_tasks(
         for task in tasks
         for number in range(1, attempts + 1)
     ]
-    known = {row["session"] for row in store.sessions()[0]} if hasattr(store, "sessions") else set[str]()
+    known = {row["session"] for row in store.sessions().rows}
     slots, progress = asyncio.Semaphore(concurrent), [Progress(len(planned))]
 
     async def one(task: TaskSpec, number: int, session: str) -> Attempt:
@@ -178,10 +178,8 @@ async def recorded(store: EventStore, session: str) -> SessionState | None:
     """Return a session's state as the log has it now; None where there is no such session. Raises what a bad log raises."""
     try:
         return await loaded(store, session)
-    except StoreError as error:
-        if "no session" in error.message:
-            return None
-        raise
+    except SessionNotFound:
+        return None
 
 
 async def loaded(store: EventStore, session: str) -> SessionState:

@@ -25,7 +25,7 @@ from codetape.eventlog.events import PersonAnswered
 from codetape.eventlog.session_state import SessionState
 from codetape.playback.recorded_model import Key, RecordedThenLive, answered, answers
 from codetape.playback.whatif import Change, ReuseKind, WhatIf, simulate
-from codetape.ports import Model, Stream, same_server
+from codetape.ports import Model, Stream, complete, same_server
 from codetape.runtime import plugins
 from codetape.runtime.agent import AutoCoderAgent
 
@@ -232,9 +232,8 @@ class _Work:
                 live.control, store=self.agents["candidate"].store, sandbox=self.agents["candidate"].sandbox
             )
             self.agents["control"] = self._shared(same_store, limit)
-        self.store: Any = self.agents["candidate"].store
-        rows = self.store.sessions()[0] if hasattr(self.store, "sessions") else []
-        self.known = {row["session"] for row in rows if row["parent"]}
+        self.store = self.agents["candidate"].opened_store()
+        self.known = {row["session"] for row in self.store.sessions().rows if row["parent"]}
         self.tag = tag
         self.list: list[tuple[PlannedSession, Arm, int]] = [
             (one, arm, number) for one in plan.changed for number in range(1, live.attempts + 1) for arm in self.agents
@@ -321,7 +320,7 @@ class _Work:
 def _maker(agent: AutoCoderAgent, name: str) -> Callable[[], Model]:
     """Return what makes the live model: the agent's own object, or one by the recorded name."""
     if not isinstance(agent.model, str):
-        given: Model = agent.model
+        given = complete(agent.model)
         return lambda: given
     options = {"base_url": agent.base_url, "api_key_env": agent.api_key_env, **agent.model_options}
     return lambda: plugins.model(name, options)

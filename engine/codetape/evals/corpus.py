@@ -1,37 +1,23 @@
 """Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is used."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Protocol
 
 from codetape.errors import ContentGone, UsageError
 from codetape.eventlog.session_state import SessionState
 from codetape.playback import tape_file
 from codetape.playback.tape_file import is_tape
-from codetape.ports import Stream
+from codetape.ports import SessionRow, Store, Stream
 
 STATES = ("succeeded", "failed", "suspended", "active")
 _SINCE = re.compile(r"(\d{1,5})([mhdw])")
 _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LIMIT = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
-
-
-class SessionSource(Protocol):
-    """A store that can say which sessions it has."""
-
-    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the sessions, newest first, and what could not be read."""
-
-    def find(self, name: str) -> str:
-        """Return the id that a unique prefix, or ``last``, names."""
-
-    async def read(self, session: str) -> Stream:
-        """Return a session's stream, checked."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ class Filter:
             )
         return first - 1, last
 
-    def takes(self, row: Mapping[str, Any]) -> bool:
+    def takes(self, row: SessionRow) -> bool:
         """Whether a session, as the list of sessions has it, is meant; the limit apart."""
         state = row["state"]
         status = state if state in ("succeeded", "failed", "suspended") else "active"
@@ -104,7 +90,7 @@ class Filter:
             and (self.forks or not row["parent"])
         )
 
-    def chosen(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def chosen(self, rows: Iterable[SessionRow]) -> Iterator[SessionRow]:
         """Yield the sessions that are meant, in the order given."""
         first, last = self.bounds()
         for number, row in enumerate(row for row in rows if self.takes(row)):
@@ -147,7 +133,7 @@ class CorpusSession:
     task: str
     model: str
     state: str
-    row: Mapping[str, Any]
+    row: SessionRow
     file: str = ""
 
     @property
@@ -165,7 +151,7 @@ class CorpusSession:
 class Corpus:
     """Sessions of a store and tape files, filtered. ``sources`` name sessions, files or folders; none means the whole store."""
 
-    store: SessionSource | None
+    store: Store | None
     sources: tuple[str, ...] = ()
     filter: Filter = Filter()
 
@@ -174,9 +160,7 @@ class Corpus:
         names = [name for source in self.sources for name in _expanded(source)]
         files = [name for name in names if is_tape(name)]
         stored = [name for name in names if not is_tape(name)]
-        rows: list[tuple[dict[str, Any], str]] = (
-            [(row, "") for row in self._rows(stored)] if stored or not names else []
-        )
+        rows: list[tuple[SessionRow, str]] = [(row, "") for row in self._rows(stored)] if stored or not names else []
         seen = {row["session"] for row, _ in rows}
         for file in files:
             read = tape_file.load(file)
@@ -217,7 +201,16 @@ class Corpus:
         alone = Corpus(None, tuple(name for name in names if is_tape(name)), self.filter)
         return found + ([member.file async for member, _ in alone.members()] if alone.sources else [])
 
-    def _rows(self, names: list[str]) -> list[dict[str, Any]]:
+    async def chosen_names(self) -> list[str]:
+        """Return the names; raises UsageError where nothing is asked for, or nothing is there."""
+        if not self.sources and self.filter == Filter():
+            raise UsageError("Name sessions, files or folders, or give a filter such as --status or --since.")
+        names = await self.names()
+        if not names:
+            raise self.none_found()
+        return names
+
+    def _rows(self, names: list[str]) -> list[SessionRow]:
         if self.store is None:
             return []
         rows, problems = self.store.sessions()
@@ -233,6 +226,11 @@ class Corpus:
             kept = replace(kept, limit="")  # it is of all of them together
         return list(kept.chosen(rows))
 
+    def none_found(self) -> UsageError:
+        """Return the error of a corpus that holds no session."""
+        where = f" of {', '.join(self.sources)}" if self.sources else ""
+        return UsageError(f"No session{where} matches these filters.", remedy="`codetape list` shows what there is.")
+
     @property
     def selected(self) -> bool:
         """Whether its sessions are chosen for how they ended, or one by one by a person who may know it."""
@@ -240,7 +238,7 @@ class Corpus:
         return self.filter.by_outcome or self.filter.one_by_one or named
 
 
-def session_row(run: SessionState, stream: Stream) -> dict[str, Any]:
+def session_row(run: SessionState, stream: Stream) -> SessionRow:
     """Return what the list of sessions would say of a session."""
     return {
         "session": run.session,
@@ -258,6 +256,11 @@ def session_row(run: SessionState, stream: Stream) -> dict[str, Any]:
         "head": run.head,
         "parent": run.parent,
         "forked_at": run.forked_at,
+        "cost": run.spent.cost,
+        "unpriced": run.spent.unpriced,
+        "reused_tokens": run.spent.reused_tokens,
+        "reserved_tokens": 0,
+        "reserved_cost": 0,
     }
 
 
@@ -271,5 +274,5 @@ def _expanded(source: str) -> list[str]:
     return found
 
 
-def _member(row: dict[str, Any], file: str = "") -> CorpusSession:
+def _member(row: SessionRow, file: str = "") -> CorpusSession:
     return CorpusSession(row["session"], row["task"], row["model"], row["state"], row, file)

@@ -6,13 +6,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal
 from functools import singledispatch
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from codetape.domain.money import PICO
+from codetape.domain.money import picodollars
 from codetape.domain.report import Report
 from codetape.domain.task import Config, Task
 from codetape.domain.usage import MAX_TOKENS, Usage
@@ -265,7 +264,7 @@ def _spent(spent: Spending, payload: Answered) -> Spending:
     tokens = payload.usage.total_input + payload.usage.total_output
     if payload.matched_by:
         return replace(spent, reused=spent.reused + 1, reused_tokens=spent.reused_tokens + tokens)
-    cost = int((Decimal(payload.price.cost) * PICO).to_integral_value()) if payload.price else 0
+    cost = picodollars(payload.price.cost) if payload.price else 0
     return replace(
         spent,
         ms=spent.ms + payload.duration_ms,

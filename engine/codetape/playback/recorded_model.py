@@ -8,7 +8,7 @@ from codetape.domain.model_request import ModelRequest
 from codetape.errors import ModelUnavailable
 from codetape.eventlog.events import Answered, Requested
 from codetape.playback import tape_file
-from codetape.ports import Model, Reply, RequestRefused, Stream, server_of
+from codetape.ports import Billing, Model, Reply, RequestRefused, Stream, complete
 
 Key = tuple[str, int]
 """A request's fingerprint, and how often it was answered before."""
@@ -54,7 +54,7 @@ def reply_of(
     )
 
 
-class RecordedThenLive:
+class RecordedThenLive(Model):
     """Answers from a recording by fingerprint and occurrence, else from a live model, made when it is first needed.
 
     It counts what the session asked: one object, one session. ``before`` is what the session was answered already.
@@ -74,15 +74,14 @@ class RecordedThenLive:
         return (request.fingerprint, self._counts[request.fingerprint]) in self._known
 
     @property
-    def billing(self) -> tuple[str, str]:
+    def billing(self) -> Billing:  # type: ignore[override]  # read only, and known when the live model is made
         """Who bills the live model's calls."""
-        found: tuple[str, str] = getattr(self._model(), "billing", ("", ""))
-        return found
+        return self._model().billing
 
     @property
-    def server(self) -> str | None:
+    def server(self) -> str | None:  # type: ignore[override]  # likewise
         """Where the live model is reached."""
-        return server_of(self._model())
+        return self._model().server
 
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Answer one request."""
@@ -94,17 +93,15 @@ class RecordedThenLive:
 
     def _model(self) -> Model:
         if self._live is None:
-            self._live = self._make()
+            self._live = complete(self._make())
         return self._live
 
 
-class TapeModel:
+class TapeModel(Model):
     """Answers from a recorded session: a request by its fingerprint, else with the purpose's next recorded answer.
 
     Which of the two it was is recorded with the reply. It keeps count of the answers it gave: one object, one session.
     """
-
-    free = True  # no call of it is paid for, so none needs a budget
 
     def __init__(self, name: str, stream: Stream) -> None:
         self.name = f"tape:{name}"
@@ -113,6 +110,10 @@ class TapeModel:
         for call in tape_file.recorded_calls(stream):
             if isinstance(call.outcome, Answered):
                 self._answers[call.request.purpose].append((call.request.fingerprint, call.outcome))
+
+    def free(self, request: ModelRequest) -> bool:
+        """No call of it is paid for, so none needs a budget."""
+        return True
 
     async def ask(self, request: ModelRequest) -> Reply:
         """Give the recorded answer. Raises ModelUnavailable where the tape has none left for the purpose."""

@@ -13,10 +13,10 @@ from codetape.domain.task import SandboxFacts
 from codetape.errors import SandboxUnavailable
 from codetape.eventlog.events import Answered, BuildFinished, BuildRefused, TestsFinished
 from codetape.playback import tape_file
-from codetape.ports import BuildRejected, Built, Execution
+from codetape.ports import BuildRejected, Built, Execution, Sandbox
 
 
-class TapeSandbox:
+class TapeSandbox(Sandbox):
     """Gives recorded outcomes."""
 
     def __init__(self, recorded: tape_file.Tape) -> None:

@@ -8,19 +8,31 @@ again; *unusable*, it could not be used and nothing came of it; *transport retry
 *abandoned*, it was lost, given up, or never decided on.
 """
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from itertools import groupby
 from typing import Any, Literal
 
 from codetape.domain.canonical import canonical, sha256
-from codetape.domain.money import PICO, dollars
-from codetape.domain.validation import reason_of
+from codetape.domain.money import dollars, picodollars
 from codetape.errors import CorruptTape
-from codetape.eventlog.events import EXTERNAL_CAUSES
-from codetape.ports import CALL_EVENT_KINDS, CallEvent, Stream
+from codetape.eventlog.envelope import StoredEvent, stored
+from codetape.eventlog.events import (
+    EXTERNAL_CAUSES,
+    Answered,
+    CallClosed,
+    CodeReverted,
+    Decided,
+    GaveUp,
+    Requested,
+    SessionForked,
+    SessionStarted,
+    Suspended,
+    Transition,
+    maybe_billed,
+)
+from codetape.eventlog.upcasters import decode_payload
+from codetape.ports import CALL_EVENT_KINDS, Stream
 
 Disposition = Literal["accepted", "superseded", "rejected", "repair", "unusable", "transport retry", "abandoned"]
 DISPOSITIONS: tuple[Disposition, ...] = (
@@ -123,115 +135,120 @@ class CallReader:
         self._known: dict[str, _Session] = {}
         self._points: dict[str, list[tuple[int, str, int]]] = {}
 
-    def calls(self, facts: Iterable[CallEvent]) -> Iterator[CallRecord]:
-        """Yield the calls of sessions whose facts come in the order of session and seq, parents before their forks."""
-        for name, own in groupby(facts, key=lambda fact: fact.session):
+    def calls(self, events: Iterable[StoredEvent]) -> Iterator[CallRecord]:
+        """Yield the calls of sessions whose events come in the order of session and seq, parents before their forks."""
+        for name, own in groupby(events, key=lambda event: event.session):
             try:
                 yield from self._session(name, own)
-            except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-                raise CorruptTape(f"Session {name} holds an event that is none: {reason_of(error)}", remedy="`codetape verify` says which.") from error  # fmt: skip
+            except CorruptTape as error:
+                raise CorruptTape(f"Session {name} holds an invalid event: {error.message}", remedy=error.remedy or "`codetape verify` says which.", seq=error.seq) from error  # fmt: skip
 
-    def _session(self, name: str, facts: Iterable[CallEvent]) -> Iterator[CallRecord]:
+    def _session(self, name: str, events: Iterable[StoredEvent]) -> Iterator[CallRecord]:
         state = _Session(lineage=name)
         points: list[tuple[int, str, int]] = []
         open_: _Open | None = None
-        for fact in facts:
-            payload = json.loads(fact.payload)
-            if fact.kind in ("SessionStarted", "SessionForked"):
-                state = self._began(name, fact.kind, payload)
-            elif fact.kind == "Requested":
+        for event in events:
+            payload = decode_payload(event.kind, event.version, event.payload, event.seq)
+            if isinstance(payload, SessionStarted):
+                pack = _pack(payload.pack)
+                state = _Session(payload.task_id, payload.tags, name, payload.model, pack, payload.target)
+                continue
+            if isinstance(payload, SessionForked):
+                state = self._forked(payload)
+                continue
+            if isinstance(payload, Requested):
                 open_ = None
-                if payload["effect"] == "ask":
-                    open_ = _Open(self._call(name, fact, payload, state), payload["fingerprint"])
+                if payload.effect == "ask":
+                    open_ = _Open(_record(event, payload, state), payload.fingerprint)
                     state.calls.append(open_)
-            elif open_ is not None and not open_.outcome and payload.get("call") == open_.call.name:
-                open_.outcome = fact.kind
-                open_.call = _closed(open_.call, fact.kind, payload)
-            elif fact.kind == "CodeReverted":
+            elif isinstance(payload, CallClosed):
+                if open_ is not None and not open_.outcome and payload.call == open_.call.name:
+                    open_.outcome = event.kind
+                    open_.call = _closed(open_.call, payload)
+            elif isinstance(payload, CodeReverted):
                 code = next((o for o in reversed(state.calls) if "code" in o.changes), None)
                 if code is not None:
                     code.reverted = True
-            if "target" in payload and fact.kind not in ("SessionStarted", "SessionForked"):
-                halt = (
-                    fact.kind == "Suspended" and payload["cause"] in EXTERNAL_CAUSES
-                )  # it settles nothing: the answer still waits
-                if (
-                    open_ is not None
-                    and open_.outcome == "Answered"
-                    and open_.usable is None
-                    and "usable" in payload
-                    and not halt
-                ):
-                    open_.usable = payload["usable"]
-                    open_.again = not payload["usable"] and payload["ledger"].get("repairs") == 1
-                    open_.changes = frozenset(payload["changes"])
-                state.iteration = payload.get("ledger", {}).get("iteration", state.iteration)
-                state.state = payload["target"] or state.state
-                points.append((fact.seq, state.state, state.iteration))
+            elif isinstance(payload, Transition):
+                if isinstance(payload, Decided):
+                    _decide(open_, payload)
+                    state.iteration = _iteration(payload, state.iteration)
+                state.state = payload.target or state.state
+                points.append((event.seq, state.state, state.iteration))
         if self._parents is None or name in self._parents:
             self._points[name] = points
             self._known[name] = replace(state, calls=[])
         yield from _fated(state.calls)
 
-    def _began(self, name: str, kind: str, payload: Mapping[str, Any]) -> _Session:
-        if kind == "SessionStarted":
-            pack = _pack(payload["pack"])
-            return _Session(payload["task_id"], tuple(payload["tags"]), name, payload["model"], pack, payload["target"])
-        parent = self._known.get(payload["parent"], _Session(lineage=payload["parent"]))
-        before = [p for p in self._points.get(payload["parent"], []) if p[0] <= payload["seq"]]
+    def _forked(self, payload: SessionForked) -> _Session:
+        parent = self._known.get(payload.parent, _Session(lineage=payload.parent))
+        before = [p for p in self._points.get(payload.parent, []) if p[0] <= payload.seq]
         state, iteration = before[-1][1:] if before else (parent.state, 0)
-        tags = (*parent.tags, *payload.get("tags", ()))
-        pack = _pack(payload["pack"]) if payload["pack"] else parent.prompts
-        return _Session(parent.task, tags, parent.lineage, payload["model"] or parent.model, pack, state, iteration)
+        tags = (*parent.tags, *payload.tags)
+        pack = _pack(payload.pack) if payload.pack else parent.prompts
+        return _Session(parent.task, tags, parent.lineage, payload.model or parent.model, pack, state, iteration)
 
-    @staticmethod
-    def _call(name: str, fact: CallEvent, payload: Mapping[str, Any], state: _Session) -> CallRecord:
-        provider, sign, _ = state.model.partition(":")
-        return CallRecord(
-            session=name,
-            seq=fact.seq,
-            task=state.task,
-            tags=state.tags,
-            lineage=state.lineage,
-            model=state.model,
-            provider=provider if sign else "",
-            prompts=state.prompts,
-            purpose=payload["purpose"],
-            state=state.state,
-            iteration=state.iteration,
-            at=fact.at,
-            fate="abandoned",
-            reserved=payload["input_estimate"] + payload["max_output_tokens"],
-        )
+
+def _decide(open_: _Open | None, payload: Decided) -> None:
+    """Keep what was decided on the open call; a halt from outside settles nothing: the answer still waits."""
+    halt = isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
+    if open_ is None or open_.outcome != "Answered" or open_.usable is not None or halt:
+        return
+    open_.usable = payload.usable
+    open_.again = not payload.usable and payload.ledger.get("repairs") == 1
+    open_.changes = frozenset(payload.changes)
+
+
+def _iteration(payload: Decided, before: int) -> int:
+    found = payload.ledger.get("iteration", before)
+    return found if isinstance(found, int) else before
+
+
+def _record(event: StoredEvent, payload: Requested, state: _Session) -> CallRecord:
+    provider, sign, _ = state.model.partition(":")
+    return CallRecord(
+        session=event.session,
+        seq=event.seq,
+        task=state.task,
+        tags=state.tags,
+        lineage=state.lineage,
+        model=state.model,
+        provider=provider if sign else "",
+        prompts=state.prompts,
+        purpose=payload.purpose,
+        state=state.state,
+        iteration=state.iteration,
+        at=event.at,
+        fate="abandoned",
+        reserved=payload.input_estimate + payload.max_output_tokens,
+    )
 
 
 def _pack(files: Mapping[str, str]) -> str:
     return sha256(canonical(dict(files)))[:8]
 
 
-def _closed(call: CallRecord, kind: str, payload: Mapping[str, Any]) -> CallRecord:
-    if kind != "Answered":
-        billed = kind == "CallLost" or bool(payload.get("maybe_billed"))
-        return replace(call, reserved=call.reserved if billed else 0, tries=len(payload.get("tries", ())))
-    usage, price = payload["usage"], payload.get("price")
-    replayed = bool(payload.get("matched_by"))
-    cost = 0 if replayed else int((Decimal(price["cost"]) * PICO).to_integral_value()) if price else None
+def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
+    if not isinstance(payload, Answered):
+        tries = len(payload.tries) if isinstance(payload, GaveUp) else 0
+        return replace(call, reserved=call.reserved if maybe_billed(payload) else 0, tries=tries)
+    usage, price, replayed = payload.usage, payload.price, bool(payload.matched_by)
+    cost = 0 if replayed else picodollars(price.cost) if price else None
     return replace(
         call,
-        model=call.model,
-        input=usage["input"],
-        cache_read=usage["cache_read"],
-        cache_write=usage["cache_write"],
-        output=usage["output"],
-        reasoning=usage["reasoning"],
-        estimated=usage["source"] == "estimated",
+        input=usage.input,
+        cache_read=usage.cache_read,
+        cache_write=usage.cache_write,
+        output=usage.output,
+        reasoning=usage.reasoning,
+        estimated=usage.source == "estimated",
         cost=cost,
-        source="replayed" if replayed else price["source"] if price else "unpriced",
-        price_model=price["model"] if price else "",
+        source="replayed" if replayed else price.source if price else "unpriced",
+        price_model=price.model if price else "",
         replayed=replayed,
         reserved=0,
-        tries=len(payload.get("tries", ())),
-        duration_ms=payload.get("duration_ms", 0),
+        tries=len(payload.tries),
+        duration_ms=payload.duration_ms,
     )
 
 
@@ -292,8 +309,6 @@ def call_row(call: CallRecord) -> dict[str, Any]:
     }
 
 
-def call_events(stream: Stream) -> Iterator[CallEvent]:
-    """Yield a stream's facts, for sessions that come from a tape."""
-    for event in stream.events:
-        if event.kind in CALL_EVENT_KINDS:
-            yield CallEvent(event.session, event.seq, event.kind, event.at, event.stored_payload)
+def call_events(stream: Stream) -> Iterator[StoredEvent]:
+    """Yield a stream's stored events of calls, for sessions that come from a tape."""
+    return (stored(event) for event in stream.events if event.kind in CALL_EVENT_KINDS)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from codetape.domain.money import dollars
+from codetape.domain.money import dollars, picodollars
 from codetape.domain.usage import Usage
 from codetape.errors import UsageError
 from codetape.reporting.calls import CallRecord
-from codetape.runtime.pricing import Prices, picodollars, plain
+from codetape.runtime.pricing import Prices, plain
 
 KEYS = (
     "model", "provider", "purpose", "state", "iteration", "session", "task", "tag", "day", "prompts", "fate", "lineage",

@@ -16,7 +16,7 @@ from codetape.domain.task import Config, Resources, Task
 from codetape.errors import UsageError
 from codetape.eventlog.envelope import SESSION_ID, Event
 from codetape.eventlog.session_state import SessionState
-from codetape.ports import Clock, EventStore, Model, Sandbox, same_server, server_of
+from codetape.ports import DEFAULT_STORE, Clock, Model, Sandbox, Store, complete, same_server
 from codetape.rules.pytest_source import functions
 from codetape.runtime import plugins
 from codetape.runtime.clock import SystemClock
@@ -30,7 +30,10 @@ from codetape.runtime.session import CodeGenSession, started
 from codetape.runtime.sync import run_sync
 
 MAX_PROMPT = 200_000
+
 EventHook = Callable[[Event, SessionState], None]
+Prompts = str | Path | Mapping[str, str]
+"""A prompt pack: a folder, or files by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class AutoCoderAgent:
     api_key_env: str | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     sandbox: str | Sandbox = "auto"
-    store: str | Path | EventStore = ".codetape/tape.db"
+    store: str | Path | Store = DEFAULT_STORE
     base_packages: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
@@ -144,7 +147,7 @@ class AutoCoderAgent:
 
     def resolved(self) -> "AutoCoderAgent":
         """Return this agent with its sandbox and store made, for many sessions to share."""
-        return replace(self, sandbox=self._sandbox(), store=self._store())
+        return replace(self, sandbox=self._sandbox(), store=self.opened_store())
 
     async def stream(self, prompt: str, **options: Any) -> AsyncIterator[Event]:
         """Yield each event as it is appended; the last one's state is the session's end."""
@@ -208,7 +211,7 @@ class AutoCoderAgent:
         ``tags`` are added to the session's.
         Raises UsageError for a point that there is not, or from which nothing can go on.
         """
-        stream = await self._store().read(session)
+        stream = await self.opened_store().read(session)
         redactor, sandbox = self._redactor(), self._sandbox()
         known = inherited(stream, point(stream, at), changes or {})
         config = {**known.the_config.model_dump(mode="json"), **(changes or {}), "model": self._model_name()}
@@ -247,7 +250,7 @@ class AutoCoderAgent:
             session,
             model=self._model(),
             sandbox=sandbox,
-            store=self._store(),
+            store=self.opened_store(),
             clock=self.clock,
             redactor=redactor,
             on_event=on_event,
@@ -256,24 +259,25 @@ class AutoCoderAgent:
         )
 
     async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:
-        stream = await self._store().read(driver.session)
+        stream = await self.opened_store().read(driver.session)
         return GenerateResult.of(driver.folded, stream).bound(sandbox, self._secret_values)
 
     def _model(self) -> Model:
         if not isinstance(self.model, str):
-            return self.model
+            return complete(self.model)
         options = {"base_url": self.base_url, "api_key_env": self.api_key_env, **self.model_options}
         return plugins.model(self.model, options)
 
     def _model_name(self) -> str:
-        return self.model if isinstance(self.model, str) else getattr(self.model, "name", type(self.model).__name__)
+        return self.model if isinstance(self.model, str) else complete(self.model).name
 
     def _sandbox(self) -> Sandbox:
         if not isinstance(self.sandbox, str):
             return self.sandbox
         return plugins.sandbox(self.sandbox, system_packages=bool(self.system_packages))
 
-    def _store(self) -> EventStore:
+    def opened_store(self) -> Store:
+        """Return the store, made if it is a name."""
         return plugins.store(str(self.store)) if isinstance(self.store, str | Path) else self.store
 
     def _secret_values(self) -> dict[str, str]:
@@ -299,7 +303,7 @@ class AutoCoderAgent:
             config = Config.model_validate(
                 {
                     "model": self._model_name(),
-                    "server": server_of(self._model()),
+                    "server": self._model().server,
                     "name": self.name,
                     "system_prompt": self.system_prompt,
                     "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),

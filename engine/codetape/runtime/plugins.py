@@ -1,12 +1,13 @@
 """Adapters by name, found by entry point; the built-in ones by the same path as everyone's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import EventStore, Model, Sandbox
+from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Model, Sandbox, Store, StoredImage, complete
 
 _ONE = {"models": "model", "sandboxes": "sandbox", "stores": "store"}
 
@@ -36,8 +37,7 @@ def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
     adapter, colon, name = spec.partition(":")
     if not colon or not name:
         raise UsageError(f"{spec!r} names no model.", remedy="Give ADAPTER:NAME, such as openai:gpt-5-mini.")
-    made: Model = _create("models", adapter, name, **dict(options or {}))
-    return made
+    return complete(_create("models", adapter, name, **dict(options or {})))
 
 
 def sandbox(name: str, *, system_packages: bool = False) -> Sandbox:
@@ -71,23 +71,42 @@ def _chosen(*, system_packages: bool) -> Sandbox:
     return embedded
 
 
-class FallbackSandbox:
+class FallbackSandbox(Sandbox):
     """A sandbox that was chosen in place of another, with the reason among its facts."""
 
     def __init__(self, sandbox: Sandbox, why: str) -> None:
         self._sandbox, self._why = sandbox, why
-        self.build, self.execute = sandbox.build, sandbox.execute
 
     def facts(self) -> SandboxFacts:
         """Say what the sandbox is, and why it was chosen."""
         return self._sandbox.facts().model_copy(update={"why": self._why})
 
+    async def build(self, spec: BuildSpec) -> Built | BuildRejected:
+        """Have the environment built, or find it."""
+        return await self._sandbox.build(spec)
 
-def store(name: str) -> EventStore:
+    async def execute(self, job: Job) -> Execution:
+        """Run a job."""
+        return await self._sandbox.execute(job)
+
+    def images(self) -> list[StoredImage]:
+        """Return the environments that are kept."""
+        return self._sandbox.images()
+
+    def remove_image(self, key: str) -> bool:
+        """Remove one."""
+        return self._sandbox.remove_image(key)
+
+    def doctor(self) -> Iterable[DoctorFinding]:
+        """Check what the sandbox needs of the machine."""
+        return self._sandbox.doctor()
+
+
+def store(name: str) -> Store:
     """Return the store that ``ADAPTER:PLACE``, or the path of an SQLite database, names."""
     adapter, colon, place = name.partition(":")
     if colon and adapter in available("stores"):
-        named: EventStore = _create("stores", adapter, place)
+        named: Store = _create("stores", adapter, place)
         return named
-    plain: EventStore = _create("stores", "sqlite", name)
+    plain: Store = _create("stores", "sqlite", name)
     return plain

@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from codetape.domain.money import MOST, PICO
+from codetape.domain.money import MOST
 from codetape.domain.usage import Usage
 from codetape.errors import UsageError
 from codetape.eventlog.events import Price
@@ -96,11 +96,6 @@ def plain(value: Decimal) -> str:
     """Return a decimal as a text without an exponent or needless zeros."""
     text = f"{value.quantize(_LEAST) if value.as_tuple().exponent < -_DIGITS else value:f}"  # type: ignore[operator]  # finite
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def picodollars(cost: str) -> int:
-    """Return a cost as whole picodollars."""
-    return int((Decimal(cost) * PICO).to_integral_value())
 
 
 def _reported(raw: str) -> str:

@@ -6,7 +6,6 @@ the append is durable before the state changes.
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
@@ -19,8 +18,7 @@ from codetape.decider.commands import Build, CallModel, Command, Execute, Record
 from codetape.decider.request_events import requested
 from codetape.domain.budget import Limit, Reservation
 from codetape.domain.canonical import canonical, well_formed
-from codetape.domain.model_request import ModelRequest
-from codetape.domain.money import pico
+from codetape.domain.money import pico, picodollars
 from codetape.domain.report import Report
 from codetape.domain.task import Config, Task
 from codetape.domain.usage import Usage
@@ -57,15 +55,12 @@ from codetape.eventlog.events import (
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox, same_server
-from codetape.runtime.pricing import Prices, picodollars, plain
+from codetape.runtime.pricing import Prices, plain
 from codetape.runtime.redaction import Redactor
 from codetape.runtime.versions import versions
 
 HEARTBEAT_SECONDS = 15
 MAX_REPLY = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
-
-_UNANSWERED = re.compile(r"(?i)time|broke|reset|incomplete|\b5\d\d\b|no chat completion")
-"""What a failed try says where the provider may have worked on it."""
 
 T = TypeVar("T")
 
@@ -269,25 +264,15 @@ class CodeGenSession:
             raise BudgetSpent(
                 f"The budget of the session, {config.max_seconds} s of work, is spent: {spent.ms / 1000:.1f} s."
             )
-        if not isinstance(command, CallModel) or self._free(command.request):
+        if not isinstance(command, CallModel) or self._model.free(command.request):
             return None
         own = Limit("session", config.max_tokens, pico(config.max_cost) if config.max_cost else None)
         limits = tuple(limit for limit in (own, *self._limits) if (limit.tokens, limit.cost) != (None, None))
         request = command.request
         most = Usage(input=request.reserved_input, output=request.max_output_tokens)
-        rate = self._prices.rate((request.model,), self._billing, most, self._clock.now())
+        rate = self._prices.rate((request.model,), self._model.billing, most, self._clock.now())
         cost = picodollars(plain(rate.cost(most))) if rate else None
         return Reservation(most.total_input + most.total_output, cost, limits)
-
-    def _free(self, request: ModelRequest) -> bool:
-        """Whether the model says that it answers from a recording."""
-        free: Any = getattr(self._model, "free", False)
-        return bool(free(request) if callable(free) else free)
-
-    @property
-    def _billing(self) -> tuple[str, str]:
-        found: tuple[str, str] = getattr(self._model, "billing", ("", ""))
-        return found
 
     def _effect(self, command: Command, call: str, begun: int) -> Coroutine[Any, Any, NewEvent]:
         if isinstance(command, CallModel):
@@ -302,9 +287,8 @@ class CodeGenSession:
         message = self._redactor.error(well_formed(str(error)))
         texts = Blobs()
         ref = texts.put(message)
-        said = getattr(error, "tries", ())[:20]
+        said, billed = (error.tries[:20], error.maybe_billed) if isinstance(error, ModelUnavailable) else ((), False)
         tries = tuple(texts.put(self._redactor.error(well_formed(t))[:300]) for t in said)
-        billed = any(map(_UNANSWERED.search, said))
         await self._append(NewEvent(GaveUp(call=call, message=ref, tries=tries, maybe_billed=billed), texts))
         await self._append(self._suspension("outage", message))
 
@@ -369,7 +353,7 @@ class CodeGenSession:
         if reply.matched_by:
             return None
         names = tuple(dict.fromkeys(filter(None, (reply.model, self.folded.the_config.model))))
-        return self._prices.price(names, self._billing, reply.usage, self._clock.now(), reply.usage_raw)
+        return self._prices.price(names, self._model.billing, reply.usage, self._clock.now(), reply.usage_raw)
 
     async def _build(self, command: Build, call: str, begun: int) -> NewEvent:
         outcome = await self._sandbox.build(command.spec)

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from codetape.domain.budget import Reservation, Spent, check
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.model_request import ModelRequest
-from codetape.domain.money import pico
 from codetape.domain.report import Report, TestResult
 from codetape.domain.task import SandboxFacts
 from codetape.domain.usage import Usage
-from codetape.errors import LeaseHeld, ModelUnavailable, StaleLease, StoreError
-from codetape.eventlog.envelope import GENESIS, Event
-from codetape.eventlog.events import Answered, CallClosed, SessionForked, SessionStarted, maybe_billed
-from codetape.eventlog.hash_chain import check_chain
-from codetape.ports import BuildRejected, Built, Execution, Reply, RequestRefused, Stream
+from codetape.errors import ModelUnavailable
+from codetape.ports import BuildRejected, Built, Execution, Model, Reply, RequestRefused, Sandbox
 from codetape.rules.classify import expected_names
+from codetape.testing.memory_store import MemoryStore
+
+__all__ = ["FakeClock", "FakeSandbox", "MemoryStore", "ScriptedModel", "passing_report"]
 
 Answer = str | Reply | RequestRefused | Exception
 
 
-class ScriptedModel:
+class ScriptedModel(Model):
     """Answers from a script: by purpose in order (the last one repeats), or by a function of the request."""
 
     def __init__(
@@ -48,7 +46,7 @@ class ScriptedModel:
         return left.pop(0) if len(left) > 1 else left[0]
 
 
-class FakeSandbox:
+class FakeSandbox(Sandbox):
     """Runs nothing: a function says what came of a job. Without one every expected test passes, and fails vetting."""
 
     def __init__(
@@ -114,91 +112,3 @@ class FakeClock:
     def monotonic_ms(self) -> int:
         """Return the seconds looked at so far, in milliseconds."""
         return self._seconds * 1000
-
-
-class MemoryLease:
-    """A lease of a MemoryStore."""
-
-    def __init__(self, store: "MemoryStore", session: str, token: int) -> None:
-        self.session, self.token, self._store = session, token, store
-
-    def renew(self) -> None:
-        """Nothing expires here."""
-
-    def release(self) -> None:
-        """Give the session free."""
-        if self._store.holders.get(self.session) == self.token:
-            del self._store.holders[self.session]
-
-
-class MemoryStore:
-    """An event store in memory, with the same checks as a real one."""
-
-    def __init__(self) -> None:
-        self.events: dict[str, list[Event]] = {}
-        self.texts: dict[str, str] = {}
-        self.holders: dict[str, int] = {}
-        self.reserved: dict[str, Spent] = {}
-        self._token = 0
-
-    async def acquire(self, session: str) -> MemoryLease:
-        """Take the session's lease."""
-        if session in self.holders:
-            raise LeaseHeld(f"Session {session} is driven by this process already.")
-        self._token += 1
-        self.holders[session] = self._token
-        return MemoryLease(self, session, self._token)
-
-    async def append(
-        self, event: Event, texts: Mapping[str, str], lease: MemoryLease, reserve: Reservation | None = None
-    ) -> None:
-        """Append one event."""
-        if self.holders.get(event.session) != lease.token:
-            raise StaleLease(f"Session {event.session} was taken over: event {event.seq} was not written.")
-        own = self.events.setdefault(event.session, [])
-        payload = event.payload
-        if isinstance(payload, SessionForked) and not own:
-            chain = self._chain(payload.parent)[: payload.seq + 1]
-        else:
-            chain = self._chain(event.session)
-        if event.seq != len(chain) or event.prev_hash != (chain[-1].hash if chain else GENESIS):
-            raise StoreError(f"Event {event.session}:{event.seq} does not follow the log.")
-        for limit in reserve.limits if reserve else ():
-            check(limit, self._spent(limit.scope, event.session), reserve or Reservation(0, 0))
-        if reserve:
-            self.reserved[f"{event.session}:{event.seq}"] = Spent(reserve.tokens, reserve.cost or 0)
-        elif isinstance(payload, CallClosed) and not maybe_billed(payload):
-            self.reserved.pop(payload.call, None)
-        own.append(event)
-        self.texts.update(texts)
-
-    async def read(self, session: str) -> Stream:
-        """Return a session's stream."""
-        if not self.events.get(session):
-            raise StoreError(f"There is no session {session}.")
-        chain = self._chain(session)
-        check_chain(chain)
-        return Stream(tuple(chain), dict(self.texts))
-
-    def _spent(self, scope: str, session: str) -> Spent:
-        kind, _, tag = scope.partition(":")
-        names = [
-            name for name in self.events if kind == "database" or (tag in self._tags(name) if tag else name == session)
-        ]
-        found = [self.reserved[call] for call in self.reserved if call.rpartition(":")[0] in names]
-        tokens, cost = sum(one.tokens for one in found), sum(one.cost for one in found)
-        for event in (event for name in names for event in self.events[name]):
-            if isinstance(payload := event.payload, Answered) and not payload.matched_by:
-                tokens += payload.usage.total_input + payload.usage.total_output
-                cost += pico(payload.price.cost) if payload.price else 0
-        return Spent(tokens, cost)
-
-    def _tags(self, session: str) -> tuple[str, ...]:
-        starts = [e.payload for e in self._chain(session)]
-        return tuple(tag for p in starts if isinstance(p, SessionStarted | SessionForked) for tag in p.tags)
-
-    def _chain(self, session: str) -> list[Event]:
-        own = self.events.get(session, [])
-        if own and isinstance(first := own[0].payload, SessionForked):
-            return [*self._chain(first.parent)[: first.seq + 1], *own]
-        return list(own)

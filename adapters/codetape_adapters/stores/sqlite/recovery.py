@@ -5,7 +5,6 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import zstandard
 from codetape.domain.canonical import sha256
 from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import StoredEvent
+from codetape.ports import RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import store_error
 from codetape_adapters.stores.sqlite.database import Database
 
@@ -36,16 +36,7 @@ _PROJECTED = (
 )
 
 
-@dataclass(frozen=True)
-class Recovered:
-    """What could be read of a session, and what could not, in words."""
-
-    rows: list[StoredEvent]
-    texts: dict[str, str]
-    problems: list[str]
-
-
-def sessions(db: Database, path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def sessions(db: Database, path: Path) -> SessionList:
     """Return the lines of the table of sessions, newest first, and what could not be read."""
     names = ", ".join(("rowid", *_COLUMNS))
     rows, problems = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid")  # noqa: S608 - fixed names
@@ -62,9 +53,8 @@ def sessions(db: Database, path: Path) -> tuple[list[dict[str, Any]], list[str]]
         known = {row["session"] for row in found}
         blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}
         found += [{**blank, "session": name} for name in session_ids(db, path) if name not in known]
-    return [
-        {**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in found
-    ], problems
+    clean = [{**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in found]
+    return SessionList(clean, problems)  # type: ignore[arg-type]  # the columns are the row's keys
 
 
 def session_ids(db: Database, path: Path) -> list[str]:
@@ -76,7 +66,7 @@ def session_ids(db: Database, path: Path) -> list[str]:
     return list(found)
 
 
-def session(db: Database, path: Path, name: str) -> Recovered:
+def session(db: Database, path: Path, name: str) -> RecoveredSession:
     """Read one session's rows in the order of their seq, and their texts."""
     problems: list[str] = []
 
@@ -99,7 +89,7 @@ def session(db: Database, path: Path, name: str) -> Recovered:
         for size, data in blobs:
             with suppress(CorruptTape):
                 texts[ref] = unpack(ref, size, data, unpacker)
-    return Recovered(rows, texts, list(dict.fromkeys(problems)))
+    return RecoveredSession(rows, texts, list(dict.fromkeys(problems)))
 
 
 def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[StoredEvent]:

@@ -16,13 +16,13 @@ from typing import Any, NoReturn
 import zstandard
 
 from codetape.domain.budget import Reservation
-from codetape.errors import ContentGone, LeaseHeld, StaleLease, StoreError
+from codetape.errors import ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError, UsageError
 from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, decode, encode, stored
 from codetape.eventlog.events import CallLost, ContentForgotten, Payload, Requested, SessionForked, refs
 from codetape.eventlog.hash_chain import check_blobs, check_chain
-from codetape.ports import CALL_EVENT_KINDS, CallEvent, Stream
+from codetape.ports import DEFAULT_STORE, Lease, RecoveredSession, SessionList, Store, Stream
 from codetape_adapters.process_identity import alive, identity
-from codetape_adapters.stores.sqlite import recovery, reservations
+from codetape_adapters.stores.sqlite import catalog, recovery, reservations
 from codetape_adapters.stores.sqlite.connection import Transaction, one, open_database, translated
 from codetape_adapters.stores.sqlite.database import Database
 from codetape_adapters.stores.sqlite.forgetting import rewrite
@@ -45,7 +45,7 @@ _NEXT_EVENT = (
 _NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
 
 
-class SqliteLease:
+class SqliteLease(Lease):
     """A lease in the `leases` table."""
 
     def __init__(self, store: "SqliteStore", session: str, token: int) -> None:
@@ -57,12 +57,12 @@ class SqliteLease:
             self._store.beat(self.session, self.token, held=True)
 
     def release(self) -> None:
-        """Give the session free."""
+        """Release the lease."""
         with suppress(StoreError):
             self._store.beat(self.session, self.token, held=False)
 
 
-class SqliteStore:
+class SqliteStore(Store):
     """An `EventStore` in one database file. Connections are opened on first use, one a thread."""
 
     def __init__(self, path: Path | str, *, clock: Callable[[], float] = time, read_only: bool = False) -> None:
@@ -71,8 +71,17 @@ class SqliteStore:
         self._read_only = read_only
         self._local = threading.local()
 
+    @property
+    def address(self) -> str:  # type: ignore[override]  # it does not change
+        """What names this store to another process."""
+        return str(self.path)
+
     def for_reading(self) -> "SqliteStore":
-        """Return a store of the same database that cannot change it."""
+        """Return a store of the same database that cannot change it. Raises UsageError where there is none."""
+        if not self.path.exists():
+            raise UsageError(
+                f"There is no database at {self.path}.", remedy="`codetape run` makes one; --db names another."
+            )
         return SqliteStore(self.path, clock=self._clock, read_only=True)
 
     # ---- the port
@@ -115,7 +124,9 @@ class SqliteStore:
         with translated(self.path):
             rows = recovery.chain_of(lambda name: self._rows(db, name), session)
         if not rows:
-            raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
+            raise SessionNotFound(
+                f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them."
+            )
         events = tuple(map(decode, rows))
         check_chain(events)
         if isinstance(events[-1].payload, ContentForgotten):
@@ -170,7 +181,9 @@ class SqliteStore:
             db = self._db()
             rows = self._rows(db, session)
             if not rows:
-                raise StoreError(f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them.")
+                raise SessionNotFound(
+                    f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them."
+                )
             chain = [decode(row) for row in recovery.chain_of(lambda name: self._rows(db, name), session)]
             check_chain(chain)
             for (name,) in db.conn.execute(
@@ -199,84 +212,36 @@ class SqliteStore:
             found.append(last)
         return found
 
-    # ---- for the command line
+    # ---- the catalogue
 
-    def sessions(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the projection of all sessions, newest first, as far as it can be read; and what could not be, in words."""
+    def sessions(self) -> SessionList:
+        """List the sessions, as far as they can be read."""
         return recovery.sessions(self._db(), self.path)
 
     def find(self, name: str) -> str:
-        """Return the id that a unique prefix, or ``last``, names. Raises StoreError."""
-        with translated(self.path):
-            if name and one(self._db(), "SELECT 1 FROM sessions WHERE session = ?", name):
-                return name
-            if name == "last":  # the last that came here: a tape's clock is its maker's
-                query = "SELECT session FROM sessions ORDER BY rowid DESC LIMIT 1"
-                found = [row[0] for row in self._db().execute(query)]
-            else:
-                query = "SELECT session FROM sessions WHERE substr(session, 1, ?) = ? ORDER BY session <> ? LIMIT 3"
-                found = [row[0] for row in self._db().execute(query, (len(name), name, name))]
-                found = found[:1] if name in found[:1] else found
-        if len(found) == 1 and name:
-            return str(found[0])
-        if name and name in self.stored_sessions():  # a damaged list may not name what the log has
-            return name
-        if not name:
-            raise StoreError("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
-        what = "names more than one session" if found else "names no session"
-        raise StoreError(f"{name!r} {what} in {self.path}.", remedy="`codetape list` shows them.")
+        """Return the id that an id, a unique prefix, or ``last`` names. Raises SessionNotFound."""
+        return catalog.find(self._db(), self.path, name)
 
-    def facts(self, sessions: Collection[str] | None = None) -> Iterator[CallEvent]:
-        """Yield what the log says of calls, session by session, parents first; of these sessions, and what they come from."""
-        kinds = ",".join(f"'{kind}'" for kind in CALL_EVENT_KINDS)
-        query = (
-            "SELECT e.session, e.seq, e.kind, e.at, e.payload FROM sessions s JOIN events e USING (session)"  # noqa: S608 - fixed names
-            f" WHERE e.kind IN ({kinds})"
-            " AND (e.kind <> 'Requested' OR substr(e.payload, instr(e.payload, '\"effect\":') + 9, 5) = '\"ask\"')"
-        )
-        with translated(self.path):
-            wanted = self._with_parents(sessions) if sessions is not None else None
-            if wanted is not None and len(wanted) <= 100:
-                marks = ",".join("?" * len(wanted))
-                found = self._db().conn.execute(
-                    f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(wanted)
-                )
-            else:
-                found = self._db().conn.execute(f"{query} ORDER BY s.rowid, e.seq")
-            yield from (CallEvent(*row) for row in found if wanted is None or row[0] in wanted)
-
-    def _with_parents(self, sessions: Collection[str]) -> set[str]:
-        parents = dict(self._db().conn.execute("SELECT session, parent FROM sessions WHERE parent <> ''").fetchall())
-        wanted, left = set[str](), list(sessions)
-        while left:
-            if (name := left.pop()) not in wanted:
-                wanted.add(name)
-                left += [parents[name]] if name in parents else []
-        return wanted
+    def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
+        """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come from."""
+        return catalog.call_events(self._db(), self.path, sessions)
 
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
         """Return the sessions, with their states, that last built each image."""
-        query = (
-            "SELECT json_extract(e.payload, '$.image'), e.session, s.state FROM events e JOIN sessions s USING (session)"
-            " WHERE e.kind = 'BuildFinished' AND e.seq = (SELECT max(seq) FROM events l WHERE l.session = e.session"
-            " AND l.kind = 'BuildFinished')"
-        )
-        found: dict[str, list[tuple[str, str]]] = {}
-        with translated(self.path):
-            for image, session, state in self._db().conn.execute(query):
-                found.setdefault(image, []).append((session, state))
-        return found
+        return catalog.images_needed(self._db(), self.path) if self.path.exists() else {}
+
+    # ---- maintenance
 
     def stored_sessions(self) -> list[str]:
-        """Return the ids of all sessions that the log or its projection names, as far as they can be read."""
+        """Return the ids of all sessions that the log or its list names, as far as they can be read."""
         return recovery.session_ids(self._db(), self.path)
 
-    def salvage(self, session: str) -> recovery.Recovered:
+    def recover(self, session: str) -> RecoveredSession:
         """Read a session's rows and texts as far as they can be read; nothing of them is checked but the texts' hashes."""
         return recovery.session(self._db(), self.path, session)
 
     def unsound(self) -> list[str]:
-        """Return what SQLite itself finds wrong with the file, and sessions whose projection is not that of their events."""
+        """Return what SQLite itself finds wrong with the file, and sessions whose list line is not that of their events."""
         return recovery.unsound(self._db(), self.path)
 
     def beat(self, session: str, token: int, *, held: bool) -> None:
@@ -365,6 +330,6 @@ def _is_new(event: Event, have: Mapping[int, str]) -> bool:
     return there is None
 
 
-def create(path: str = ".codetape/tape.db") -> SqliteStore:
+def create(path: str = DEFAULT_STORE) -> SqliteStore:
     """Make the store that a name or path stands for."""
     return SqliteStore(path)

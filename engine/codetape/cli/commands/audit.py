@@ -2,7 +2,7 @@
 
 import click
 
-from codetape.cli.options import as_json, database, open_store, write_text
+from codetape.cli.options import as_json, database, write_text
 from codetape.cli.output import say
 from codetape.errors import UsageError
 
@@ -14,8 +14,7 @@ from codetape.errors import UsageError
 @as_json
 def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int:
     """Account for a session in one report: what was asked and done, each call's fate and cost, each decision's reason, the result."""
-    from codetape.api import open_tape
-    from codetape.playback.tape_file import is_tape
+    from codetape import api
     from codetape.reporting import audit
 
     forms = [
@@ -23,7 +22,7 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
     ]
     if wrong := next((file for file, form in forms if form is None), None):
         raise UsageError(f"{wrong} has none of the extensions {', '.join(audit.FORMS)}.")
-    found = audit.audit(open_tape(session, store=db if is_tape(session) else open_store(db)).stream)
+    found = api.audit(session, store=db)
     for file, form in forms:
         if form is not None:
             write_text(file, form(found))

@@ -1,15 +1,29 @@
 """codetape backtest."""
 
 import asyncio
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import click
 
-from codetape.cli.options import as_json, database
+from codetape.cli.options import as_json, database, typed
 from codetape.cli.output import first_line, say, say_json
-from codetape.cli.session_filter import corpus_of, filters, none_found
+from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RulesOptions(FilterOptions):
+    """The options of `backtest rules`."""
+
+    fail_on_change: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsOptions(FilterOptions):
+    """The options of `backtest limits`."""
+
+    max_iterations: str | None
+    max_tokens: str | None
 
 
 @click.group("backtest")
@@ -22,31 +36,25 @@ def command() -> None:
 @filters("--of-model")
 @database
 @as_json
-def rules(**given: Any) -> int:
-    """Derive the engine's own decisions (verdicts, packages, routing) anew with the present code; list every one that changed."""
-    from codetape.evals import backtest
+@typed(RulesOptions)
+def rules(options: RulesOptions) -> int:
+    """Derive the engine's own decisions (verdicts, packages, routing) again with the present code; list every one that changed."""
+    from codetape.api.opening import corpus
+    from codetape.api.studies import abacktest_rules
 
-    corpus, found, count = corpus_of(given), [], 0
-
-    async def look() -> None:
-        nonlocal count
-        async for member, stream in corpus.members():
-            count += 1
-            found.extend(backtest.rules(member, stream))
-
-    asyncio.run(look())
-    if not count:
-        raise none_found(given)
-    if given["as_json"]:
-        say_json({"sessions": count, "changed": [asdict(one) for one in found]})
+    done = asyncio.run(abacktest_rules(*options.sources, store=options.db, where=options.where))
+    if not done.sessions:
+        raise corpus(options.sources, options.db, options.where).none_found()
+    if options.as_json:
+        say_json({"sessions": done.sessions, "changed": [asdict(one) for one in done.changed]})
     else:
-        for one in found:
+        for one in done.changed:
             say(
                 f"{one.session}:{one.seq} {one.task}: {one.kind}, layer {one.layer}\n    {first_line(one.message, 300)}"
             )
-        changed = len({one.session for one in found})
-        say(f"{count} sessions: {len(found)} decisions changed, in {changed} of them")
-    return 100 if found and given["fail_on_change"] else 0
+        changed = len({one.session for one in done.changed})
+        say(f"{done.sessions} sessions: {len(done.changed)} decisions changed, in {changed} of them")
+    return 100 if done.changed and options.fail_on_change else 0
 
 
 @command.command("limits")
@@ -55,29 +63,27 @@ def rules(**given: Any) -> int:
 @filters("--of-model")
 @database
 @as_json
-def limits(**given: Any) -> int:
+@typed(LimitsOptions)
+def limits(options: LimitsOptions) -> int:
     """Say what tighter limits would have solved and spent.
 
     Exact: a limit only ends a session earlier. Where a prompt mentions it, or a session ended at its own limit, it is refused.
     """
+    from codetape.api.opening import corpus
+    from codetape.api.studies import abacktest_limits
     from codetape.evals import backtest
 
-    wanted: list[tuple[Any, int]] = [("max_iterations", n) for n in _numbers(given["max_iterations"])]
-    wanted += [("max_tokens", n) for n in _numbers(given["max_tokens"])]
-    if not wanted:
+    iterations, tokens = _numbers(options.max_iterations), _numbers(options.max_tokens)
+    if not (iterations or tokens):
         raise UsageError("No limit is named.", remedy="Give --max-iterations 2,3,5 or --max-tokens 20000,50000.")
-    corpus = corpus_of(given)
-    found: list[backtest.LimitOutcome] = []
-
-    async def look() -> None:
-        async for _, stream in corpus.members():
-            found.extend(backtest.under(stream, name, limit) for name, limit in wanted)
-
-    asyncio.run(look())
+    looking = abacktest_limits(
+        *options.sources, store=options.db, where=options.where, max_iterations=iterations, max_tokens=tokens
+    )
+    found = asyncio.run(looking)
     if not found:
-        raise none_found(given)
+        raise corpus(options.sources, options.db, options.where).none_found()
     rows = backtest.summed(found)
-    if given["as_json"]:
+    if options.as_json:
         say_json({"limits": [asdict(row) for row in rows], "sessions": [asdict(one) for one in found]})
         return 0
     for row in rows:

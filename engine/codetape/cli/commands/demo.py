@@ -55,10 +55,10 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
         lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
         folder=folder,
         as_json=as_json,
-        again=again({"db": db}),
+        again=again(db),
     )
     if not as_json:
-        say(f"  look        {again({'db': db}).command('show', session, '--diff')}")
+        say(f"  look        {again(db).command('show', session, '--diff')}")
         if stage.why:
             say(stage.headline, err=True)
     return code

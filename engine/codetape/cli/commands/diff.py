@@ -1,12 +1,11 @@
 """codetape diff."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, open_store, write_text
+from codetape.cli.options import as_json, database, write_text
 from codetape.cli.output import say, say_json
 from codetape.text import html_page
 
@@ -18,12 +17,10 @@ from codetape.text import html_page
 @database
 @as_json
 def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
-    """Compare two sessions or tape files: where they part and why, prompts, code, tests, packages, verdicts, tokens."""
-    from codetape.api import open_tape
-    from codetape.playback.diff import compare
+    """Compare two sessions or tape files: where they diverge and why, prompts, code, tests, packages, verdicts, tokens."""
+    from codetape import api
 
-    streams = [open_tape(name, store=open_store(db) if not _is_file(name) else db).stream for name in (a, b)]
-    found = asdict(compare(*streams))
+    found = asdict(api.diff(a, b, store=db))
     if file:
         write_text(file, _page(found))
     if as_json:
@@ -36,17 +33,13 @@ def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
     return 0
 
 
-def _is_file(name: str) -> bool:
-    return name == "demo" or name.endswith(".jsonl") or Path(name).is_file()
-
-
 def _sections(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what there is to say, as headings and texts, for a terminal and for a page."""
     parting = found["parting"]
     if parting is None:
         return [(f"{found['a']} and {found['b']} are the same, event by event.", "")]
     at = f"event {parting['seq_a']} of {found['a']}, {parting['seq_b']} of {found['b']}"
-    sections = [(f"They part at {at}: {parting['what']}.", f"  {parting['why']}")]
+    sections = [(f"They diverge at {at}: {parting['what']}.", f"  {parting['why']}")]
     for heading, rows in (
         ("configuration", found["config"]),
         ("verdict", found["verdicts"]),

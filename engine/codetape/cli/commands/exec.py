@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import allow_build, as_json, database, open_store, pairs
+from codetape.cli.options import allow_build, as_json, database, pairs
 from codetape.cli.output import say, say_json
 from codetape.errors import UsageError
 
@@ -29,10 +29,11 @@ def command(
     as_json: bool,
 ) -> int:
     """Run a session's verified script on inputs, in its own environment; print its typed outputs."""
+    from codetape.api.opening import opened
     from codetape.runtime import plugins
     from codetape.runtime.result import GenerateResult
 
-    store = open_store(db)
+    store = opened(db)
     name = store.find(session)
     result = asyncio.run(GenerateResult.load(store, name, sandbox=plugins.sandbox(sandbox), allow_build=allow_build))
     given = {key.replace("-", "_"): value for key, value in pairs(inputs, "input").items()}

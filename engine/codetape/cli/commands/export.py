@@ -1,20 +1,32 @@
 """codetape export."""
 
-import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from codetape.cli.options import as_json, at_event, database, open_store
+from codetape.cli.options import as_json, at_event, database, typed
 from codetape.cli.output import say, say_json
-from codetape.cli.session_filter import corpus_of, filters, none_found
+from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(FilterOptions):
+    """The options."""
+
+    file: str | None
+    form: Literal["tape", "jsonl", "csv", "otel"]
+    as_pytest: bool
+    bare: bool
+    endpoint: str | None
+    content: bool
 
 
 @click.command("export")
@@ -46,63 +58,59 @@ from codetape.errors import UsageError
 @filters("--of-model")
 @database
 @as_json
-def command(**given: Any) -> int:
+@typed(ExportOptions)
+def command(options: ExportOptions) -> int:
     """Write a session to one portable file, or many sessions as records or spans. The same session gives the same bytes.
 
     With --pytest SESSION may be SESSION:SEQ: the last run of the tests up to that event in which one failed.
     """
-    sources, file, form = given["sources"], given["file"], given["form"]
-    if file is None and not (form == "otel" and given["endpoint"]):
+    sources, file, form = options.sources, options.file, options.form
+    if file is None and not (form == "otel" and options.endpoint):
         raise UsageError("No file is named.", remedy="Give -o FILE, or - for standard output.")
-    if (given["endpoint"] or given["content"]) and form != "otel":
+    if (options.endpoint or options.content) and form != "otel":
         raise UsageError("--endpoint and --content go with --format otel.")
     if form == "tape":
         if len(sources) != 1:
             raise UsageError("A tape holds one session: name one.", remedy="`--format jsonl` writes the calls of many.")
-        one = _bundle if given["as_pytest"] else _tape
-        return one(sources[0], file, given)
-    if given["as_pytest"] or given["bare"]:
+        one = _bundle if options.as_pytest else _tape
+        return one(sources[0], file or "", options)
+    if options.as_pytest or options.bare:
         raise UsageError("--pytest and --no-content are forms of their own.")
-    count = _spans(given) if form == "otel" else _records(given)
+    from codetape.api.opening import corpus
+
+    count = _spans(options) if form == "otel" else _records(options)
     if not count:
-        raise none_found(given)
-    where = given["endpoint"] or file
-    if given["as_json"] and file != "-":
-        say_json({"file": file, "endpoint": given["endpoint"], "written": count})
+        raise corpus(options.sources, options.db, options.where).none_found()
+    where = options.endpoint or file
+    if options.as_json and file != "-":
+        say_json({"file": file, "endpoint": options.endpoint, "written": count})
     elif file != "-":
         say(f"{where}: {count:,} {'spans' if form == 'otel' else 'calls'}")
     return 0
 
 
-def _tape(session: str, file: str, given: dict[str, Any]) -> int:
-    from codetape.playback import tape_file
-    from codetape.playback.tape_file import is_tape
+def _tape(session: str, file: str, options: ExportOptions) -> int:
+    from codetape.api.accounts import tape_lines
 
-    if is_tape(session):
-        raise UsageError(f"{session} is a tape file already.")
-    store = open_store(given["db"])
-    name = store.find(session)
-    if given["bare"]:
-        rows = store.salvage(name).rows
-        lines, events, head = tape_file.write_without_content(name, rows), len(rows), rows[-1].hash
-    else:
-        stream = asyncio.run(store.read(name))
-        lines, events, head = tape_file.write(name, stream), len(stream.events), stream.events[-1].hash
+    found = tape_lines(session, store=options.db, content=not options.bare)
+    name, lines, events, head = found
     if file == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]  # a text stream, unless a test replaced it
         sys.stdout.writelines(lines)
         return 0
     size = _write(file, lines)
-    if given["as_json"]:
+    if options.as_json:
         say_json({"file": file, "session": name, "events": events, "bytes": size, "head": head})
     else:
         say(f"{file}: session {name}, {events} events, {size:,} bytes")
     return 0
 
 
-def _records(given: dict[str, Any]) -> int:
+def _records(options: ExportOptions) -> int:
     """Write a record a call, one after another."""
-    from codetape.cli.call_selection import calls_of
+    from dataclasses import replace
+
+    from codetape.api.accounts import calls
     from codetape.reporting.calls import call_row
     from codetape.text import csv_table
 
@@ -110,70 +118,56 @@ def _records(given: dict[str, Any]) -> int:
 
     def lines() -> Iterator[str]:
         nonlocal count
-        for call in calls_of({**given, "forks": True}):
+        for call in calls(*options.sources, store=options.db, where=replace(options.where, forks=True)):
             text = (
                 csv_table.csv_text([call_row(call)])
-                if given["form"] == "csv"
+                if options.form == "csv"
                 else json.dumps(call_row(call), sort_keys=True) + "\n"
             )
-            yield text.partition("\n")[2] if given["form"] == "csv" and count else text
+            yield text.partition("\n")[2] if options.form == "csv" and count else text
             count += 1
 
-    _write(given["file"], lines())
+    _write(options.file or "", lines())
     return count
 
 
-def _spans(given: dict[str, Any]) -> int:
+def _spans(options: ExportOptions) -> int:
     """Write or send spans, session after session."""
+    from codetape.api.accounts import members
     from codetape.reporting import otel
 
     count = 0
 
-    async def each() -> AsyncGenerator[list[Any]]:
-        async for _, stream in corpus_of({**given, "forks": True}).members():
-            yield list(otel.spans(stream, content=given["content"]))
-
-    async def send() -> None:
+    def each() -> Iterator[list[Any]]:
         nonlocal count
-        async for found in each():
-            otel.send(found, given["endpoint"])
+        for _, stream in members(*options.sources, store=options.db, where=options.where):
+            found = list(otel.spans(stream, content=options.content))
             count += len(found)
+            yield found
 
-    def lines() -> Iterator[str]:
-        nonlocal count
-        loop, sessions = asyncio.new_event_loop(), each()
-        try:
-            while (found := loop.run_until_complete(anext(sessions, None))) is not None:
-                count += len(found)
-                yield from otel.lines(found)
-        finally:
-            loop.run_until_complete(sessions.aclose())
-            loop.close()
-
-    if given["endpoint"]:
-        asyncio.run(send())
+    if options.endpoint:
+        for found in each():
+            otel.send(found, options.endpoint)
     else:
-        _write(given["file"], lines())
+        _write(options.file or "", (line for found in each() for line in otel.lines(found)))
     return count
 
 
-def _bundle(named: str, file: str, given: dict[str, Any]) -> int:
-    from codetape.api import open_tape
-    from codetape.playback.pytest_export import bundle
-    from codetape.playback.tape_file import is_tape
+def _bundle(named: str, file: str, options: ExportOptions) -> int:
+    from codetape.api.accounts import export_failures
+    from codetape.api.opening import open_tape
 
     name, seq = at_event(named)
-    known = open_tape(name, store=open_store(given["db"]) if not is_tape(name) else given["db"])
-    folder = Path(name).parent if is_tape(name) and name != "demo" else None
-    text = bundle(known.stream, seq, name=Path(file).name if file != "-" else "test_recorded.py", folder=folder)
+    known = open_tape(name, store=options.db)
+    text = export_failures(known, name, seq, name=Path(file).name if file != "-" else "test_recorded.py")
     if file == "-":
-        if given["as_json"]:
+        if options.as_json:
             say_json({"session": known.session, "text": text})
         else:
             sys.stdout.write(text)
         return 0
     _write(file, [text])
-    if given["as_json"]:
+    if options.as_json:
         say_json({"file": file, "session": known.session, "bytes": len(text.encode())})
     else:
         say(f"{file}: what failed in session {known.session}; run it with `pytest {file}`")

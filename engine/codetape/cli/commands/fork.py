@@ -1,26 +1,37 @@
 """codetape fork."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import click
 
 from codetape.cli.options import (
+    LiveOptions,
     as_json,
     budget,
     budget_changes,
     database,
-    limits,
-    open_store,
-    own_patterns,
-    own_prices,
+    live_settings,
     parameters,
     redacting,
     server,
-    server_settings,
     text_of,
+    typed,
 )
 from codetape.cli.output import say
 from codetape.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkOptions(LiveOptions):
+    """The options."""
+
+    session: str
+    at: str
+    model: str | None
+    prompts: str | None
+    settings: tuple[str, ...]
+    remark: str
+    reply: str | None
 
 
 @click.command("fork")
@@ -49,50 +60,46 @@ from codetape.errors import UsageError
 @server
 @database
 @as_json
-def command(**given: Any) -> int:
-    """Go on from a point of a session with changes, as a session of its own.
+@typed(ForkOptions)
+def command(options: ForkOptions) -> int:
+    """Continue from a point of a session with changes, as a session of its own.
 
     What is before the point is shared and paid for by the parent. --at moves back to the nearest point with no open call.
     """
-    from codetape.api import open_tape
-    from codetape.cli.run_session import again, drive
+    from codetape.api.driving import afork
+    from codetape.api.opening import open_session
+    from codetape.cli.run_session import again_live, drive
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
     from codetape.runtime.fork import point
 
-    store = open_store(given["db"])
-    known = open_tape(store.find(given["session"]), store=store)
-    at = point(known.stream, given["at"])
-    if given["at"].isdecimal() and int(given["at"]) != at:
-        say(f"Event {given['at']} leaves a call open: forked at {at}.", err=True)
-    changes = {name.replace("-", "_"): value for name, value in parameters(given["settings"], "set").items()}
-    changes |= budget_changes(given)
+    known = open_session(options.session, store=options.db)
+    at = point(known.stream, options.at)
+    if options.at.isdecimal() and int(options.at) != at:
+        say(f"Event {options.at} leaves a call open: forked at {at}.", err=True)
+    changes = {name.replace("-", "_"): value for name, value in parameters(options.settings, "set").items()}
+    changes |= budget_changes(options)
     if reserved := {"model", "sandbox"} & set(changes):
         raise UsageError(f"--set cannot set {', '.join(sorted(reserved))}.", remedy="It has an option of its own.")
-    agent = AutoCoderAgent(
-        model=given["model"] or known.run.the_config.model,
-        base_url=given["base_url"],
-        **server_settings(given),
-        sandbox=given["sandbox"],
-        store=given["db"],
-        prompts=given["prompts"],
-        limits=limits(given),
-        prices=own_prices(),
-        redact=own_patterns(given),
-    )
-    fork = new_session_id()
+    fork, settings, reply = new_session_id(), live_settings(options), text_of(options.reply)
+    model = options.model or known.run.the_config.model
     return drive(
-        agent,
+        AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),
         fork,
-        lambda hook: agent.afork(
-            known.session,
+        lambda hook: afork(
+            known,
             at,
+            store=options.db,
+            model=options.model,
+            prompts=options.prompts,
             changes=changes,
-            say=given["remark"],
-            reply=text_of(given["reply"]),
+            say=options.remark,
+            reply=reply,
+            sandbox=options.sandbox,
             fork=fork,
             on_event=hook,
+            **settings,
         ),
-        folder=given["folder"],
-        as_json=given["as_json"],
-        again=again(given),
+        folder=options.folder,
+        as_json=options.as_json,
+        again=again_live(options),
     )

@@ -10,9 +10,8 @@ import click
 from codetape.cli.options import as_json, database
 from codetape.cli.output import say, say_json
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import StoredImage
+from codetape.ports import Sandbox, StoredImage
 
-_KEEPERS = ("bubblewrap", "docker")
 _ENDED = ("succeeded", "failed")
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -94,7 +93,9 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
         ):  # what stands on a layer goes first
             if image.last_used > limit:
                 continue
-            (kept if needed.get(image.name) or not keeper.remove_image(image.key) else removed).append(image)
+            (
+                kept if needed.get(image.name) or keeper is None or not keeper.remove_image(image.key) else removed
+            ).append(image)
     if as_json:
         say_json(
             {
@@ -114,30 +115,29 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
     return 0
 
 
-def _keepers() -> Iterator[tuple[str, Any, list[StoredImage], str]]:
-    """Yield each sandbox that keeps images, what it keeps, and why that cannot be said, if so."""
+def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
+    """Yield each sandbox that is there without being told a place, the images it keeps, and why that cannot be said, if so."""
     from codetape.runtime import plugins
 
-    for name in _KEEPERS:
-        if name not in plugins.available("sandboxes"):
-            continue
+    for name in sorted(plugins.available("sandboxes")):
         try:
-            keeper: Any = plugins.sandbox(name)
+            keeper = plugins.sandbox(name)
             yield name, keeper, keeper.images(), ""
         except SandboxUnavailable as error:
             yield name, None, [], str(error)
+        except (
+            UsageError
+        ):  # one of a place that must be named, or of a package that does not load: `codetape doctor` says so
+            continue
 
 
 def _needed(db: str) -> dict[str, list[str]]:
     """Return the sessions that may still need each image."""
-    from codetape.runtime import plugins
+    from codetape.api.opening import opened
 
-    store: Any = plugins.store(db)
-    if not store.path.exists():
-        return {}
     return {
         image: names
-        for image, sessions in store.images_needed().items()
+        for image, sessions in opened(db, reading=False).images_needed().items()
         if (names := [session for session, state in sessions if state not in _ENDED])
     }
 

@@ -2,7 +2,7 @@
 
 import click
 
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, database
 from codetape.cli.output import say, say_json
 
 
@@ -16,15 +16,9 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
     A tape may have at most 256 MB, and a line of it 16 MB. Where a session is there already, the longer of the two
     stands if one begins with the other; if they part, the tape is refused.
     """
-    from codetape.playback import tape_file
+    from codetape.api.keeping import import_tapes
 
-    read = [(name, tape_file.load(name)) for name in files]
-    store = open_store(db, read_only=False)
-    counts = store.put(*(one.stream for _, one in read))
-    found = [
-        {"file": name, "session": one.session, "events": len(one.stream.events), "added": added}
-        for (name, one), added in zip(read, counts, strict=True)
-    ]
+    found = import_tapes(*files, store=db)
     if not as_json:
         for one in found:
             how = f"{one['added']} of {one['events']} events added" if one["added"] else "there already"

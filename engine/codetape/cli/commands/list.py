@@ -1,14 +1,22 @@
 """codetape list."""
 
 import sys
-from typing import Any
+from dataclasses import dataclass
 
 import click
 
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, database, typed
 from codetape.cli.output import say, say_json
-from codetape.cli.session_filter import filter_of, filters
+from codetape.cli.session_filter import FilterOptions, filters
+from codetape.ports import SessionRow
 from codetape.text.escape import safe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(FilterOptions):
+    """The options."""
+
+    tree: bool
 
 
 @click.command("list")
@@ -16,19 +24,25 @@ from codetape.text.escape import safe
 @click.option("--tree", is_flag=True, help="Draw forks below what they were forked from.")
 @database
 @as_json
-def command(tree: bool, db: str, as_json: bool, **given: Any) -> int:
+@typed(ListOptions)
+def command(options: ListOptions) -> int:
     """List the sessions of a database, newest first."""
-    wanted = filter_of(given, forks=True)
-    rows, problems = open_store(db).sessions()
-    rows = list(wanted.chosen(rows))
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
+    from codetape.api.opening import opened
+
+    wanted = replace(options.where, forks=True).checked(datetime.now(UTC))
+    everything, problems = opened(options.db).sessions()
+    rows = list(wanted.chosen(everything))
     for problem in problems:
         say(f"codetape: {problem} What can be read is shown.", err=True)
-    if as_json:
+    if options.as_json:
         say_json({"sessions": rows, "problems": problems})
         return 0
     if not rows and not problems:
-        if any(given.values()) and open_store(db).sessions()[0]:
-            say("No session is meant by these filters.")
+        if everything:
+            say("No session matches these filters.")
             return 0
         say("No sessions yet: `codetape run` or `codetape demo` makes one.")
         return 0
@@ -47,7 +61,7 @@ def command(tree: bool, db: str, as_json: bool, **given: Any) -> int:
         ("model", "left"),
     ):
         table.add_column(name, justify=side, no_wrap=name != "task")  # type: ignore[arg-type]  # the two words are its values
-    drawn = _drawn(rows) if tree else [(row["session"], row) for row in rows]
+    drawn = _drawn(rows) if options.tree else [(row["session"], row) for row in rows]
     for name, row in drawn:
         tokens = row["input_tokens"] + row["output_tokens"]
         cells = (
@@ -65,13 +79,13 @@ def command(tree: bool, db: str, as_json: bool, **given: Any) -> int:
     return 0
 
 
-def _drawn(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+def _drawn(rows: list[SessionRow]) -> list[tuple[str, SessionRow]]:
     """Return the rows with each fork below its parent, and the sessions' names with branches before them."""
     shown = {row["session"] for row in rows}
-    below: dict[str, list[dict[str, Any]]] = {}
+    below: dict[str, list[SessionRow]] = {}
     for row in reversed(rows):
         below.setdefault(row["parent"] if row["parent"] in shown else "", []).append(row)
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: list[tuple[str, SessionRow]] = []
 
     def draw(parent: str, margin: str) -> None:
         family = below.get(parent, [])

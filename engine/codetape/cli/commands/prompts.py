@@ -1,13 +1,11 @@
 """codetape prompts."""
 
-import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, open_store
+from codetape.cli.options import as_json, database
 from codetape.cli.output import first_line, say, say_json
 from codetape.errors import TemplateError, UsageError
 
@@ -78,14 +76,9 @@ def export(folder: str, session: str | None, db: str) -> int:
 
 
 def _recorded_pack(db: str, session: str) -> dict[str, str]:
-    return dict(_run(open_store(db), session).pack)
+    from codetape.api.opening import open_session
 
-
-def _run(store: Any, session: str) -> Any:
-    from codetape.eventlog.fold import fold
-
-    stream = asyncio.run(store.read(store.find(session)))
-    return fold(stream.events, stream.texts)
+    return dict(open_session(session, store=db).run.pack)
 
 
 @command.command("lint")
@@ -96,13 +89,15 @@ def lint(folder: str, as_json: bool) -> int:
 
     Names unknown variables, missing purposes and schemas that have drifted; exit 100 where there is any.
     """
+    from codetape.playback import tape_file
+    from codetape.playback.prompt_lint import lint_pack
     from codetape.prompts.reply_parser import SHAPES, schema_for
     from codetape.runtime.prompt_pack_files import load_pack
 
     try:
         pack = load_pack(folder)
         problems = [f"schemas/{p}.json differs from what codetape reads" for p in SHAPES if json.loads(pack[f"schemas/{p}.json"]) != schema_for(p)]  # fmt: skip
-        problems += _rendered(pack)
+        problems += lint_pack(pack, tape_file.load("demo").stream)
     except TemplateError as error:
         problems = [str(error)]
     if as_json:
@@ -113,30 +108,3 @@ def lint(folder: str, as_json: bool) -> int:
         if not problems:
             say(f"{folder}: every template renders on the recorded runs")
     return 100 if problems else 0
-
-
-def _rendered(pack: dict[str, str]) -> list[str]:
-    """Render each purpose at every point of the shipped run where anything changed; return what went wrong, once each."""
-    from dataclasses import replace
-
-    from codetape.eventlog.fold import apply
-    from codetape.eventlog.session_state import SessionState
-    from codetape.playback import tape_file
-    from codetape.prompts.context import context
-    from codetape.prompts.pack import PURPOSES
-    from codetape.prompts.render import render
-
-    recorded = tape_file.load("demo").stream
-    run, found = SessionState(), dict[str, None]()
-    for event in recorded.events:
-        run = apply(run, event, recorded.texts)
-        if event.kind != "Decided" or run.work.plan is None:
-            continue
-        state = replace(run, pack=pack)
-        for purpose in PURPOSES:
-            for name in ("system.md", f"{purpose}.md", "repair.md"):
-                try:
-                    render(pack, name, {**context(state, purpose), "problem": "a problem"})
-                except TemplateError as error:
-                    found[str(error)] = None
-    return list(found)

@@ -1,15 +1,27 @@
 """codetape replay."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from codetape.cli.options import allow_build, as_json, database, open_store
+from codetape.cli.options import allow_build, as_json, database, typed
 from codetape.cli.output import say, say_json
-from codetape.cli.session_filter import filters, names_of
+from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import CodetapeError, Divergence, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(FilterOptions):
+    """The options."""
+
+    sandbox: Literal["recorded", "live"]
+    pin: bool
+    prompts: str
+    rules: Literal["recorded", "current"]
+    allow_build: bool
 
 
 @click.command("replay")
@@ -39,17 +51,20 @@ from codetape.errors import CodetapeError, Divergence, UsageError
 @allow_build
 @database
 @as_json
-def command(**given: Any) -> int:
+@typed(ReplayOptions)
+def command(options: ReplayOptions) -> int:
     """Run sessions or tape files again from what is recorded: no key, no sandbox, no network.
 
-    Every request and decision is derived anew and compared. Identical: exit 0, and the head hash is printed.
+    Every request and decision is derived again and compared. Identical: exit 0, and the head hash is printed.
     The first that differs: exit 102, with its seq, the layer, both values, and why.
     """
-    if given["pin"] and given["sandbox"] != "live":
+    from codetape.api.opening import corpus
+
+    if options.pin and options.sandbox != "live":
         raise UsageError("--pin goes with --sandbox live.")
-    names = names_of(given)
-    found = [_named(name, given, alone=len(names) == 1) for name in names]
-    if given["as_json"]:
+    names = asyncio.run(corpus(options.sources, options.db, options.where).chosen_names())
+    found = [_named(name, options, alone=len(names) == 1) for name in names]
+    if options.as_json:
         say_json({"replays": found})
     else:
         for one in found:
@@ -59,48 +74,39 @@ def command(**given: Any) -> int:
     return 0 if all(one["identical"] for one in found) else 102
 
 
-def _named(name: str, given: dict[str, Any], *, alone: bool) -> dict[str, Any]:
+def _named(name: str, options: ReplayOptions, *, alone: bool) -> dict[str, Any]:
     """Replay one; of several, one that cannot be read keeps the others from nothing."""
     try:
-        return _one(name, given)
+        return _one(name, options)
     except CodetapeError as error:
         if alone:
             raise
         return {"name": name, "identical": False, "error": str(error)}
 
 
-def _one(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    from codetape.api import open_tape, replay
+def _one(name: str, options: ReplayOptions) -> dict[str, Any]:
+    from codetape.api.opening import open_tape
+    from codetape.api.studies import replay
 
-    tape = open_tape(name, store=_Later(given["db"]))
+    tape = open_tape(name, store=options.db)
     try:
-        done = replay(tape, prompts=given["prompts"], rules=given["rules"])
+        done = replay(tape, prompts=options.prompts, rules=options.rules)
     except Divergence as error:
         return {"name": name, "identical": False, "seq": error.seq, "layer": error.layer, "message": error.message}
     found = {"name": name, "identical": True, "events": len(tape.events), "derived": done.derived, "head": tape.head}
     found["drift"] = [vars(drift) for drift in done.drift]
-    if given["sandbox"] == "live":
-        found["executed"] = executed = asyncio.run(_again(name, tape.stream, given))
+    if options.sandbox == "live":
+        found["executed"] = executed = asyncio.run(_again(name, tape.stream, options))
         found["identical"] = not any(one["differences"] for one in executed)
     return found
 
 
-class _Later:
-    """A database that is opened when it is asked: a tape file needs none."""
-
-    def __init__(self, db: str) -> None:
-        self._db = db
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(open_store(self._db), name)
-
-
-async def _again(name: str, stream: Any, given: dict[str, Any]) -> list[dict[str, Any]]:
+async def _again(name: str, stream: Any, options: ReplayOptions) -> list[dict[str, Any]]:
     from codetape.playback.reexecute import rerun
     from codetape.runtime import plugins
 
     folder = Path(name).parent if Path(name).is_file() else None
-    again = rerun(stream, plugins.sandbox("auto"), pin=given["pin"], folder=folder, allow_build=given["allow_build"])
+    again = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folder=folder, allow_build=options.allow_build)
     return [vars(one) async for one in again]
 
 

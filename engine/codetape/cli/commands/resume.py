@@ -1,25 +1,38 @@
 """codetape resume."""
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import click
 from click.core import ParameterSource
 
 from codetape.cli.options import (
+    LiveOptions,
     as_json,
     budget,
     budget_changes,
     database,
-    limits,
-    open_store,
-    own_patterns,
-    own_prices,
+    live_settings,
     redacting,
     server,
-    server_settings,
+    typed,
 )
 from codetape.decider.remedies import example
 from codetape.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions(LiveOptions):
+    """The options. ``model`` and ``prompts`` are there to be refused with a reason."""
+
+    session: str
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+    drop: tuple[str, ...]
+    keep: tuple[str, ...]
+    max_iterations: int | None
+    model: str | None
+    prompts: str | None
 
 
 @click.command("resume")
@@ -45,39 +58,39 @@ from codetape.errors import UsageError
 @server
 @database
 @as_json
-def command(**given: Any) -> int:
-    """Go on with a session from exactly where it stopped. Recorded answers are never asked for again.
+@typed(ResumeOptions)
+def command(options: ResumeOptions) -> int:
+    """Resume a session from exactly where it stopped. Recorded replies are never asked for again.
 
     The session keeps its model and its prompts: with others it would be another session, a fork.
     """
-    from codetape.api import check_resumable, open_tape
-    from codetape.cli.run_session import again, drive
+    from codetape.api.driving import aresume, check_resumable
+    from codetape.api.opening import open_session
+    from codetape.cli.run_session import again_live, drive
     from codetape.runtime.agent import AutoCoderAgent
 
     _refuse_others()
-    store = open_store(given["db"])
-    known = open_tape(store.find(given["session"]), store=store)
-    answers = _answers((*given["allow"], *map(example, given["drop"])), (*given["deny"], *map(example, given["keep"])))
-    check_resumable(known.run, answers, given["max_iterations"])
-    agent = AutoCoderAgent(
-        model=known.run.the_config.model,
-        base_url=given["base_url"],
-        **server_settings(given),
-        sandbox=given["sandbox"],
-        store=given["db"],
-        limits=limits(given),
-        prices=own_prices(),
-        redact=own_patterns(given),
-    )
-    changes = {"max_iterations": given["max_iterations"]} if given["max_iterations"] else {}
-    changes |= budget_changes(given)
+    known = open_session(options.session, store=options.db)
+    answers = _answers((*options.allow, *map(example, options.drop)), (*options.deny, *map(example, options.keep)))
+    check_resumable(known.run, answers, options.max_iterations)
+    settings, changes = live_settings(options), budget_changes(options)
+    model = known.run.the_config.model
     return drive(
-        agent,
+        AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),
         known.session,
-        lambda hook: agent.aresume(known.session, answers=answers, changes=changes, on_event=hook),
-        folder=given["folder"],
-        as_json=given["as_json"],
-        again=again(given),
+        lambda hook: aresume(
+            known,
+            store=options.db,
+            sandbox=options.sandbox,
+            answers=answers,
+            max_iterations=options.max_iterations,
+            changes=changes,
+            on_event=hook,
+            **settings,
+        ),
+        folder=options.folder,
+        as_json=options.as_json,
+        again=again_live(options),
     )
 
 

@@ -1,28 +1,64 @@
 """codetape run."""
 
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from codetape.cli.options import (
+    LiveOptions,
+    ManyOptions,
     as_json,
     budget,
     budget_settings,
     database,
-    limits,
+    live_settings,
     memory_mb,
-    own_patterns,
-    own_prices,
     pairs,
     parameters,
     redacting,
     server,
-    server_settings,
     several,
     text_of,
+    typed,
 )
 from codetape.errors import UsageError
+
+if TYPE_CHECKING:
+    from codetape.domain.task import Resources
+    from codetape.runtime.agent import AutoCoderAgent
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(LiveOptions, ManyOptions):
+    """The options."""
+
+    prompt: str | None
+    prompt_file: str | None
+    model: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constraints: tuple[str, ...]
+    schema_file: str | None
+    tests: str | None
+    oracle: str | None
+    packages: tuple[str, ...]
+    package_policy: str
+    system_packages: tuple[str, ...]
+    command_policy: Literal["deny", "ask", "allow"]
+    max_iterations: int
+    params: tuple[str, ...]
+    max_output_tokens: int
+    prompts: str | None
+    timeout: int
+    memory: str
+    cpus: str
+    python_version: str | None
+    skip_tests: bool
+    task: str | None
+    tags: tuple[str, ...]
+    tasks: str | None
 
 
 @click.command("run")
@@ -104,63 +140,88 @@ from codetape.errors import UsageError
 @server
 @database
 @as_json
-def command(**given: Any) -> int:
+@typed(RunOptions)
+def command(options: RunOptions) -> int:
     """Turn a prompt into a verified script; "-" reads the prompt from standard input.
 
-    With --tasks every task of a file is run, and a batch that was stopped goes on: an attempt is known by its task, number,
+    With --tasks every task of a file is run, and a batch that was stopped is resumed: an attempt is known by its task, number,
     settings, prompts and --tag.
     """
-    from codetape.cli.run_session import again, drive
-    from codetape.domain.task import Resources
+    from codetape.cli.run_session import again_live, drive
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
 
-    prompt = _prompt(given["prompt"], given["prompt_file"]) if given["tasks"] is None else ""
-    policy, allowlist = _policy(given["package_policy"])
+    prompt = _prompt(options.prompt, options.prompt_file) if options.tasks is None else ""
+    policy, allowlist = _policy(options.package_policy)
     agent = AutoCoderAgent(
-        model=_model(given["model"]),
-        base_url=given["base_url"],
-        **server_settings(given),
-        sandbox=given["sandbox"],
-        store=given["db"],
-        packages=given["packages"],
-        system_packages=given["system_packages"],
-        command_policy=given["command_policy"],
+        model=_model(options.model),
+        **live_settings(options),
+        sandbox=options.sandbox,
+        store=options.db,
+        packages=options.packages,
+        system_packages=options.system_packages,
+        command_policy=options.command_policy,
         package_policy=policy,
         allowlist=allowlist,
-        max_iterations=given["max_iterations"],
-        parameters=parameters(given["params"]),
-        max_output_tokens=given["max_output_tokens"],
-        prompts=given["prompts"],
-        resources=_resources(Resources, given),
-        python_version=given["python_version"],
-        skip_tests=given["skip_tests"],
-        **budget_settings(given),
-        limits=limits(given),
-        prices=own_prices(),
-        redact=own_patterns(given),
+        max_iterations=options.max_iterations,
+        parameters=parameters(options.params),
+        max_output_tokens=options.max_output_tokens,
+        prompts=options.prompts,
+        resources=_resources(options),
+        python_version=options.python_version,
+        skip_tests=options.skip_tests,
+        **budget_settings(options),
     )
-    if given["tasks"] is not None:
-        from codetape.cli import run_batch
-
-        return run_batch.run(agent, given)
-    options = {
-        "schema": text_of(given["schema_file"]),
-        "constraints": given["constraints"],
-        "inputs": pairs(given["inputs"], "input"),
-        "outputs": pairs(given["outputs"], "output"),
-        "tests": text_of(given["tests"]),
-        "oracle": text_of(given["oracle"]),
-        "task": given["task"],
-        "tags": given["tags"],
+    if options.tasks is not None:
+        return _batch(agent, options)
+    task: dict[str, Any] = {
+        "schema": text_of(options.schema_file),
+        "constraints": options.constraints,
+        "inputs": pairs(options.inputs, "input"),
+        "outputs": pairs(options.outputs, "output"),
+        "tests": text_of(options.tests),
+        "oracle": text_of(options.oracle),
+        "task": options.task,
+        "tags": options.tags,
     }
     session = new_session_id()
     return drive(
         agent,
         session,
-        lambda hook: agent.agenerate(prompt, session=session, on_event=hook, **options),
-        folder=given["folder"],
-        as_json=given["as_json"],
-        again=again(given),
+        lambda hook: agent.agenerate(prompt, session=session, on_event=hook, **task),
+        folder=options.folder,
+        as_json=options.as_json,
+        again=again_live(options),
+    )
+
+
+_ONE_TASK = (
+    "prompt",
+    "prompt_file",
+    "inputs",
+    "outputs",
+    "constraints",
+    "schema_file",
+    "tests",
+    "oracle",
+    "task",
+    "folder",
+)
+"""Options of one task, which a task file says itself."""
+
+
+def _batch(agent: "AutoCoderAgent", options: RunOptions) -> int:
+    from codetape.cli import run_batch
+
+    if both := [name for name in _ONE_TASK if getattr(options, name)]:
+        remedy = "The task file says it, a task a line."
+        raise UsageError(f"--tasks does not go with {both[0].replace('_', '-')}.", remedy=remedy)
+    return run_batch.run(
+        agent,
+        options.tasks or "",
+        attempts=options.attempts,
+        concurrent=options.concurrent,
+        tags=options.tags,
+        as_json=options.as_json,
     )
 
 
@@ -184,21 +245,26 @@ def _model(model: str | None) -> str:
     )
 
 
-def _policy(text: str) -> tuple[str, tuple[str, ...]]:
+def _policy(text: str) -> tuple[Literal["known", "allow", "allowlist"], tuple[str, ...]]:
     name, _, file = text.partition(":")
     if name not in ("known", "allow", "allowlist") or (name == "allowlist") != bool(file):
         raise UsageError(f"There is no package policy {text!r}.", remedy="Known are: known, allow, allowlist:FILE.")
     lines = (text_of(file) or "").splitlines() if file else []
-    return name, tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    policy: Literal["known", "allow", "allowlist"] = (
+        "known" if name == "known" else "allow" if name == "allow" else "allowlist"
+    )
+    return policy, tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
-def _resources(kind: Any, given: dict[str, Any]) -> Any:
+def _resources(options: RunOptions) -> "Resources":
+    from codetape.domain.task import Resources
+
     try:
-        if not 0 < float(given["cpus"]) <= 1024:
+        if not 0 < float(options.cpus) <= 1024:
             raise ValueError
     except ValueError:
-        raise UsageError(f"--cpus {given['cpus']!r} is no number of CPUs.") from None
-    memory = memory_mb(given["memory"])
+        raise UsageError(f"--cpus {options.cpus!r} is no number of CPUs.") from None
+    memory = memory_mb(options.memory)
     if memory < 64:
-        raise UsageError(f"--memory {given['memory']} is less than Python and pytest need (64M).")
-    return kind(cpus=given["cpus"], memory_mb=memory, wall_seconds=given["timeout"])
+        raise UsageError(f"--memory {options.memory} is less than Python and pytest need (64M).")
+    return Resources(cpus=options.cpus, memory_mb=memory, wall_seconds=options.timeout)

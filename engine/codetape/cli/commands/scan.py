@@ -1,15 +1,20 @@
 """codetape scan."""
 
-import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, own_patterns, redacting
+from codetape.cli.options import RedactOptions, as_json, database, own_patterns, redacting, typed
 from codetape.cli.output import say, say_json
-from codetape.cli.session_filter import corpus_of, filters
+from codetape.cli.session_filter import FilterOptions, filters
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions(FilterOptions, RedactOptions):
+    """The options."""
 
 
 @click.command("scan")
@@ -17,13 +22,14 @@ from codetape.cli.session_filter import corpus_of, filters
 @redacting
 @database
 @as_json
-def command(**given: Any) -> int:
+@typed(ScanOptions)
+def command(options: ScanOptions) -> int:
     """Look for keys in a database or in tapes, and say where they are, without printing them.
 
     Known forms of keys, the patterns of [tool.codetape.redact] and those of --redact. Found: exit 100.
     """
-    found = list(_found({**given, "forks": True}))
-    if given["as_json"]:
+    found = list(_found(options))
+    if options.as_json:
         say_json({"found": found})
         return 100 if found else 0
     for one in found:
@@ -32,29 +38,25 @@ def command(**given: Any) -> int:
     return 100 if found else 0
 
 
-def _found(given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _found(options: ScanOptions) -> Iterator[dict[str, Any]]:
+    from codetape.api.accounts import members
     from codetape.runtime.redaction import KEY_PATTERNS, read_patterns
 
-    patterns = {**KEY_PATTERNS, **read_patterns(own_patterns(given))}
+    patterns = {**KEY_PATTERNS, **read_patterns(own_patterns(options))}
     seen: set[str] = set()
-    loop, members = asyncio.new_event_loop(), corpus_of(given).members()
-    try:
-        while (one := loop.run_until_complete(anext(members, None))) is not None:
-            for event in one[1].events:
-                for field, text in _texts(event, one[1], seen):
-                    for what, pattern in patterns.items():
-                        if times := sum(len(pattern.findall(part)) for part in _parts(text)):
-                            yield {
-                                "name": one[0].name,
-                                "seq": event.seq,
-                                "kind": event.kind,
-                                "field": field,
-                                "what": what,
-                                "times": times,
-                            }
-    finally:
-        loop.run_until_complete(members.aclose())
-        loop.close()
+    for member, stream in members(*options.sources, store=options.db, where=options.where):
+        for event in stream.events:
+            for field, text in _texts(event, stream, seen):
+                for what, pattern in patterns.items():
+                    if times := sum(len(pattern.findall(part)) for part in _parts(text)):
+                        yield {
+                            "name": member.name,
+                            "seq": event.seq,
+                            "kind": event.kind,
+                            "field": field,
+                            "what": what,
+                            "times": times,
+                        }
 
 
 def _parts(text: str) -> list[str]:

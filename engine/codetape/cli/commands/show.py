@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from codetape.api.opening import opened
 from codetape.cli import summary
-from codetape.cli.options import DEFAULT_DB, as_json, database, open_store, words
+from codetape.cli.options import as_json, database, words
 from codetape.cli.output import say, say_json
 from codetape.cli.progress import describe
 from codetape.errors import CorruptTape, StoreError
@@ -17,7 +18,7 @@ from codetape.eventlog.events import Answered, Decided, Requested
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.playback.verify import readable
-from codetape.ports import Stream
+from codetape.ports import DEFAULT_STORE, Store, Stream
 from codetape.runtime.result import GenerateResult
 from codetape.text.unified_diff import unified
 
@@ -35,24 +36,24 @@ from codetape.text.unified_diff import unified
 @as_json
 def command(session: str, what: str | None, iteration: int | None, db: str, as_json: bool) -> int:
     """Show a session: its verdict, or its events, prompts, script or changes."""
-    store = open_store(db)
+    store = opened(db)
     stream, problem = _read(store, store.find(session))
     if problem:
         say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
     if what is None:
-        _verdict(stream, iteration, as_json, summary.Again(db=words("--db", db, DEFAULT_DB)))
+        _verdict(stream, iteration, as_json, summary.Again(db=words("--db", db, DEFAULT_STORE)))
     else:
         {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
     return 0
 
 
-def _read(store: Any, session: str) -> tuple[Stream, str]:
+def _read(store: Store, session: str) -> tuple[Stream, str]:
     """Return a session's stream, of a damaged one as far as it can be read; and what is wrong with it."""
     try:
-        stream: Stream = asyncio.run(store.read(session))
+        stream = asyncio.run(store.read(session))
         fold(stream.events, stream.texts)
     except (CorruptTape, StoreError) as error:
-        saved = store.salvage(session)
+        saved = store.recover(session)
         stream, problem = readable(saved.rows, saved.texts)
         if not stream.events:
             raise

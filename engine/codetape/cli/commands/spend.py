@@ -1,19 +1,26 @@
 """codetape spend."""
 
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from codetape.cli.call_selection import calls_of
-from codetape.cli.options import as_json, database, own_prices, write_text
+from codetape.cli.options import as_json, database, own_prices, typed, write_text
 from codetape.cli.output import columns, say, say_json
-from codetape.cli.session_filter import filters
+from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import StoreError, UsageError
-from codetape.playback.tape_file import is_tape
 
 _BAR = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpendOptions(FilterOptions):
+    """The options."""
+
+    by: str
+    as_of: str
+    file: str | None
 
 
 @click.command("spend")
@@ -29,46 +36,50 @@ _BAR = 24
 @filters("--of-model")
 @database
 @as_json
-def command(**given: Any) -> int:
+@typed(SpendOptions)
+def command(options: SpendOptions) -> int:
     """Say what was spent: tokens in disjoint buckets, money, calls, and what of it was repaired, lost, or failed.
 
     Every session counts, forks among them, each with its own calls alone. Replayed calls cost nothing and are shown apart.
     """
-    from codetape.reporting.spend import spend
+    from codetape.api.accounts import spend
 
-    given["forks"] = True
-    if given["as_json"] and given["file"] == "-":
+    if options.as_json and options.file == "-":
         raise UsageError("--json and --csv - both print.", remedy="Give one of them, or --csv a file.")
-    by = [word.strip() for word in given["by"].split(",") if word.strip()]
-    found = spend(calls_of(given), by, prices=own_prices(), as_of=_date(given["as_of"]))
-    if given["file"]:
-        _write(given["file"], found)
-        if given["file"] == "-":
+    by = [word.strip() for word in options.by.split(",") if word.strip()]
+    found = spend(
+        *options.sources,
+        by=by,
+        store=options.db,
+        where=options.where,
+        prices=own_prices(),
+        as_of=_date(options.as_of),
+    )
+    if options.file:
+        _write(options.file, found)
+        if options.file == "-":
             return 0
-    if given["as_json"]:
-        inherited = _inherited(given)
+    if options.as_json:
+        inherited = _inherited(options)
         say_json({"by": by, "rows": found.records(), "total": found.total.record(()), "inherited": inherited, "prices_as_of": found.prices_as_of})  # fmt: skip
         return 0
     _say(found, by)
-    if inherited := _inherited(given):
+    if inherited := _inherited(options):
         say(f"inherited, and paid for by its parent: {inherited['calls']:,} calls, {inherited['tokens']:,} tokens, $0")
     return 0
 
 
-def _inherited(given: dict[str, Any]) -> dict[str, Any] | None:
+def _inherited(options: SpendOptions) -> dict[str, Any] | None:
     """Return what a single fork inherited: paid for by its parent."""
-    if len(given["sources"]) != 1 or is_tape(given["sources"][0]) or Path(given["sources"][0]).is_dir():
-        return None
-    from codetape.api import open_tape
+    from codetape.api.accounts import inherited
+    from codetape.playback.tape_file import is_tape_or_folder
 
+    if len(options.sources) != 1 or is_tape_or_folder(options.sources[0]):
+        return None
     try:
-        run = open_tape(given["sources"][0], store=given["db"]).run
+        return inherited(options.sources[0], store=options.db)
     except StoreError:  # its content was forgotten; its figures were counted
         return None
-    if not run.parent:
-        return None
-    tokens = run.inherited.total_input + run.inherited.total_output
-    return {"parent": run.parent, "at": run.forked_at, "calls": run.inherited_calls, "tokens": tokens}
 
 
 def _date(text: str) -> str:

@@ -1,15 +1,39 @@
 """codetape verify."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database
+from codetape.cli.options import as_json, database, typed
 from codetape.cli.output import say, say_json
-from codetape.cli.session_filter import filters, names_of
+from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
-from codetape.playback import head_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(FilterOptions):
+    """The options."""
+
+    anchor: str | None
+    everything: bool
+    head: str
+
+    @property
+    def chosen(self) -> bool:
+        """Whether sessions are named, or chosen by a filter."""
+        filters = (
+            self.status,
+            self.failing,
+            self.of_model,
+            self.of_task,
+            self.of_tag,
+            self.since,
+            self.limit,
+            self.forks,
+        )
+        return bool(self.sources or any(filters))
 
 
 @click.command("verify")
@@ -23,55 +47,45 @@ from codetape.playback import head_file
 )
 @database
 @as_json
-def command(everything: bool, head: str, anchor: str | None, db: str, as_json: bool, **given: Any) -> int:
+@typed(VerifyOptions)
+def command(options: VerifyOptions) -> int:
     """Check every hash, the chain, the texts, the machine's legality, and derive the decisions again.
 
-    Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed anew,
+    Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed again,
     unless what it rests on was forged with it. A tail that was cut off is found with --head or --anchor. Sound: exit 0; damaged
     or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell: 103.
     """
-    from codetape.cli.verify_many import Place, everything_in, judged, named
-    from codetape.playback.verify import CORRUPT
+    from codetape.api.keeping import verify
 
-    chosen = any(given.values())
-    sessions = names_of({**given, "db": db}) if chosen and not everything else []
-    if everything == chosen or (everything and given["sources"]) or (head and len(sessions) != 1):
+    if options.everything == options.chosen or (options.everything and (options.sources or options.head)):
         raise UsageError("Name sessions or files, or give --all; --head goes with one of them.")
-    if head and not re.fullmatch(r"[0-9a-f]{12,64}", head):
-        raise UsageError(f"{head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
-    place = Place(db)
-    store = place.store if everything else None
-    problems = store.unsound() if store else []
-    alone = len(sessions) == 1
-    kept = dict(head_file.read(anchor)) if anchor else {}
-    known = len(kept)
-    if store:
-        examined = everything_in(place, store.stored_sessions())
-        found = [judged(name, one, place.listed.get(name, {}), kept) for name, one in examined]
+    if options.head and not re.fullmatch(r"[0-9a-f]{12,64}", options.head):
+        raise UsageError(f"{options.head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
+    done = verify(
+        *options.sources,
+        store=options.db,
+        where=options.where,
+        everything=options.everything,
+        head=options.head,
+        head_hashes=options.anchor or "",
+    )
+    if options.as_json:
+        anchor = {"known": done.known, "kept": done.kept} if options.anchor else None
+        say_json({"verified": done.verified, "problems": done.problems, "anchor": anchor})
     else:
-        found = [named(name, place, head, kept, alone=alone) for name in sessions]
-    if anchor:
-        problems += head_file.absent(kept, {one["session"] for one in found}) if everything else []
-        sound = not problems and all(one["sound"] for one in found)
-        if sound:
-            head_file.write(anchor, kept)
-    if as_json:
-        say_json(
-            {"verified": found, "problems": problems, "anchor": {"known": known, "kept": len(kept)} if anchor else None}
-        )
-    else:
-        for problem in problems:
+        for problem in done.problems:
             say(problem, err=True)
-        for one in found:
+        for one in done.verified:
             _say(one)
-        if anchor:
-            new = f"{known} heads were there to check against, {len(kept) - known} are new"
-            say(f"{anchor}: {new}" if sound else f"{anchor}: {new}; it was left as it is", err=not sound)
-    wrong = {finding["what"] for one in found for finding in one["findings"]}
-    if problems or wrong & {*CORRUPT, "list", "name"}:
+        if options.anchor:
+            new = f"{done.known} heads were there to check against, {done.kept - done.known} are new"
+            say(
+                f"{options.anchor}: {new}" if done.sound else f"{options.anchor}: {new}; it was left as it is",
+                err=not done.sound,
+            )
+    if done.corrupt:
         return 1
-    unsettled = any(one.get("drift") for one in found)
-    return 102 if wrong else 103 if unsettled else 0
+    return 103 if done.sound and done.drifted else 0 if done.sound else 102
 
 
 def _say(one: dict[str, Any]) -> None:

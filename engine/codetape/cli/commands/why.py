@@ -1,11 +1,10 @@
 """codetape why."""
 
-import asyncio
 from dataclasses import asdict
 
 import click
 
-from codetape.cli.options import as_json, at_event, database, open_store
+from codetape.cli.options import as_json, at_event, database
 from codetape.cli.output import say, say_json
 
 
@@ -15,16 +14,10 @@ from codetape.cli.output import say, say_json
 @as_json
 def command(named: str, db: str, as_json: bool) -> int:
     """Say why a call was made: the causal chain back to the prompt, and where each part of its prompt is from, in tokens."""
-    from codetape.playback.tape_file import is_tape, load
-    from codetape.reporting.why import why
+    from codetape import api
 
     name, seq = at_event(named)
-    if is_tape(name):
-        stream = load(name).stream
-    else:
-        store = open_store(db)
-        stream = asyncio.run(store.read(store.find(name)))
-    found = why(stream, len(stream.events) - 1 if seq is None else seq)
+    found = api.why(name, seq, store=db)
     if as_json:
         say_json(asdict(found))
         return 0

@@ -1,37 +1,40 @@
-"""Examining sessions for `codetape verify`: one, or all of a database in several processes; and what its list says of them."""
+"""Verifies sessions by name: one, or all of a store in several processes; and compares what the store lists of them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-from codetape.cli.options import open_store
 from codetape.errors import CodetapeError, CorruptTape, UsageError
-from codetape.playback import head_file
+from codetape.playback import head_file, tape_file
 from codetape.playback.verify import Defect, Verified, verify
+from codetape.ports import SessionRow, Store
+from codetape.runtime import plugins
 
 MANY = 100  # sessions that are worth more than one process
 
 
-class Place:
-    """A database that is opened, and whose list is read, once for a command, and where something asks for it."""
+class Listing:
+    """A store, opened where something asks for it, and what it lists, read once."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        self._open = open_store
 
     @cached_property
-    def store(self) -> Any:
+    def store(self) -> Store:
         """The store."""
-        return open_store(self.path)
+        return self._open()
 
     @cached_property
-    def listed(self) -> dict[str, dict[str, Any]]:
-        """The lines of its list, by session."""
-        return {row["session"]: row for row in self.store.sessions()[0]}
+    def _rows(self) -> dict[str, SessionRow]:
+        return {row["session"]: row for row in self.store.sessions().rows}
+
+    def listed(self, session: str) -> SessionRow | None:
+        """Return what is listed of a session."""
+        return self._rows.get(session)
 
 
 @dataclass(frozen=True)
@@ -55,32 +58,32 @@ def examined(rows: Any, texts: Any, problems: Iterable[str], *, head: str = "", 
     return Examined(replace(done, run=None), own, chain, tuple(problems))
 
 
-def everything_in(place: Place, names: list[str]) -> Iterator[tuple[str, Examined]]:
-    """Examine every session of a database, in as many processes as there are CPUs where there are many."""
+def everything_in(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
+    """Examine every session of a store, in as many processes as there are CPUs where there are many, and others can open it."""
     cpus = os.cpu_count() or 1
-    if len(names) < MANY or cpus < 2:
-        yield from _several(place, names)
+    if len(names) < MANY or cpus < 2 or not store.address:
+        yield from _several(store, names)
         return
     parts = [names[at : at + MANY // 2] for at in range(0, len(names), MANY // 2)]
     with ProcessPoolExecutor(min(cpus, len(parts)), mp_context=get_context("spawn")) as pool:
-        for part in pool.map(_part, [place.path] * len(parts), parts):
+        for part in pool.map(_part, [store.address] * len(parts), parts):
             yield from part
 
 
-def _part(db: str, names: list[str]) -> list[tuple[str, Examined]]:
-    return list(_several(Place(db), names))
+def _part(address: str, names: list[str]) -> list[tuple[str, Examined]]:
+    return list(_several(plugins.store(address).for_reading(), names))
 
 
-def _several(place: Place, names: list[str]) -> Iterator[tuple[str, Examined]]:
+def _several(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
     for name in names:
         try:
-            saved = place.store.salvage(name)
+            saved = store.recover(name)
             yield name, examined(saved.rows, saved.texts, saved.problems)
         except CodetapeError as error:
             yield name, Examined(Verified(name, 0, "", (Defect(None, "unreadable", str(error)),)))
 
 
-def named(name: str, place: Place, head: str, kept: dict[str, tuple[int, str]], *, alone: bool) -> dict[str, Any]:
+def named(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]], *, alone: bool) -> dict[str, Any]:
     """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
     try:
         return _one(name, place, head, kept)
@@ -91,10 +94,8 @@ def named(name: str, place: Place, head: str, kept: dict[str, tuple[int, str]], 
         return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}
 
 
-def _one(name: str, place: Place, head: str, kept: dict[str, tuple[int, str]]) -> dict[str, Any]:
-    from codetape.playback import tape_file
-
-    if Path(name).is_file() or name == "demo" or name.endswith(".jsonl"):
+def _one(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]]) -> dict[str, Any]:
+    if tape_file.is_tape(name):
         try:
             with tape_file.opened(name) as file:
                 lines = tape_file.parse(tape_file.lines_of(file, name), name=name)
@@ -103,21 +104,22 @@ def _one(name: str, place: Place, head: str, kept: dict[str, tuple[int, str]]) -
             return {"name": name, "session": "", "sound": False, "events": 0, "findings": [vars(form)]}
         rows = [row for _, row in lines.rows]
         found = examined(rows, lines.by_hash, tape_file.misplaced(lines), head=head, content=lines.content)
-        return judged(name, found, None, kept)
+        return judged(name, found, None, kept, tape=True)
     session = place.store.find(name)
-    saved = place.store.salvage(session)
+    saved = place.store.recover(session)
     found = examined(saved.rows, saved.texts, saved.problems, head=head)
-    return judged(name, found, place.listed.get(session, {}), kept)
+    return judged(name, found, place.listed(session), kept)
 
 
 def judged(
-    name: str, found: Examined, listed: dict[str, Any] | None, kept: dict[str, tuple[int, str]]
+    name: str, found: Examined, listed: SessionRow | None, kept: dict[str, tuple[int, str]], *, tape: bool = False
 ) -> dict[str, Any]:
     """Hold what was found against the list, and against heads that were kept."""
     done = found.done
     findings = [*(Defect(None, "unreadable", text) for text in found.problems), *done.findings]
     findings += [Defect(seq, "head", text) for seq, text in head_file.of_chain(kept, list(found.chain))]
-    if listed is not None and found.own is not None and (lies := _lies(listed, found.own)):
+    lies = "" if found.own is None else "it is not listed" if listed is None else _lies(listed, found.own)
+    if lies and not tape:
         findings.append(Defect(None, "list", f"What `codetape list` says of {done.session} is not so: {lies}."))
     if not findings:  # what comes next in the same command is held to it
         kept[done.session] = done.events - 1, done.head
@@ -148,13 +150,13 @@ def _facts(run: Any) -> dict[str, Any]:
     }
 
 
-def _lies(listed: dict[str, Any], facts: dict[str, Any]) -> str:
+def _lies(listed: SessionRow, facts: dict[str, Any]) -> str:
     """Return what the table of sessions says otherwise than the events."""
-    if not listed or listed["state"] == "unreadable":
+    if listed["state"] == "unreadable":
         return "it is not listed"
-    own = {name: value for name, value in facts.items() if name != "parent"}
+    row, own = dict(listed), {name: value for name, value in facts.items() if name != "parent"}
     if facts["parent"] and listed["state"] == "forked":
         del own["state"]
     if facts["parent"]:
         del own["iteration"]
-    return ", ".join(f"{name} {listed[name]} for {value}" for name, value in own.items() if listed[name] != value)
+    return ", ".join(f"{name} {row[name]} for {value}" for name, value in own.items() if row[name] != value)

@@ -1,0 +1,111 @@
+"""Each study of sessions, orchestrated once: the command line and Python call the same functions.
+
+Functions that wait have an ``a`` before their name where they are coroutines. ``sources`` name sessions of the store,
+tape files or folders of them; without any the whole store is meant. A store is a path, ADAPTER:PLACE, or an object.
+Everything is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "AgentSettings": "opening",
+    "Backtested": "studies",
+    "DEFAULT_STORE": "opening",
+    "PreparedCheck": "studies",
+    "RecordedSession": "opening",
+    "Verification": "keeping",
+    "aforget": "keeping",
+    "afork": "driving",
+    "aresume": "driving",
+    "arun_tasks": "studies",
+    "audit": "accounts",
+    "awhatif": "studies",
+    "backtest_limits": "studies",
+    "backtest_rules": "studies",
+    "calls": "accounts",
+    "check": "studies",
+    "diff": "studies",
+    "forget": "keeping",
+    "fork": "driving",
+    "import_tapes": "keeping",
+    "open_tape": "opening",
+    "prepare_check": "studies",
+    "pytest_file": "accounts",
+    "replay": "studies",
+    "resume": "driving",
+    "run": "driving",
+    "run_tasks": "studies",
+    "sessions": "opening",
+    "spend": "accounts",
+    "tape_lines": "accounts",
+    "verify": "keeping",
+    "whatif": "studies",
+    "why": "accounts",
+}
+__all__ = [
+    "DEFAULT_STORE",
+    "AgentSettings",
+    "Backtested",
+    "PreparedCheck",
+    "RecordedSession",
+    "Verification",
+    "aforget",
+    "afork",
+    "aresume",
+    "arun_tasks",
+    "audit",
+    "awhatif",
+    "backtest_limits",
+    "backtest_rules",
+    "calls",
+    "check",
+    "diff",
+    "forget",
+    "fork",
+    "import_tapes",
+    "open_tape",
+    "prepare_check",
+    "pytest_file",
+    "replay",
+    "resume",
+    "run",
+    "run_tasks",
+    "sessions",
+    "spend",
+    "tape_lines",
+    "verify",
+    "whatif",
+    "why",
+]
+
+if TYPE_CHECKING:
+    from codetape.api.accounts import audit, calls, pytest_file, spend, tape_lines, why
+    from codetape.api.driving import afork, aresume, fork, resume, run
+    from codetape.api.keeping import Verification, aforget, forget, import_tapes, verify
+    from codetape.api.opening import AgentSettings, RecordedSession, open_tape, sessions
+    from codetape.api.studies import (
+        Backtested,
+        PreparedCheck,
+        arun_tasks,
+        awhatif,
+        backtest_limits,
+        backtest_rules,
+        check,
+        diff,
+        prepare_check,
+        replay,
+        run_tasks,
+        whatif,
+    )
+    from codetape.ports import DEFAULT_STORE
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'codetape.api' has no attribute {name!r}")
+    return getattr(import_module(f"codetape.api.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,153 @@
+"""What sessions did and cost: calls, spend, causes, audits, and what is exported of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codetape.api.opening import RecordedSession, StoreLike, corpus, open_tape, opened
+from codetape.errors import CorruptTape, UsageError
+from codetape.evals.corpus import Corpus, CorpusSession, Filter
+from codetape.eventlog.envelope import StoredEvent
+from codetape.playback import pytest_export, tape_file
+from codetape.playback.tape_file import is_tape, is_tape_or_folder
+from codetape.ports import CALL_EVENT_KINDS, DEFAULT_STORE, Stream
+from codetape.reporting import audit as audits
+from codetape.reporting import spend as spending
+from codetape.reporting import why as causes
+from codetape.reporting.calls import CallReader, CallRecord
+from codetape.runtime.pricing import Prices
+from codetape.runtime.sync import run_sync
+
+
+def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Iterator[CallRecord]:
+    """Yield every call of the sessions that are meant, from a store or from tape files. Raises UsageError where none is meant."""
+    meant = corpus(sources, store, where)
+    if meant.store is None or any(map(is_tape_or_folder, meant.sources)):
+        yield from _calls_of_files(meant)
+        return
+    ids = set(meant.ids())
+    if not ids:
+        raise meant.none_found()
+    parents = {row["parent"] for row in meant.store.sessions().rows}
+    found = CallReader(parents).calls(meant.store.call_events(ids))
+    yield from (call for call in found if call.session in ids)
+
+
+def _calls_of_files(meant: Corpus) -> Iterator[CallRecord]:
+    names = run_sync(meant.names())
+    if not names:
+        raise meant.none_found()
+    for name in names:
+        session, events = _call_events(name)
+        yield from (call for call in CallReader().calls(events) if call.session == session)
+
+
+def _call_events(name: str) -> tuple[str, list[StoredEvent]]:
+    """Return a tape file's session and its stored events of calls; a tape without content has those too."""
+    if not is_tape(name):
+        raise UsageError(
+            "Spend of tape files and of a database are two sums.", remedy="`codetape import` puts them together."
+        )
+    with tape_file.opened(name) as file:
+        parsed = tape_file.parse(tape_file.lines_of(file, name), name=name)
+    if wrong := next((number for number, row in parsed.rows if not row.covered), None):
+        raise CorruptTape(
+            f"{name}, line {wrong}: edited, its hash does not cover what it says.",
+            remedy="`codetape verify` says more.",
+        )
+    return parsed.session, [row for _, row in parsed.rows if row.kind in CALL_EVENT_KINDS]
+
+
+def spend(
+    *sources: str,
+    by: Sequence[str] = ("purpose",),
+    store: StoreLike = DEFAULT_STORE,
+    where: Filter | None = None,
+    prices: Prices | None = None,
+    as_of: str = "",
+) -> spending.Spend:
+    """Sum what sessions spent, forks among them. ``as_of`` prices every call with the list's prices of that time."""
+    return spending.spend(calls(*sources, store=store, where=_with_forks(where)), by, prices=prices, as_of=as_of)
+
+
+def _with_forks(where: Filter | None) -> Filter:
+    from dataclasses import replace
+
+    return replace(where or Filter(), forks=True)
+
+
+def why(named: str, seq: int | None = None, *, store: StoreLike = DEFAULT_STORE) -> causes.Why:
+    """Return why an event happened, back to the prompt; the last one where no ``seq`` is given."""
+    stream = open_tape(named, store=store).stream
+    return causes.why(stream, len(stream.events) - 1 if seq is None else seq)
+
+
+def audit(named: str, *, store: StoreLike = DEFAULT_STORE) -> audits.Audit:
+    """Account for a session in one report."""
+    return audits.audit(open_tape(named, store=store).stream)
+
+
+def pytest_file(
+    session: str, seq: int | None = None, *, store: StoreLike = DEFAULT_STORE, name: str = "test_recorded.py"
+) -> str:
+    """Return the tests that failed in a session, with their code, as a pytest file that needs no codetape."""
+    return export_failures(open_tape(session, store=store), session, seq, name=name)
+
+
+def export_failures(known: RecordedSession, named: str, seq: int | None, *, name: str) -> str:
+    """As `pytest_file`, of a session that was opened by its name."""
+    folder = Path(named).parent if is_tape(named) and named != "demo" else None
+    return pytest_export.bundle(known.stream, seq, name=name, folder=folder)
+
+
+class TapeLines(NamedTuple):
+    """A session as the lines of a tape file, its number of events, and its last event's hash."""
+
+    session: str
+    lines: list[str]
+    events: int
+    head: str
+
+
+def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool = True) -> TapeLines:
+    """Return a session of a store as the lines of a tape file; without ``content`` hashes take the place of texts."""
+    if is_tape(session):
+        raise UsageError(f"{session} is a tape file already.")
+    found = opened(store)
+    name = found.find(session)
+    if not content:
+        rows = found.recover(name).rows
+        return TapeLines(name, list(tape_file.write_without_content(name, rows)), len(rows), rows[-1].hash)
+    stream = run_sync(found.read(name))
+    return TapeLines(name, list(tape_file.write(name, stream)), len(stream.events), stream.events[-1].hash)
+
+
+async def amembers(
+    *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
+) -> AsyncIterator[tuple[CorpusSession, Stream]]:
+    """Yield each session that is meant, with its stream, forks among them; none is held longer than it is used."""
+    async for member in corpus(sources, store, _with_forks(where)).members():
+        yield member
+
+
+def members(
+    *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
+) -> Iterator[tuple[CorpusSession, Stream]]:
+    """As `amembers`, for code that is not async: one session is read at a time."""
+    loop, found = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
+    try:
+        while (one := loop.run_until_complete(anext(found, None))) is not None:
+            yield one
+    finally:
+        loop.run_until_complete(found.aclose())
+        loop.close()
+
+
+def inherited(named: str, *, store: StoreLike = DEFAULT_STORE) -> dict[str, Any] | None:
+    """Return what a fork inherited, and its parent paid for; None for a session that is no fork."""
+    state = open_tape(named, store=store).run
+    if not state.parent:
+        return None
+    tokens = state.inherited.total_input + state.inherited.total_output
+    return {"parent": state.parent, "at": state.forked_at, "calls": state.inherited_calls, "tokens": tokens}

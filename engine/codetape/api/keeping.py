@@ -1,0 +1,101 @@
+"""Keeping sessions: verify them, import tapes, erase content."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from codetape.api.opening import StoreLike, corpus, opened
+from codetape.errors import UsageError
+from codetape.evals.corpus import Filter
+from codetape.playback import head_file, tape_file, verify_many
+from codetape.playback.verify import CORRUPT
+from codetape.ports import DEFAULT_STORE
+from codetape.runtime.sync import run_sync
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was verified: a record a session, and what is wrong with the store as a whole.
+
+    ``known`` head hashes were there to compare with; ``kept`` are there now.
+    """
+
+    verified: list[dict[str, Any]]
+    problems: list[str] = field(default_factory=list)
+    known: int = 0
+    kept: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong, drift apart."""
+        return not self.problems and all(one["sound"] for one in self.verified)
+
+    @property
+    def corrupt(self) -> bool:
+        """Whether something was edited, is missing, or is listed wrongly."""
+        wrong = {finding["what"] for one in self.verified for finding in one["findings"]}
+        return bool(self.problems or wrong & {*CORRUPT, "list", "name"})
+
+    @property
+    def drifted(self) -> bool:
+        """Whether decisions were derived by other versions than these, and differently."""
+        return any(one.get("drift") for one in self.verified)
+
+
+def verify(
+    *sources: str,
+    store: StoreLike = DEFAULT_STORE,
+    where: Filter | None = None,
+    everything: bool = False,
+    head: str = "",
+    head_hashes: str = "",
+) -> Verification:
+    """Check hashes, chains, texts, the machine's legality, and derive decisions again: of sessions, or of a whole store.
+
+    ``head`` is the last event's hash as kept elsewhere, or its first 12 digits, of a single session; ``head_hashes`` a file of
+    them, a line a session, which is brought up to date where everything is sound. Raises UsageError where nothing is named.
+    """
+    names = [] if everything else run_sync(_names(sources, store, where))
+    if head and len(names) != 1:
+        raise UsageError("A head hash goes with one session.")
+    kept: dict[str, tuple[int, str]] = dict(head_file.read(head_hashes)) if head_hashes else {}
+    known, problems = len(kept), list[str]()
+    place = verify_many.Listing(lambda: opened(store))
+    if everything:
+        problems = place.store.unsound()
+        examined = verify_many.everything_in(place.store, place.store.stored_sessions())
+        found = [verify_many.judged(name, one, place.listed(name), kept) for name, one in examined]
+        problems += head_file.absent(kept, {one["session"] for one in found}) if head_hashes else []
+    else:
+        found = [verify_many.named(name, place, head, kept, alone=len(names) == 1) for name in names]
+    done = Verification(found, problems, known, len(kept))
+    if head_hashes and done.sound:
+        head_file.write(head_hashes, kept)
+    return done
+
+
+async def _names(sources: Sequence[str], store: StoreLike, where: Filter | None) -> list[str]:
+    return await corpus(sources, store, where).chosen_names()
+
+
+def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str, Any]]:
+    """Add tape files to a store, all of them or none; return a record a file. Raises CorruptTape, StoreError."""
+    read = [(name, tape_file.load(name)) for name in files]
+    counts = opened(store, reading=False).put(*(one.stream for _, one in read))
+    return [
+        {"file": name, "session": one.session, "events": len(one.stream.events), "added": added}
+        for (name, one), added in zip(read, counts, strict=True)
+    ]
+
+
+async def aforget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
+    """Erase a session's content for good; return how many texts were erased. Raises SessionNotFound, LeaseHeld, StoreError."""
+    found = opened(store)
+    name = found.find(session)
+    found.close()
+    return await opened(store, reading=False).forget(name)
+
+
+def forget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
+    """Erase a session's content for good; see `aforget`."""
+    return run_sync(aforget(session, store=store))

@@ -1,0 +1,132 @@
+"""Opening what is recorded: a tape file, a session of a store, or many that a filter chooses.
+
+    import codetape
+
+    tape = codetape.open_tape("replays/till.tape.jsonl")
+    assert tape.result.iterations <= 3
+
+A session is named by the path of a tape file, or by its id, a unique prefix of it, or ``last`` in a store.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict
+
+from codetape.domain.budget import Limit
+from codetape.domain.task import Task
+from codetape.errors import UsageError
+from codetape.evals.corpus import Corpus, CorpusSession, Filter
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.fold import fold
+from codetape.eventlog.session_state import SessionState
+from codetape.playback import tape_file
+from codetape.playback.tape_file import is_tape, is_tape_or_folder
+from codetape.ports import DEFAULT_STORE, Clock, Store, Stream
+from codetape.runtime import plugins
+from codetape.runtime.pricing import Prices
+from codetape.runtime.result import GenerateResult
+from codetape.runtime.sync import run_sync
+
+StoreLike = str | Path | Store
+
+
+class AgentSettings(TypedDict, total=False):
+    """How an agent's model is reached, what is redacted, and what calls cost: `AutoCoderAgent`'s settings of these names."""
+
+    base_url: str | None
+    api_key_env: str | None
+    model_options: Mapping[str, Any]
+    server_named: bool
+    limits: tuple[Limit, ...]
+    prices: Prices
+    redact: Mapping[str, str]
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class RecordedSession:
+    """A session as it is recorded: its events and texts, checked, and what they fold to."""
+
+    session: str
+    stream: Stream
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The events in order."""
+        return self.stream.events
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The texts that the events refer to, by hash."""
+        return self.stream.texts
+
+    @cached_property
+    def run(self) -> SessionState:
+        """The state after the last event."""
+        return fold(self.events, self.texts)
+
+    @property
+    def task(self) -> Task:
+        """What was asked for."""
+        return self.run.the_task
+
+    @cached_property
+    def result(self) -> GenerateResult:
+        """The outcome, as `generate` gave it."""
+        return GenerateResult.of(self.run, self.stream)
+
+    @property
+    def head(self) -> str:
+        """The last event's hash: it covers everything before it."""
+        return self.events[-1].hash
+
+
+def opened(store: StoreLike, *, reading: bool = True) -> Store:
+    """Open a store by its name; an object is taken as it is. Raises UsageError where one that is to be read is not there."""
+    if not isinstance(store, str | Path):
+        return store
+    found = plugins.store(str(store))
+    return found.for_reading() if reading else found
+
+
+def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
+    """Read a tape file, or a session of a store. Hashes, chain and texts are checked.
+
+    Raises UsageError where there is no such file, SessionNotFound where there is no such session, CorruptTape for a bad one.
+    """
+    if not str(place):
+        raise UsageError("No tape is named.", remedy="Give a file, or a session's id, or `last`.")
+    if Path(place).is_file() or place == "demo":
+        read = tape_file.load(str(place))
+        return RecordedSession(read.session, read.stream)
+    if isinstance(place, Path):
+        raise UsageError(f"There is no tape {place}.")
+    if is_tape(place):
+        raise UsageError(f"There is no tape {place}.", remedy="A session is named by its id, or `last`.")
+    return open_session(place, store=store)
+
+
+def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
+    """Read a session of a store by its name. Raises SessionNotFound, ContentGone, CorruptTape."""
+    found = opened(store)
+    session = found.find(name)
+    return RecordedSession(session, run_sync(found.read(session)))
+
+
+def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> list[CorpusSession]:
+    """Return what is known of the sessions that are meant, newest first; ``row`` of each is a flat record."""
+
+    async def look() -> list[CorpusSession]:
+        return [member async for member, _ in corpus(sources, store, where).members()]
+
+    return run_sync(look())
+
+
+def corpus(sources: Iterable[str], store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Corpus:
+    """Return the sessions that sources and a filter stand for; the store is opened only where one of them is in it."""
+    names = tuple(map(str, sources))
+    wanted = not names or not all(map(is_tape_or_folder, names))
+    return Corpus(opened(store) if wanted else None, names, (where or Filter()).checked(datetime.now(UTC)))

@@ -1,0 +1,297 @@
+"""Many sessions: simulate a change, check it, backtest, run batches; replay and compare.
+
+    import codetape
+
+    for one in codetape.whatif("replays", prompts="my-prompts"):
+        print(one.task, one.first and one.first.purpose)
+    report = codetape.check("replays", prompts="my-prompts", control=True, attempts=3)
+    pandas.DataFrame(report.records())
+
+Results are frozen dataclasses; `codetape.records` makes flat rows of a list of them.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Unpack
+
+from codetape.api.opening import AgentSettings, RecordedSession, StoreLike, corpus, open_tape, opened
+from codetape.domain.money import pico
+from codetape.errors import UsageError
+from codetape.evals import backtest
+from codetape.evals import batch as batches
+from codetape.evals import check as checks
+from codetape.evals.batch import Batch
+from codetape.evals.check import Checked, CheckPlan, CheckSetup
+from codetape.evals.corpus import CorpusSession, Filter
+from codetape.evals.judge import MARGIN, Baseline, CheckReport, read_baseline, refuse_own, report
+from codetape.evals.task_file import TaskSpec, read_tasks
+from codetape.playback import strict_replay, tape_file
+from codetape.playback.diff import SessionDiff, compare
+from codetape.playback.strict_replay import Follow, Replayed
+from codetape.playback.whatif import Change, WhatIf, simulate
+from codetape.ports import DEFAULT_STORE, Model, Sandbox, Stream
+from codetape.runtime import plugins
+from codetape.runtime.agent import AutoCoderAgent, Prompts
+from codetape.runtime.clock import SystemClock
+from codetape.runtime.estimate import CostEstimate
+from codetape.runtime.pricing import Prices
+from codetape.runtime.prompt_pack_files import load_pack
+from codetape.runtime.sync import run_sync
+
+OnProgress = Callable[[batches.Progress, checks.AttemptOutcome | None], None]
+
+
+def replay(
+    place: str | Path | RecordedSession,
+    *,
+    store: StoreLike = DEFAULT_STORE,
+    prompts: str | Path = "recorded",
+    rules: Follow = "recorded",
+) -> Replayed:
+    """Derive every request and decision of a recorded session again, and compare. No key, sandbox or network.
+
+    ``prompts`` is "recorded" for the pack on the tape, "current" for the one that ships, or a folder. ``rules`` says
+    whether what only these versions derive differently is listed as drift ("recorded") or is a divergence ("current").
+    Raises Divergence at the first event that differs, and what `open_tape` raises.
+    """
+    if rules not in ("recorded", "current"):
+        raise UsageError(f"There are no rules {rules!r}.", remedy="Give recorded or current.")
+    found = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
+    pack = None if prompts == "recorded" else load_pack(None if prompts == "current" else prompts)
+    return strict_replay.replay(found.stream, pack=pack, rules=rules)
+
+
+def diff(a: str | Path, b: str | Path, *, store: StoreLike = DEFAULT_STORE) -> SessionDiff:
+    """Compare two sessions or tape files: where they diverge and why, and what differs after that."""
+    return compare(open_tape(a, store=store).stream, open_tape(b, store=store).stream)
+
+
+def change_of(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:
+    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError where nothing changes."""
+    config = {**(changes or {}), **({"model": model} if model else {})}
+    pack = load_pack(None if prompts == "current" else prompts) if prompts is not None else None
+    if pack is None and not config:
+        raise UsageError("Nothing is changed.", remedy="Give prompts, a model's name or other settings.")
+    return Change(pack, config)
+
+
+async def awhatif(
+    *sources: str,
+    store: StoreLike = DEFAULT_STORE,
+    where: Filter | None = None,
+    prompts: Prompts | None = None,
+    model: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> AsyncIterator[WhatIf]:
+    """Yield what a change would do to each session; none is held longer than it is looked at."""
+    async for _, _, found in _simulated(sources, store, where, change_of(prompts, model, changes)):
+        yield found
+
+
+def whatif(*sources: str, **options: Any) -> list[WhatIf]:
+    """Return what a change would do to each session, without a call. Takes what `awhatif` takes."""
+
+    async def look() -> list[WhatIf]:
+        return [found async for found in awhatif(*sources, **options)]
+
+    return run_sync(look())
+
+
+async def awhatif_members(
+    *sources: str, change: Change, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
+) -> AsyncIterator[tuple[CorpusSession, WhatIf]]:
+    """Yield each session with what a change would do to it."""
+    async for member, _, found in _simulated(sources, store, where, change):
+        yield member, found
+
+
+async def _simulated(
+    sources: tuple[str, ...], store: StoreLike, where: Filter | None, change: Change
+) -> AsyncIterator[tuple[CorpusSession, Stream, WhatIf]]:
+    async for member, stream in corpus(sources, store, where).members():
+        yield member, stream, simulate(stream, change)
+
+
+# ---- check
+
+
+@dataclass(frozen=True)
+class PreparedCheck:
+    """A check that can be estimated, and run. Its sessions are known by ``plan.id``, whoever started it."""
+
+    plan: CheckPlan
+    setup: CheckSetup
+    baseline: Baseline | None
+    margin: float
+    prices: Prices
+
+    @property
+    def arms(self) -> int:
+        """How many continuations each attempt is of: the change's, and the control's."""
+        return 1 if self.setup.control is None else 2
+
+    def cost(self) -> tuple[str, str] | None:
+        """Return what calls to be made, and recorded ones that rest on them, come to in dollars; None where a model has no price."""
+        made, unknown = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
+        times = self.setup.attempts
+        for one in self.plan.changed:
+            model = str(self.plan.change.config.get("model", one.model))
+            for kind, estimate in (("made", made), ("unknown", unknown)):
+                estimate.add(model, one.input_tokens[kind] * times, one.output_tokens[kind] * times)
+            if self.setup.control is not None:
+                unknown.add(one.model, one.control_input * times, one.control_output * times)
+        return (made.text, unknown.text) if made.text and unknown.text else None
+
+    def refuse_unpriced(self) -> None:
+        """Raise UsageError where a budget of money cannot be kept, because a model has no price."""
+        if self.setup.max_cost is not None and self.cost() is None:
+            raise UsageError(
+                "--max-cost cannot be kept: a model has no price.",
+                remedy="Name it in [tool.codetape.prices], or give --max-tokens.",
+            )
+
+    async def arun(self, on_progress: OnProgress | None = None) -> CheckReport:
+        """Make the attempts that are not there yet, and judge. Sessions of tape files are put into the store."""
+        if not self.plan.changed:
+            return self._judged(Checked(self.plan, ()))
+        self.refuse_unpriced()
+        if files := [one.file for one in self.plan.changed if one.file]:
+            self.setup.candidate.opened_store().put(*(tape_file.load(file).stream for file in files))
+        setup = replace(self.setup, on_progress=on_progress or self.setup.on_progress)
+        return self._judged(await checks.run(self.plan, setup))
+
+    def _judged(self, checked: Checked) -> CheckReport:
+        return report(checked, control=self.setup.control is not None, baseline=self.baseline, margin=self.margin)
+
+
+async def prepare_check(
+    *sources: str,
+    store: StoreLike = DEFAULT_STORE,
+    where: Filter | None = None,
+    prompts: Prompts | None = None,
+    model: str | Model | None = None,
+    changes: Mapping[str, Any] | None = None,
+    attempts: int = 1,
+    concurrent: int = 1,
+    control: bool = False,
+    control_model: Model | None = None,
+    control_base_url: str | None = None,
+    baseline: str | Path | None = None,
+    margin: float = MARGIN,
+    max_tokens: int | None = None,
+    max_cost: str | None = None,
+    number: int = 1,
+    sandbox: str | Sandbox = "auto",
+    **settings: Unpack[AgentSettings],
+) -> PreparedCheck:
+    """Say what a check would do. Takes what `check` takes; no call is made."""
+    if control and baseline is not None:
+        raise UsageError("A check has one control: fresh runs, or a baseline.")
+    change = change_of(prompts, model if isinstance(model, str) else None, changes)
+    known = read_baseline(baseline) if baseline is not None else None
+    kept = plugins.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
+    others: AgentSettings = {**settings, "base_url": control_base_url or settings.get("base_url")}
+    answering = (_server(settings), _server(others), _class_of(model), _class_of(control_model))
+    change = replace(change, facts=kept.facts())
+    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=answering)
+    refuse_own(known, plan)
+    live = opened(store, reading=False)
+    name = plan.changed[0].model if plan.changed else "tape:none"
+    candidate = AutoCoderAgent(model=model or name, sandbox=kept, store=live, **settings)
+    stands = control_model or (model if model is not None and not isinstance(model, str) else name)
+    setup = CheckSetup(
+        candidate=candidate,
+        control=AutoCoderAgent(model=stands, sandbox=kept, store=live, **others) if control else None,
+        attempts=attempts,
+        concurrent=concurrent,
+        max_tokens=max_tokens,
+        max_cost=pico(max_cost) if max_cost is not None else None,
+    )
+    return PreparedCheck(plan, setup, known, margin, settings.get("prices") or Prices())
+
+
+def _server(settings: AgentSettings) -> str:
+    return settings.get("base_url") or os.environ.get("OPENAI_BASE_URL") or ""
+
+
+def _class_of(model: str | Model | None) -> str:
+    return "" if model is None or isinstance(model, str) else type(model).__qualname__
+
+
+def check(*sources: str, on_progress: OnProgress | None = None, **options: Any) -> CheckReport:
+    """Test a change on recorded sessions, live, and judge it; the same check continues where it was stopped.
+
+    ``model`` is another model's name, or an object that answers for the recorded ones; ``control_model`` is one for the
+    control. ``max_cost`` is in dollars, such as "2.00". Sessions of tape files are put into the store. Takes what
+    `prepare_check` takes. No question is asked: to see first what it would cost, call `whatif` or `prepare_check`.
+    """
+
+    async def work() -> CheckReport:
+        prepared = await prepare_check(*sources, **options)
+        return await prepared.arun(on_progress)
+
+    return run_sync(work())
+
+
+# ---- backtest
+
+
+class Backtested(NamedTuple):
+    """How many sessions were looked at, and every decision that is derived differently."""
+
+    sessions: int
+    changed: list[backtest.ChangedDecision]
+
+
+async def abacktest_rules(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Backtested:
+    """Derive the decisions of recorded sessions with the present code."""
+    found, count = list[backtest.ChangedDecision](), 0
+    async for member, stream in corpus(sources, store, where).members():
+        count += 1
+        found.extend(backtest.rules(member, stream))
+    return Backtested(count, found)
+
+
+def backtest_rules(
+    *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
+) -> list[backtest.ChangedDecision]:
+    """Return every recorded decision or request that the present code derives differently."""
+    return run_sync(abacktest_rules(*sources, store=store, where=where)).changed
+
+
+async def abacktest_limits(
+    *sources: str,
+    store: StoreLike = DEFAULT_STORE,
+    where: Filter | None = None,
+    max_iterations: Iterable[int] = (),
+    max_tokens: Iterable[int] = (),
+) -> list[backtest.LimitOutcome]:
+    """Return what each session would have come to under each limit. As `backtest_limits`."""
+    wanted: list[tuple[backtest.LimitName, int]] = [("max_iterations", n) for n in max_iterations]
+    wanted += [("max_tokens", n) for n in max_tokens]
+    members = corpus(sources, store, where).members()
+    return [backtest.under(stream, name, n) async for _, stream in members for name, n in wanted]
+
+
+def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome]:
+    """Return what each session would have come to under each limit; `backtest.summed` makes a row a limit.
+
+    Takes ``max_iterations`` and ``max_tokens``, each several numbers, beside ``store`` and ``where``.
+    """
+    return run_sync(abacktest_limits(*sources, **options))
+
+
+# ---- batch
+
+
+async def arun_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
+    """Run every task of a file several times, or continue with it. Takes what `evals.batch.run_tasks` takes."""
+    found = read_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
+    return await batches.run_tasks(agent, found, **options)
+
+
+def run_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
+    """Run every task of a file several times, or continue with it; see `arun_tasks`."""
+    return run_sync(arun_tasks(tasks, agent, **options))

@@ -1,0 +1,29 @@
+"""Renders a prompt pack at every point of a recorded session."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from codetape.errors import TemplateError
+from codetape.eventlog.fold import apply
+from codetape.eventlog.session_state import SessionState
+from codetape.ports import Stream
+from codetape.prompts.context import context
+from codetape.prompts.pack import PURPOSES
+from codetape.prompts.render import render
+
+
+def lint_pack(pack: Mapping[str, str], recorded: Stream) -> list[str]:
+    """Render each purpose at every point of a recorded session where anything changed; return what went wrong, once each."""
+    run, found = SessionState(), dict[str, None]()
+    for event in recorded.events:
+        run = apply(run, event, recorded.texts)
+        if event.kind != "Decided" or run.work.plan is None:
+            continue
+        state = replace(run, pack=pack)
+        for purpose in PURPOSES:
+            for name in ("system.md", f"{purpose}.md", "repair.md"):
+                try:
+                    render(pack, name, {**context(state, purpose), "problem": "a problem"})
+                except TemplateError as error:
+                    found[str(error)] = None
+    return list(found)
