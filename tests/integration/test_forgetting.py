@@ -219,9 +219,9 @@ async def _appended(store, session, event, stream):
 def test_what_a_killed_one_left_is_swept_links_stay_and_strangers_tables_too():
     store = SqliteStore("real.db")
     made(store, "a")
-    store._db().conn.execute("CREATE TABLE notes (text)")
-    store._db().conn.execute("INSERT INTO notes VALUES ('mine')")
-    store._db().conn.execute("CREATE VIEW short AS SELECT session FROM sessions")
+    store._db().execute("CREATE TABLE notes (text)")
+    store._db().execute("INSERT INTO notes VALUES ('mine')")
+    store._db().execute("CREATE VIEW short AS SELECT session FROM sessions")
     store.close()
     Path("real.db").chmod(0o600)
     Path(".codetape-forget-x.db").write_text(MARK)

@@ -4,38 +4,22 @@ import os
 import platform
 import shutil
 import socket
-import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from codetape.errors import CodetapeError
+from codetape.errors import CodetapeError, SandboxUnavailable, UsageError
+from codetape.ports import DoctorFinding
 from codetape.runtime import plugins
 
-SERVERS = {"ollama": 11434, "lmstudio": 1234, "llamacpp": 8080, "vllm": 8000}
 KEYS = ("OPENAI_API_KEY",)
 MIN_FREE_MB = 500
 
 
-@dataclass(frozen=True)
-class DoctorFinding:
-    """What one check found. ``needed`` ones keep the demo from executing when they are bad."""
-
-    name: str
-    status: Literal["well", "note", "bad"]
-    says: str
-    remedy: str = ""
-    needed: bool = False
-
-
 def examine(db: str, base_url: str | None) -> list[DoctorFinding]:
     """Run every check."""
-    checks: tuple[Callable[[], Any], ...] = (_python, _uv, _sandbox, _environment, _namespaces, _cgroups, _docker)
-    found = [check() for check in checks]
-    return [*found, _database(Path(db)), *_keys(), *_servers(base_url), *_adapters(), _disk()]
+    return [_python(), _uv(), *_sandboxes(), _database(db), *_keys(), *_servers(base_url), *_adapters(), _disk()]
 
 
 def _python() -> DoctorFinding:
@@ -55,59 +39,24 @@ def _uv() -> DoctorFinding:
     return DoctorFinding("uv", "well", done.stdout.strip().partition(" (")[0])
 
 
-def _sandbox() -> DoctorFinding:
-    """The canary: the whole isolation, through the exact argv of an execution."""
+def _sandboxes() -> Iterator[DoctorFinding]:
+    """Each sandbox says itself what it needs; one that needs to be told a place has nothing to say."""
+    for name in sorted(plugins.available("sandboxes")):
+        try:
+            yield from plugins.sandbox(name).doctor()
+        except SandboxUnavailable as error:
+            yield DoctorFinding(name, "note", error.message, error.remedy)
+        except UsageError:
+            continue
+
+
+def _database(db: str) -> DoctorFinding:
     try:
-        sandbox: Any = plugins.sandbox("bubblewrap")
-        sandbox.check()
+        store = plugins.store(db)
     except CodetapeError as error:
-        step = getattr(error, "step", "")
-        return DoctorFinding("bubblewrap", "bad", f"{error.message} (step: {step})", error.remedy, needed=True)
-    return DoctorFinding("bubblewrap", "well", "its canary is well: isolated, filtered, without rights")
-
-
-def _environment() -> DoctorFinding:
-    import asyncio
-
-    from codetape.domain.job import BuildSpec
-
-    try:
-        sandbox = plugins.sandbox("bubblewrap")
-        built = asyncio.run(sandbox.build(BuildSpec(python_version=sandbox.facts().python)))
-    except CodetapeError as error:
-        return DoctorFinding("environment", "bad", error.message, error.remedy, needed=True)
-    return DoctorFinding("environment", "well", f"{getattr(built, 'image', '')} can be had")
-
-
-def _namespaces() -> DoctorFinding:
-    limit = Path("/proc/sys/user/max_user_namespaces")
-    if limit.exists() and limit.read_text().strip() == "0":
-        return DoctorFinding(
-            "user namespaces", "bad", "switched off", "Set user.max_user_namespaces above 0.", needed=True
-        )
-    apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-    if apparmor.exists() and apparmor.read_text().strip() == "1":
-        return DoctorFinding("user namespaces", "note", "restricted by AppArmor", "Install the distribution's bubblewrap and apparmor-profiles.")  # fmt: skip
-    return DoctorFinding("user namespaces", "well", "allowed")
-
-
-def _cgroups() -> DoctorFinding:
-    sandbox: Any = plugins.sandbox("bubblewrap")
-    if getattr(sandbox, "bounded", False):
-        return DoctorFinding("control groups", "well", "memory, processes and CPU of a whole tree are bounded")
-    return DoctorFinding("control groups", "note", "not to be had: memory is bounded for each process, not for the tree", "Run as root, or use the docker sandbox.")  # fmt: skip
-
-
-def _docker() -> DoctorFinding:
-    if shutil.which("docker") is None:
-        return DoctorFinding("docker", "note", "not installed; nothing needs it")
-    done = subprocess.run(["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True, check=False, timeout=20)  # noqa: S607 - the user's docker  # fmt: skip
-    version = done.stdout.strip()
-    return DoctorFinding("docker", "well" if version else "note", f"daemon {version}" if version else "its daemon does not answer; nothing needs it")  # fmt: skip
-
-
-def _database(path: Path) -> DoctorFinding:
-    if not path.exists():
+        return DoctorFinding("database", "bad", error.message, error.remedy, needed=True)
+    path = Path(store.address)
+    if store.address and not path.exists():
         folder = next(p for p in (path.parent, *path.absolute().parents) if p.exists())
         if not os.access(folder, os.W_OK):
             return DoctorFinding(
@@ -115,19 +64,14 @@ def _database(path: Path) -> DoctorFinding:
             )
         return DoctorFinding("database", "well", f"{path} is not there yet; the first run makes it")
     try:
-        store: Any = plugins.store(str(path))
-        count = len(store.sessions()[0])
+        count, wrong = len(store.sessions().rows), store.unsound()
     except CodetapeError as error:
         return DoctorFinding("database", "bad", error.message, error.remedy, needed=True)
-    if not os.access(path, os.W_OK):
+    if wrong:
+        return DoctorFinding("database", "bad", f"{db} is damaged: {wrong[0]}", "Export what can be read, and begin another.", needed=True)  # fmt: skip
+    if store.address and not os.access(path, os.W_OK):
         return DoctorFinding("database", "bad", f"{path} cannot be written", "Check its permissions, or give another with --db.", needed=True)  # fmt: skip
-    with sqlite3.connect(path) as connection:
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    connection.close()
-    if said != "ok":
-        return DoctorFinding("database", "bad", f"{path} is damaged: {said}", "Export what can be read, and begin another.", needed=True)  # fmt: skip
-    return DoctorFinding("database", "well", f"{path}: healthy, schema {version}, {count} sessions")
+    return DoctorFinding("database", "well", f"{db}: healthy, {count} sessions")
 
 
 def _keys() -> Iterator[DoctorFinding]:
@@ -138,21 +82,27 @@ def _keys() -> Iterator[DoctorFinding]:
 
 
 def _servers(base_url: str | None) -> Iterator[DoctorFinding]:
-    places = {name: ("127.0.0.1", port) for name, port in SERVERS.items()}
+    known = plugins.servers()
+    places = {name: _place(address) for name, address in known.items()}
     if base_url:
-        try:
-            parts = urlsplit(base_url)
-            host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
-            host, port = "", 0
+        host, port = _place(base_url)
         if host:
             places = {"--base-url": (host, port), **places}
         else:
             yield DoctorFinding("server --base-url", "bad", f"{base_url!r} is no address", "Give http://HOST:PORT/v1.")
     for name, (host, port) in places.items():
         answers = _answers(host, port)
-        how = f"--model {name}:NAME" if name in SERVERS else ""
+        how = f"--model {name}:NAME" if name in known else ""
         yield DoctorFinding(f"server {name}", "well" if answers else "note", f"{'answers' if answers else 'does not answer'} on port {port}", how)  # fmt: skip
+
+
+def _place(address: str) -> tuple[str, int]:
+    """Return an address's host and port; an empty host for one that is none."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "", 0
 
 
 def _answers(host: str, port: int) -> bool:

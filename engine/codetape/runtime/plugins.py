@@ -32,6 +32,14 @@ def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
     return factory(*arguments, **options)
 
 
+def servers() -> dict[str, str]:
+    """Return the usual address of each local server that is a model adapter's, by the adapter's name."""
+    found: dict[str, str] = {}
+    for point in entry_points(group="codetape.servers"):
+        found |= {str(name): str(address) for name, address in dict(point.load()).items()}
+    return found
+
+
 def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
     """Return the model that ``ADAPTER:NAME`` names, such as ``openai:gpt-5-mini``."""
     adapter, colon, name = spec.partition(":")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from pathlib import Path
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import BuildRejected, Built, Execution, StoredImage
+from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
+from codetape_adapters.sandboxes.bubblewrap import doctor
 from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup, whole_cpus
 from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus
 from codetape_adapters.sandboxes.bubblewrap.environments import Environments
@@ -59,7 +61,7 @@ print("canary", ",".join(problems) or "well")
 """
 
 
-class BubblewrapSandbox:
+class BubblewrapSandbox(Sandbox):
     """Runs each job in a fresh bubblewrap. Thread-safe; nothing is shared between executions but read-only files."""
 
     def __init__(self, cache: Path | None = None) -> None:
@@ -96,6 +98,10 @@ class BubblewrapSandbox:
     def remove_image(self, key: str) -> bool:
         """Remove one."""
         return self._environments.remove(key)
+
+    def doctor(self) -> Iterable[DoctorFinding]:
+        """Check isolation, environment, and what the kernel allows."""
+        return (doctor.isolation(self), doctor.environment(self), *doctor.machine(bounded=self.bounded))
 
     # ---- parts, each found once
 

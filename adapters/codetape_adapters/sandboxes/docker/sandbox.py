@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import docker
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import SOLUTION_FILE, Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import BuildRejected, Built, Execution, StoredImage
+from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
 from codetape_adapters.process_identity import gone, identity
 from codetape_adapters.sandboxes.cache import cache_root
 from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, connect, remove_container, translated
@@ -50,7 +50,7 @@ print("canary", ",".join(problems) or "well")
 """
 
 
-class DockerSandbox:
+class DockerSandbox(Sandbox):
     """Runs each job in a fresh container. Thread-safe; several of them share images, not containers."""
 
     def __init__(self, base: str = "", cache: Path | None = None) -> None:
@@ -95,6 +95,14 @@ class DockerSandbox:
     def remove_image(self, key: str) -> bool:
         """Remove one."""
         return self._images.remove(key)
+
+    def doctor(self) -> Iterable[DoctorFinding]:
+        """Check whether an engine answers; nothing needs one."""
+        try:
+            version = str(self._client.version().get("Version", ""))
+        except SandboxUnavailable as error:
+            return (DoctorFinding("docker", "note", "no engine answers; nothing needs one", error.remedy),)
+        return (DoctorFinding("docker", "well", f"engine {version}"),)
 
     def close(self) -> None:
         """Let go of the engine."""

@@ -2,16 +2,16 @@
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from sqlite3 import Connection
 
 from codetape.errors import SessionNotFound
 from codetape.eventlog.envelope import StoredEvent
 from codetape.ports import CALL_EVENT_KINDS
 from codetape_adapters.stores.sqlite.connection import one, translated
-from codetape_adapters.stores.sqlite.database import Database
 from codetape_adapters.stores.sqlite.recovery import session_ids
 
 
-def find(db: Database, path: Path, name: str) -> str:
+def find(db: Connection, path: Path, name: str) -> str:
     """Return the id that a unique prefix, or ``last``, names. Raises SessionNotFound."""
     with translated(path):
         if name and one(db, "SELECT 1 FROM sessions WHERE session = ?", name):
@@ -33,26 +33,26 @@ def find(db: Database, path: Path, name: str) -> str:
     raise SessionNotFound(f"{name!r} {what} in {path}.", remedy="`codetape list` shows them.")
 
 
-def call_events(db: Database, path: Path, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
+def call_events(db: Connection, path: Path, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
     """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come from."""
     kinds = ",".join(f"'{kind}'" for kind in CALL_EVENT_KINDS)
     query = (
         "SELECT e.session, e.seq, e.kind, e.version, e.at, e.payload, e.prev_hash, e.hash FROM sessions s JOIN events e USING (session)"  # noqa: S608 - fixed names
         f" WHERE e.kind IN ({kinds})"
-        " AND (e.kind <> 'Requested' OR substr(e.payload, instr(e.payload, '\"effect\":') + 9, 5) = '\"ask\"')"
+        " AND (e.kind <> 'Requested' OR EXISTS (SELECT 1 FROM call_rows c WHERE c.session = e.session AND c.seq = e.seq))"
     )
     with translated(path):
         wanted = _with_parents(db, sessions) if sessions is not None else None
         if wanted is not None and len(wanted) <= 100:
             marks = ",".join("?" * len(wanted))
-            found = db.conn.execute(f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(wanted))
+            found = db.execute(f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(wanted))
         else:
-            found = db.conn.execute(f"{query} ORDER BY s.rowid, e.seq")
+            found = db.execute(f"{query} ORDER BY s.rowid, e.seq")
         yield from (StoredEvent.of(row) for row in found if wanted is None or row[0] in wanted)
 
 
-def _with_parents(db: Database, sessions: Collection[str]) -> set[str]:
-    parents = dict(db.conn.execute("SELECT session, parent FROM sessions WHERE parent <> ''").fetchall())
+def _with_parents(db: Connection, sessions: Collection[str]) -> set[str]:
+    parents = dict(db.execute("SELECT session, parent FROM sessions WHERE parent <> ''").fetchall())
     wanted, left = set[str](), list(sessions)
     while left:
         if (name := left.pop()) not in wanted:
@@ -61,15 +61,14 @@ def _with_parents(db: Database, sessions: Collection[str]) -> set[str]:
     return wanted
 
 
-def images_needed(db: Database, path: Path) -> dict[str, list[tuple[str, str]]]:
+def images_needed(db: Connection, path: Path) -> dict[str, list[tuple[str, str]]]:
     """Return the sessions, with their states, that last built each image."""
     query = (
-        "SELECT json_extract(e.payload, '$.image'), e.session, s.state FROM events e JOIN sessions s USING (session)"
-        " WHERE e.kind = 'BuildFinished' AND e.seq = (SELECT max(seq) FROM events l WHERE l.session = e.session"
-        " AND l.kind = 'BuildFinished')"
+        "SELECT b.image, b.session, s.state FROM build_rows b JOIN sessions s USING (session) WHERE b.outcome = 'BuildFinished'"
+        " AND b.seq = (SELECT max(seq) FROM build_rows l WHERE l.session = b.session AND l.outcome = 'BuildFinished')"
     )
     found: dict[str, list[tuple[str, str]]] = {}
     with translated(path):
-        for image, session, state in db.conn.execute(query):
+        for image, session, state in db.execute(query):
             found.setdefault(image, []).append((session, state))
     return found

@@ -4,22 +4,23 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from sqlite3 import Connection
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 from codetape.errors import StoreError
-from codetape_adapters.stores.sqlite.database import Database, ReadingDatabase, writing
-from codetape_adapters.stores.sqlite.migrations import MIGRATIONS
 
 APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
+SCHEMA = 5
+"""The number of migrations, kept in user_version as well: reading a database must not load what writes one."""
 
 
-def one(db: Database, query: str, *values: Any) -> Any:
+def one(db: Connection, query: str, *values: Any) -> Any:
     """Return a query's first row, or None."""
-    return db.conn.execute(query, values).fetchone()
+    return db.execute(query, values).fetchone()
 
 
 @contextmanager
@@ -57,12 +58,12 @@ class Transaction:
 
     __slots__ = ("db", "path")
 
-    def __init__(self, db: Database, path: Path) -> None:
+    def __init__(self, db: Connection, path: Path) -> None:
         self.db, self.path = db, path
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Connection:
         try:
-            self.db.conn.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise store_error(self.path, error) from error
         return self.db
@@ -72,7 +73,7 @@ class Transaction:
     ) -> None:
         if error is None:
             try:
-                self.db.conn.execute("COMMIT")
+                self.db.execute("COMMIT")
             except sqlite3.Error as refused:
                 self._roll_back()
                 raise store_error(self.path, refused) from refused
@@ -83,10 +84,10 @@ class Transaction:
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):
-            self.db.conn.execute("ROLLBACK")
+            self.db.execute("ROLLBACK")
 
 
-def open_database(path: Path, *, read_only: bool) -> Database:
+def open_database(path: Path, *, read_only: bool) -> Connection:
     """Open a database, or make it; bring its schema up to date. Raises StoreError with what to do."""
     if not path.exists():
         if read_only:
@@ -103,7 +104,7 @@ def open_database(path: Path, *, read_only: bool) -> Database:
     return _prepared(connection, path, read_only=False)
 
 
-def _for_reading(path: Path) -> Database:
+def _for_reading(path: Path) -> Connection:
     """Open a database that is only read: one that an older codetape made is brought up to date first, where it can be."""
     place = quote(str(path.absolute()))
     for how in ("mode=ro", "immutable=1"):  # without a folder that can be written there is no shared memory for its log
@@ -122,25 +123,24 @@ def _for_reading(path: Path) -> Database:
         except sqlite3.Error as error:
             connection.close()
             raise store_error(path, error) from error
-        if 0 < version < len(MIGRATIONS):
+        if 0 < version < SCHEMA:
             connection.close()
             return open_database(path, read_only=False)
         return _prepared(connection, path, read_only=True)
     raise StoreError(f"{path} cannot be read.")
 
 
-def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Database:
+def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Connection:
     try:
         with translated(path):
-            db = ReadingDatabase(connection) if read_only else writing(connection)
-            _prepare(db, path, read_only=read_only)
-            return db
+            _prepare(connection, path, read_only=read_only)
+            return connection
     except BaseException:
         connection.close()
         raise
 
 
-def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
+def _prepare(db: Connection, path: Path, *, read_only: bool) -> None:
     tables = one(db, "SELECT count(*) FROM sqlite_master")[
         0
     ]  # first: whoever makes them says in the same breath whose they are
@@ -149,7 +149,7 @@ def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
         raise StoreError(f"{path} is no database of codetape's: it is empty.", remedy="Give another with --db.")
     if tables and one(db, "PRAGMA application_id")[0] != APPLICATION_ID:
         raise StoreError(f"{path} is a database, but not one of codetape's.", remedy="Give another with --db.")
-    if version > len(MIGRATIONS):
+    if version > SCHEMA:
         raise StoreError(f"{path} was written by a newer codetape (schema {version}).", remedy="Upgrade codetape.")
     db.execute("PRAGMA recursive_triggers = ON")
     if read_only:
@@ -158,11 +158,11 @@ def _prepare(db: Database, path: Path, *, read_only: bool) -> None:
     if not version or one(db, "PRAGMA journal_mode")[0] != "wal":
         _write_ahead(db)
     db.execute("PRAGMA synchronous = FULL")
-    if version < len(MIGRATIONS):
+    if version < SCHEMA:
         _migrate(db)
 
 
-def _write_ahead(db: Database) -> None:
+def _write_ahead(db: Connection) -> None:
     """Switch the journal. SQLite does not wait for others here, whatever its timeout; so this does."""
     deadline = monotonic() + BUSY_SECONDS
     while True:
@@ -176,14 +176,17 @@ def _write_ahead(db: Database) -> None:
             return
 
 
-def _migrate(db: Database) -> None:
+def _migrate(db: Connection) -> None:
+    import sqlite_utils
+
+    from codetape_adapters.stores.sqlite.migrations import MIGRATIONS, mark_applied
+
     db.execute("BEGIN IMMEDIATE")
     try:
-        done = one(db, "PRAGMA user_version")[0]  # another process may have been first
-        for number, step in enumerate(MIGRATIONS, 1):
-            if number > done:
-                step(db)
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        made = sqlite_utils.Database(db)
+        mark_applied(made, one(db, "PRAGMA user_version")[0])  # another process may have been first
+        MIGRATIONS.apply(made)
+        db.execute(f"PRAGMA user_version = {SCHEMA}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("COMMIT")
     except BaseException:

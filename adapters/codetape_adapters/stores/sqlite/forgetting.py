@@ -12,15 +12,15 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from sqlite3 import Connection
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 from codetape.errors import StoreError
 from codetape.eventlog.envelope import Event, stored
 from codetape_adapters.stores.sqlite.connection import open_database, store_error
-from codetape_adapters.stores.sqlite.database import Database
 
-_TABLES = ("sessions", "events", "leases")
+_TABLES = ("sessions", "events", "leases", "call_rows", "test_run_rows", "decision_rows", "build_rows")
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COPY = ".codetape-forget-"
 
@@ -33,14 +33,14 @@ def rewrite(path: Path, session: str, added: Sequence[Event]) -> int:
     path = path.resolve()  # a link stays one
     old = open_database(path, read_only=False)
     try:
-        old.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        if old.conn.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if old.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
             raise sqlite3.OperationalError("database is locked")
-        old.conn.execute("BEGIN EXCLUSIVE")
+        old.execute("BEGIN EXCLUSIVE")
         for stale in path.parent.glob(f"{_COPY}*"):
             stale.unlink()
         needed = _needed(old, session)
-        before = old.conn.execute("SELECT count(*) FROM blobs").fetchone()[0]
+        before = old.execute("SELECT count(*) FROM blobs").fetchone()[0]
         with NamedTemporaryFile(dir=path.parent, prefix=_COPY, suffix=".db", delete=False) as file:
             new = Path(file.name)
         try:
@@ -55,25 +55,25 @@ def rewrite(path: Path, session: str, added: Sequence[Event]) -> int:
         return int(before) - kept
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
-            old.conn.execute("ROLLBACK")
+            old.execute("ROLLBACK")
         if "locked" in str(error):
             raise StoreError(
                 f"Another process has {path} open: nothing was erased.", remedy="Try again when it has ended."
             ) from error
         raise store_error(path, error) from error
     finally:
-        old.conn.close()
+        old.close()
 
 
-def _needed(old: Database, session: str) -> set[bytes]:
+def _needed(old: Connection, session: str) -> set[bytes]:
     """Return the texts that a session which is not forgotten refers to, what forks inherit among them.
 
     Payloads are searched for hashes, and not read: a row that was edited, or is of a newer codetape, keeps its texts.
     """
     ends = "SELECT session FROM events e WHERE kind = 'ContentForgotten' AND seq = (SELECT max(seq) FROM events WHERE session = e.session)"
-    forgotten = {session, *(row[0] for row in old.conn.execute(ends))}
+    forgotten = {session, *(row[0] for row in old.execute(ends))}
     parents: dict[str, tuple[str, int]] = {}
-    for fork, payload in old.conn.execute("SELECT session, payload FROM events WHERE kind = 'SessionForked'"):
+    for fork, payload in old.execute("SELECT session, payload FROM events WHERE kind = 'SessionForked'"):
         with suppress(ValueError, KeyError, TypeError):
             value = json.loads(payload)
             parents[fork] = str(value["parent"]), int(value["seq"])
@@ -86,47 +86,45 @@ def _needed(old: Database, session: str) -> set[bytes]:
             last[parent] = max(last.get(parent, -1), seq)
             name = parent
     needed: set[bytes] = set()
-    for name, seq, payload in old.conn.execute("SELECT session, seq, payload FROM events"):
+    for name, seq, payload in old.execute("SELECT session, seq, payload FROM events"):
         if name not in forgotten or seq <= last.get(name, -1):
             needed |= {bytes.fromhex(ref) for ref in _HASH.findall(str(payload))}
     return needed
 
 
-def _copy(old: Database, new: Path, needed: set[bytes], session: str, added: Sequence[Event]) -> int:
+def _copy(old: Connection, new: Path, needed: set[bytes], session: str, added: Sequence[Event]) -> int:
     """Fill the new file; return how many texts it holds."""
     made = open_database(new, read_only=False)
     try:
-        made.conn.execute("BEGIN")
+        made.execute("BEGIN")
         for table in _TABLES:
-            marks = ",".join("?" for _ in made.conn.execute(f"PRAGMA table_info({table})"))
-            found = old.conn.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - fixed names
+            marks = ",".join("?" for _ in made.execute(f"PRAGMA table_info({table})"))
+            found = old.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - fixed names
             _all(made, f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - fixed names
-        kept = (
-            row for row in old.conn.execute("SELECT hash, size, data FROM blobs ORDER BY rowid") if row[0] in needed
-        )
+        kept = (row for row in old.execute("SELECT hash, size, data FROM blobs ORDER BY rowid") if row[0] in needed)
         _all(made, "INSERT INTO blobs VALUES (?, ?, ?)", kept)
         _all(made, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(stored, added))
         for event in added:
             line = (event.seq + 1, event.at, event.hash, session)
-            made.conn.execute("UPDATE sessions SET events = ?, updated_at = ?, head = ? WHERE session = ?", line)
-        made.conn.execute("UPDATE leases SET held = 0 WHERE session = ?", (session,))
+            made.execute("UPDATE sessions SET events = ?, updated_at = ?, head = ? WHERE session = ?", line)
+        made.execute("UPDATE leases SET held = 0 WHERE session = ?", (session,))
         _others(old, made)
-        count = made.conn.execute("SELECT count(*) FROM blobs").fetchone()[0]
-        made.conn.execute("COMMIT")
-        made.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        made.conn.execute("PRAGMA journal_mode = DELETE").fetchall()
+        count = made.execute("SELECT count(*) FROM blobs").fetchone()[0]
+        made.execute("COMMIT")
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        made.execute("PRAGMA journal_mode = DELETE").fetchall()
     finally:
-        made.conn.close()
+        made.close()
     with new.open("rb") as file:
         os.fsync(file.fileno())
     return int(count)
 
 
-def _others(old: Database, made: Database) -> None:
+def _others(old: Connection, made: Connection) -> None:
     """Copy what somebody else has put into the database."""
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type <> 'table', type <> 'view', rowid"
-    there = {name for _, name, _ in made.conn.execute(query)}
-    for kind, name, sql in old.conn.execute(query).fetchall():
+    there = {name for _, name, _ in made.execute(query)}
+    for kind, name, sql in old.execute(query).fetchall():
         if name in there or name.startswith("sqlite_"):
             continue
         if kind == "table" and sql.upper().startswith("CREATE VIRTUAL"):
@@ -134,23 +132,23 @@ def _others(old: Database, made: Database) -> None:
                 f"The database holds a virtual table, {name}, which cannot be copied: nothing was erased.",
                 remedy="Drop it first.",
             )
-        made.conn.execute(sql)
+        made.execute(sql)
         if kind == "table":
             quoted = '"' + name.replace('"', '""') + '"'
-            marks = ",".join("?" for _ in made.conn.execute(f"PRAGMA table_info({quoted})"))
-            rows = old.conn.execute(f"SELECT * FROM {quoted}")  # noqa: S608 - quoted
+            marks = ",".join("?" for _ in made.execute(f"PRAGMA table_info({quoted})"))
+            rows = old.execute(f"SELECT * FROM {quoted}")  # noqa: S608 - quoted
             _all(made, f"INSERT INTO {quoted} VALUES ({marks})", rows)  # noqa: S608 - quoted
 
 
-def _all(made: Database, statement: str, rows: Iterable[Any]) -> None:
-    made.conn.executemany(statement, rows)
+def _all(made: Connection, statement: str, rows: Iterable[Any]) -> None:
+    made.executemany(statement, rows)
 
 
-def _retire(old: Database) -> None:
+def _retire(old: Connection) -> None:
     """Make the old file, which another process may just have opened, one that nobody can begin a session in."""
     with suppress(sqlite3.Error):
-        old.conn.execute("DROP TABLE leases")
-        old.conn.execute("COMMIT")
+        old.execute("DROP TABLE leases")
+        old.execute("COMMIT")
 
 
 def _sync(folder: Path) -> None:

@@ -1,19 +1,22 @@
-"""The database's tables, triggers and views, as an append-only list of steps."""
+"""The database's tables, triggers and views, as an append-only list of steps. A step that was released is never changed."""
 
-from collections.abc import Callable
+from sqlite_utils import Database, Migrations
 
-from codetape_adapters.stores.sqlite.database import Database
+from codetape_adapters.stores.sqlite.read_models import READ_MODEL_TABLES, READ_MODEL_VIEWS, rebuild
 
-MIGRATIONS: list[Callable[[Database], None]] = []
-
-
-def _migration(step: Callable[[Database], None]) -> Callable[[Database], None]:
-    """Append a step. A step that was released is never changed."""
-    MIGRATIONS.append(step)
-    return step
+MIGRATIONS = Migrations("codetape")
 
 
-@_migration
+def mark_applied(db: Database, count: int) -> None:
+    """Record the first steps as applied, of a database that was made before steps were recorded by their names."""
+    MIGRATIONS.ensure_migrations_table(db)
+    for step in MIGRATIONS.pending(db)[: max(0, count - len(MIGRATIONS.applied(db)))]:
+        db.table("_sqlite_migrations").insert(
+            {"migration_set": MIGRATIONS.name, "name": step.name, "applied_at": "before this list was kept"}
+        )
+
+
+@MIGRATIONS()
 def _first(db: Database) -> None:
     for statement in (
         "CREATE TABLE events (session TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,"
@@ -58,20 +61,20 @@ def _first(db: Database) -> None:
         db.execute(statement)
 
 
-@_migration
+@MIGRATIONS()
 def _families(db: Database) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN parent TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE sessions ADD COLUMN forked_at INTEGER NOT NULL DEFAULT 0")
 
 
-@_migration
+@MIGRATIONS()
 def _money(db: Database) -> None:
     """Costs are whole picodollars (10^-12). What is reserved is what an open call, or a lost one, may have come to."""
     for column in ("cost", "unpriced", "reused_tokens", "open_tokens", "open_cost", "reserved_tokens", "reserved_cost"):
         db.execute(f"ALTER TABLE sessions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
 
-@_migration
+@MIGRATIONS()
 def _views(db: Database) -> None:
     """Answers to the common questions, for whoever opens the database with something else than codetape. Costs are in dollars."""
     for view in ("spend", "llm_calls"):
@@ -106,3 +109,13 @@ def _views(db: Database) -> None:
         " UNION ALL SELECT session, seq, at, 'session', reason FROM decisions WHERE kind = 'Failed'",
     ):
         db.execute(statement)
+
+
+@MIGRATIONS()
+def _read_models(db: Database) -> None:
+    """Keep what views show in tables, filled through the decoder: a view over stored payloads reads one version of them alone."""
+    for view in ("failures", "decisions", "spend", "llm_calls", "test_runs"):
+        db.execute(f"DROP VIEW IF EXISTS {view}")
+    for statement in (*READ_MODEL_TABLES, *READ_MODEL_VIEWS):
+        db.execute(statement)
+    rebuild(db.conn)

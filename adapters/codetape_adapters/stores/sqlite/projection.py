@@ -1,30 +1,22 @@
 """The list of sessions: a line for each, brought up to date with every event, and rebuildable from the events."""
 
+from sqlite3 import Connection
+from typing import Any
+
 from codetape.domain.money import pico
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import Answered, CallClosed, SessionForked, SessionStarted, Transition
 from codetape_adapters.stores.sqlite import reservations
 from codetape_adapters.stores.sqlite.connection import one
-from codetape_adapters.stores.sqlite.database import Database
+from codetape_adapters.stores.sqlite.read_models import add, insert
 
 
-def project(db: Database, event: Event) -> None:
-    """Bring a session's line up to date with one more event, in the event's own transaction."""
+def project(db: Connection, event: Event) -> None:
+    """Bring a session's line and the read models up to date with one more event, in the event's own transaction."""
     payload = event.payload
+    add(db, event.session, event.seq, event.at, payload)
     if isinstance(payload, SessionStarted):
-        db.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, '', 0, 1, 0, 0, ?, ?, ?, '', 0, 0, 0, 0, 0, 0, 0, 0)",
-            (
-                event.session,
-                payload.task_id,
-                payload.model,
-                ",".join(payload.tags),
-                payload.target,
-                event.at,
-                event.at,
-                event.hash,
-            ),
-        )
+        insert(db, "sessions", {**_line(event), "task": payload.task_id, "model": payload.model, "tags": ",".join(payload.tags), "state": payload.target})  # fmt: skip
         return
     if isinstance(payload, SessionForked):
         _project_fork(db, event, payload)
@@ -48,15 +40,41 @@ def project(db: Database, event: Event) -> None:
             values += [pico(payload.price.cost) if payload.price else 0, payload.price is None]
     if isinstance(payload, CallClosed):
         sets += reservations.settled(payload)
-    db.conn.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
+    db.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
 
 
-def _project_fork(db: Database, event: Event, payload: SessionForked) -> None:
+def _line(event: Event) -> dict[str, Any]:
+    """Return what the first event of a session says of it; what it says nothing of is zero or empty."""
+    return {
+        "session": event.session,
+        "reason": "",
+        "iteration": 0,
+        "events": event.seq + 1,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "started_at": event.at,
+        "updated_at": event.at,
+        "head": event.hash,
+    }
+
+
+def _project_fork(db: Connection, event: Event, payload: SessionForked) -> None:
     """Begin a fork's line with its parent's; tokens are its own, and where it stands is said by its next transition."""
-    columns = "task, model, tags"
-    found = one(db, f"SELECT {columns} FROM sessions WHERE session = ?", payload.parent) or ("", "", "")  # noqa: S608 - fixed names
-    db.execute(
-        "INSERT INTO sessions VALUES (?, ?, ?, ?, 'forked', '', 0, ?, 0, 0, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0)",
-        (event.session, found[0], payload.model or found[1], ",".join(filter(None, (found[2], *payload.tags))), event.seq + 1, event.at, event.at, event.hash,
-         payload.parent, payload.seq),
-    )  # fmt: skip
+    task, model, tags = one(db, "SELECT task, model, tags FROM sessions WHERE session = ?", payload.parent) or (
+        "",
+        "",
+        "",
+    )
+    insert(
+        db,
+        "sessions",
+        {
+            **_line(event),
+            "task": task,
+            "model": payload.model or model,
+            "tags": ",".join(filter(None, (tags, *payload.tags))),
+            "state": "forked",
+            "parent": payload.parent,
+            "forked_at": payload.seq,
+        },
+    )

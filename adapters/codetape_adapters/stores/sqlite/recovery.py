@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
 import zstandard
@@ -15,7 +16,6 @@ from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import StoredEvent
 from codetape.ports import RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import store_error
-from codetape_adapters.stores.sqlite.database import Database
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
 MAX_TEXT = 64 << 20  # bytes of one text, unpacked
@@ -36,7 +36,7 @@ _PROJECTED = (
 )
 
 
-def sessions(db: Database, path: Path) -> SessionList:
+def sessions(db: Connection, path: Path) -> SessionList:
     """Return the lines of the table of sessions, newest first, and what could not be read."""
     names = ", ".join(("rowid", *_COLUMNS))
     rows, problems = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid")  # noqa: S608 - fixed names
@@ -57,7 +57,7 @@ def sessions(db: Database, path: Path) -> SessionList:
     return SessionList(clean, problems)  # type: ignore[arg-type]  # the columns are the row's keys
 
 
-def session_ids(db: Database, path: Path) -> list[str]:
+def session_ids(db: Connection, path: Path) -> list[str]:
     """Return the ids that the log or the table of sessions names."""
     found: dict[str, None] = {}
     for query in ("SELECT session FROM sessions", "SELECT DISTINCT session FROM events"):
@@ -66,7 +66,7 @@ def session_ids(db: Database, path: Path) -> list[str]:
     return list(found)
 
 
-def session(db: Database, path: Path, name: str) -> RecoveredSession:
+def session(db: Connection, path: Path, name: str) -> RecoveredSession:
     """Read one session's rows in the order of their seq, and their texts."""
     problems: list[str] = []
 
@@ -110,7 +110,7 @@ def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[Sto
     return rows
 
 
-def unsound(db: Database, path: Path) -> list[str]:
+def unsound(db: Connection, path: Path) -> list[str]:
     """Return what SQLite finds wrong with the file, and sessions whose line in the list is not that of their events."""
     rows, problems = _rows(db, path, "PRAGMA quick_check(5)")
     problems += [f"{path}: {row[0]}" for row in rows if row[0] != "ok"]
@@ -118,17 +118,17 @@ def unsound(db: Database, path: Path) -> list[str]:
     return problems + broken + [f"The list's line on session {row[0]} is not that of its events." for row in rows]
 
 
-def _rows(db: Database, path: Path, query: str, *values: Any) -> tuple[list[Any], list[str]]:
+def _rows(db: Connection, path: Path, query: str, *values: Any) -> tuple[list[Any], list[str]]:
     """Return a query's rows up to the first that cannot be read, and what SQLite says of that one."""
     rows: list[Any] = []
     try:
-        for row in db.conn.execute(query, values):
+        for row in db.execute(query, values):
             rows.append(row)  # noqa: PERF402 - what was read before an error stays
     except sqlite3.Error as error:
         problem = str(store_error(path, error))
         if table := _TABLE.search(query):  # an index may be what is broken
             with suppress(sqlite3.Error):
-                for row in db.conn.execute(query.replace(table[0], f"{table[0]} NOT INDEXED", 1), values):
+                for row in db.execute(query.replace(table[0], f"{table[0]} NOT INDEXED", 1), values):
                     if row not in rows:
                         rows.append(row)
         return rows, [problem]

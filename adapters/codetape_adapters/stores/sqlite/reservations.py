@@ -1,8 +1,9 @@
 """Budgets in the database: what is spent and reserved, summed and checked inside the transaction that announces a call."""
 
+from sqlite3 import Connection
+
 from codetape.domain.budget import Limit, Reservation, Spent, check
 from codetape.eventlog.events import CallClosed, maybe_billed
-from codetape_adapters.stores.sqlite.database import Database
 
 _SUMS = (
     "SELECT coalesce(sum(input_tokens + output_tokens - reused_tokens + open_tokens + reserved_tokens), 0),"
@@ -10,25 +11,25 @@ _SUMS = (
 )
 
 
-def reserve(db: Database, session: str, wanted: Reservation) -> None:
+def reserve(db: Connection, session: str, wanted: Reservation) -> None:
     """Reserve what a call may come to. Raises BudgetSpent where it does not fit: the transaction is then taken back."""
     for limit in wanted.limits:
         check(limit, spent(db, limit, session), wanted)
-    db.conn.execute(
+    db.execute(
         "UPDATE sessions SET open_tokens = ?, open_cost = ? WHERE session = ?",
         (wanted.tokens, wanted.cost or 0, session),
     )
 
 
-def spent(db: Database, limit: Limit, session: str) -> Spent:
+def spent(db: Connection, limit: Limit, session: str) -> Spent:
     """Return what a limit's scope has spent and reserved."""
     kind, _, tag = limit.scope.partition(":")
     if kind == "session":
-        row = db.conn.execute(f"{_SUMS} WHERE session = ?", (session,)).fetchone()
+        row = db.execute(f"{_SUMS} WHERE session = ?", (session,)).fetchone()
     elif kind == "tag":
-        row = db.conn.execute(f"{_SUMS} WHERE instr(',' || tags || ',', ?)", (f",{tag},",)).fetchone()
+        row = db.execute(f"{_SUMS} WHERE instr(',' || tags || ',', ?)", (f",{tag},",)).fetchone()
     else:
-        row = db.conn.execute(_SUMS).fetchone()
+        row = db.execute(_SUMS).fetchone()
     return Spent(*row)
 
 

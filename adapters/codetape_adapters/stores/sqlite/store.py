@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from sqlite3 import Connection
 from time import time
 from typing import Any, NoReturn
 
@@ -24,7 +25,6 @@ from codetape.ports import DEFAULT_STORE, Lease, RecoveredSession, SessionList, 
 from codetape_adapters.process_identity import alive, identity
 from codetape_adapters.stores.sqlite import catalog, recovery, reservations
 from codetape_adapters.stores.sqlite.connection import Transaction, one, open_database, translated
-from codetape_adapters.stores.sqlite.database import Database
 from codetape_adapters.stores.sqlite.forgetting import rewrite
 from codetape_adapters.stores.sqlite.projection import project
 from codetape_adapters.stores.sqlite.recovery import MAX_TEXT, ROW, unpack
@@ -110,7 +110,7 @@ class SqliteStore(Store):
         with self._transaction() as db:
             payload = event.payload
             before = payload.parent if type(payload) is SessionForked else event.session
-            put = db.conn.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, before))
+            put = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, before))
             if not put.rowcount:
                 self._refuse(db, event, lease)
             self._put_blobs(db, packed)
@@ -147,11 +147,11 @@ class SqliteStore(Store):
         with self._transaction() as db:
             return [self._put(db, stream) for stream in streams]
 
-    def _put(self, db: Database, stream: Stream) -> int:
+    def _put(self, db: Connection, stream: Stream) -> int:
         added = 0
         for session, events in groupby(stream.events, key=lambda event: event.session):
             chain = list(events)
-            have = dict(db.conn.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
+            have = dict(db.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
             new = [event for event in chain if _is_new(event, have)]
             if new and have and (new[0].seq != max(have) + 1 or len(have) != max(have) + 1 - chain[0].seq):
                 raise StoreError(
@@ -166,7 +166,7 @@ class SqliteStore(Store):
             for event in chain:
                 self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
             for event in new:
-                db.conn.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stored(event))
+                db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stored(event))
                 project(db, event)
             added += len(new)
         return added
@@ -186,9 +186,7 @@ class SqliteStore(Store):
                 )
             chain = [decode(row) for row in recovery.chain_of(lambda name: self._rows(db, name), session)]
             check_chain(chain)
-            for (name,) in db.conn.execute(
-                "SELECT session FROM leases WHERE held AND session <> ?", (session,)
-            ).fetchall():
+            for (name,) in db.execute("SELECT session FROM leases WHERE held AND session <> ?", (session,)).fetchall():
                 self._check_free(db, name)
             added = self._farewell(session, chain)
             self.close()
@@ -254,27 +252,27 @@ class SqliteStore(Store):
 
     # ---- inside
 
-    def _rows(self, db: Database, session: str) -> list[StoredEvent]:
-        found = db.conn.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
+    def _rows(self, db: Connection, session: str) -> list[StoredEvent]:
+        found = db.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
         return [StoredEvent.of(values) for values in found]
 
-    def _db(self) -> Database:
-        db: Database | None = getattr(self._local, "db", None)
+    def _db(self) -> Connection:
+        db: Connection | None = getattr(self._local, "db", None)
         if db is None:
             db = self._local.db = open_database(self.path, read_only=self._read_only)
         return db
 
     def close(self) -> None:
         """Close this thread's connection."""
-        db: Database | None = getattr(self._local, "db", None)
+        db: Connection | None = getattr(self._local, "db", None)
         if db is not None:
-            db.conn.close()
+            db.close()
             self._local.db = None
 
     def _transaction(self) -> Transaction:
         return Transaction(self._db(), self.path)
 
-    def _check_free(self, db: Database, session: str) -> int:
+    def _check_free(self, db: Connection, session: str) -> int:
         """Return the session's last token, 0 for none. Raises LeaseHeld where a living process holds it."""
         row = one(db, _LEASE, session)
         if row and row[1] and alive(row, now := self._clock()):
@@ -284,7 +282,7 @@ class SqliteStore(Store):
             )
         return row[0] if row else 0
 
-    def _refuse(self, db: Database, event: Event, lease: Any) -> NoReturn:
+    def _refuse(self, db: Connection, event: Event, lease: Any) -> NoReturn:
         """Say why an event was not taken."""
         row = one(db, _STANDING, event.session, event.session)
         if row is None or row[0] != lease.token or not row[1]:
@@ -294,11 +292,11 @@ class SqliteStore(Store):
         due = row[2] + 1 if row[2] is not None else 0
         raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
 
-    def _put_blobs(self, db: Database, packed: list[tuple[str, bytes]]) -> None:
+    def _put_blobs(self, db: Connection, packed: list[tuple[str, bytes]]) -> None:
         compressor = self._compressor()
         for key, data in packed:
             name = bytes.fromhex(key)
-            db.conn.execute(_NEW_BLOB, (name, len(data), compressor.compress(data), name))
+            db.execute(_NEW_BLOB, (name, len(data), compressor.compress(data), name))
 
     def _compressor(self) -> zstandard.ZstdCompressor:
         found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
@@ -306,7 +304,7 @@ class SqliteStore(Store):
             found = self._local.compressor = zstandard.ZstdCompressor(level=3)
         return found
 
-    def _texts(self, db: Database, wanted: set[str]) -> dict[str, str]:
+    def _texts(self, db: Connection, wanted: set[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
         keys, unpacker = sorted(map(bytes.fromhex, wanted)), zstandard.ZstdDecompressor()
         with translated(self.path):
