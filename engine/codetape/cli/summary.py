@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codetape.cli.output import first_line, say
+from codetape.cli.output import say
 from codetape.decider.remedies import EXAMPLE
 from codetape.domain.money import dollars, money, pico
 from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
@@ -14,6 +14,7 @@ from codetape.eventlog.session_state import SessionState
 from codetape.runtime.redaction import find_keys
 from codetape.runtime.result import GenerateResult
 from codetape.runtime.script_header import script_header
+from codetape.text.escape import first_line
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,25 @@
-"""Asks of the model: the request that a state makes, and what becomes of a reply that cannot be used."""
+"""Calls of the model: the request that a state makes, and what becomes of its outcome."""
 
 from dataclasses import replace
 
 from codetape.decider.commands import CallModel
-from codetape.decider.environments import without
-from codetape.decider.replies import diagnosis, opinions, readers
-from codetape.decider.step import Fact, Step, Stop
-from codetape.domain.findings import Quarantined
+from codetape.decider.replies.table import REPLIES
+from codetape.decider.step import Step
 from codetape.domain.model_request import LENGTH_PARAMETER, ModelRequest
-from codetape.domain.purposes import Purpose
-from codetape.domain.reply_shapes import Proposal
-from codetape.domain.task import TEST_FILE
-from codetape.eventlog.events import Answered, CallRefused, TestQuarantined
+from codetape.domain.purposes import PURPOSES
+from codetape.eventlog.events import Answered, CallRefused
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.messages import messages
 from codetape.prompts.pack import schema_of
 from codetape.prompts.reply_parser import SHAPES, Unusable, arrived
-from codetape.rules.packages import detected
-from codetape.rules.pytest_source import file_of
-from codetape.rules.session_view import calls_in_doubt, whole_file
+from codetape.rules.session_view import calls_in_doubt
 
-PURPOSE: dict[str, Purpose] = {
-    "planning": "plan",
-    "judging": "second_opinion",
-    "diagnosing": "diagnose",
-    "coding": "code",
-    "verifying_code": "verify_code",
-    "fixing_tests": "fix_tests",
-    "verifying_tests": "verify_tests",
-    "writing_tests": "tests",
-    "resolving": "packages",
-    "replacing_package": "replace_package",
-}
+PURPOSE_OF = {row.state: row.name for row in PURPOSES}
 
 
 def ask(run: SessionState) -> CallModel:
     """Return the state's request, rendered afresh from what the run has made."""
-    purpose, config = PURPOSE[run.state], run.the_config
+    purpose, config = PURPOSE_OF[run.state], run.the_config
     kept = {k: v for k, v in config.parameters.items() if k not in run.ledger.dropped_parameters}
     return CallModel(
         ModelRequest(
@@ -77,7 +60,7 @@ def answered(run: SessionState) -> Step:
     if not isinstance(outcome.event, Answered):
         raise TypeError(f"{type(outcome.event).__name__} closes no ask")
     text = arrived(outcome.text, outcome.message, outcome.event.finish_reason)
-    used = text if isinstance(text, Unusable) else readers.READ[outcome.purpose](run, text)
+    used = text if isinstance(text, Unusable) else REPLIES[outcome.purpose].read(run, text)
     if isinstance(used, Unusable):
         return _unusable(run, outcome.purpose, used, outcome.text or "")
     return _closed(used)
@@ -99,7 +82,9 @@ def _refused(run: SessionState, event: CallRefused) -> Step:
         return Step(purpose, usable=False, reason="parameter", ledger={"dropped_parameters": (*dropped, event.parameter)}, target=run.state)  # fmt: skip
     if event.what == "context" and not run.ledger.trimmed:
         return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=run.state)
-    return _closed(_consequence(run, purpose, Unusable(event.what, f"The server refuses the request: {event.what}.")))
+    return _closed(
+        REPLIES[purpose].without(run, Unusable(event.what, f"The server refuses the request: {event.what}."))
+    )
 
 
 def _unusable(run: SessionState, purpose: str, why: Unusable, text: str) -> Step:
@@ -113,62 +98,4 @@ def _unusable(run: SessionState, purpose: str, why: Unusable, text: str) -> Step
             work={"repair": why.detail, "bad_reply": text},
             target=run.state,
         )
-    return _closed(_consequence(run, purpose, why))
-
-
-def _consequence(run: SessionState, purpose: str, why: Unusable) -> Step:
-    """Return what the run does without the answer. Raw text is never taken for code."""
-    failed = Stop("failed", "unusable", f"The model gave no usable {purpose}: {why.detail}")
-    if purpose == "plan" or (purpose == "code" and run.work.report is None):
-        return Step(purpose, usable=False, halt=failed)
-    if purpose == "code":
-        ledger = {"from_plan": False}
-        return Step(purpose, usable=False, reason=why.reason, done=("coding",), owes=("executing",), ledger=ledger)
-    if purpose == "tests":
-        step = Step(purpose, usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving", "vetting"))
-        given = bool(run.anchors or run.the_task.tests)
-        return step if given else Step(purpose, usable=False, halt=failed)
-    if purpose == "fix_tests":
-        return _unfixed(run, why)
-    if purpose == "second_opinion":
-        return opinions.weigh_again(run, unjudged=calls_in_doubt(run), usable=False, reason=why.reason)
-    if purpose == "packages":
-        empty = tuple(Proposal(module=m) for m in detected(run).unknown)
-        return Step(purpose, work={"proposals": (*run.work.proposals, *empty)}, usable=False, reason=why.reason)
-    if purpose == "diagnose":
-        return diagnosis.by_rules_alone(run, why.reason)
-    if purpose == "replace_package":
-        step = without(run, (run.ledger.replacing,), "refused") or Step(purpose, owes=("resolving",))
-        return replace(step, usable=False, reason=why.reason)
-    done = {"verify_code": "verifying_code", "verify_tests": "verifying_tests"}[purpose]
-    return Step(purpose, usable=False, reason=why.reason, done=(done,), work={"missing": ()})
-
-
-def _unfixed(run: SessionState, why: Unusable) -> Step:
-    """Tests that cannot be fixed are quarantined; a broken file is written anew, once."""
-    if whole_file(run):
-        anew = not run.ledger.rewritten
-        return Step(
-            "fix_tests",
-            usable=False,
-            reason=why.reason,
-            done=("fixing_tests",),
-            owes=("writing_tests", "resolving", "executing") if anew else ("resolving", "vetting", "executing"),
-            ledger={"rewritten": True},
-            work={} if anew else {"tests": ""},
-        )
-    known = {q.test for q in run.work.quarantined}
-    gone = tuple(
-        Quarantined(test=f.test, reason="unfixed", words=f.root_cause)
-        for f in run.work.findings
-        if f.error_type == "test_error" and file_of(f.test) == TEST_FILE and f.test not in known
-    )
-    return Step(
-        "fix_tests",
-        usable=False,
-        reason=why.reason,
-        done=("fixing_tests",),
-        owes=("vetting", "executing"),
-        work={"quarantined": (*run.work.quarantined, *gone)},
-        notes=tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
-    )
+    return _closed(REPLIES[purpose].without(run, why))

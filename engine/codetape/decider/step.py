@@ -52,6 +52,12 @@ class Step:
     notes: tuple[Fact, ...] = ()
 
 
+def unusable(purpose: str, why: Unusable) -> Step:
+    """Return the step that ends a session for want of a usable reply."""
+    message = f"The model gave no usable {purpose}: {why.detail}"
+    return Step(purpose, usable=False, halt=Stop("failed", "unusable", message))
+
+
 def owed_after(run: SessionState, step: Step) -> tuple[str, ...]:
     """Return what is owed after the step, in the machine's order."""
     pending = ({*run.ledger.owed} - {*step.done}) | {*step.owes}

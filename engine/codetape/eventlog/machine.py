@@ -1,11 +1,14 @@
 """The state machine of a session: every state, what each wants done, and every move that there is.
 
-What comes next is always the first of what is owed, in ORDER; ROWS lists the moves that this can give,
-and nothing else moves the machine. The diagram in docs/reference/machine.md is drawn from this table.
+What comes next is always the first of what is owed, in ORDER; ROWS lists the moves that this can give. A `transitions`
+machine is made of them once: the fold asks it at each event, and it draws the diagram in docs/reference/machine.md.
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
+
+from transitions import Machine
 
 from codetape.errors import CorruptTape
 
@@ -63,7 +66,23 @@ ROWS = (
     Move("fail", ("planning", "coding", "writing_tests", "vetting", *_READ, "proving"), "failed"),
 )  # fmt: skip
 
-_TRIGGER = {(source, row.target): row.trigger for row in ROWS for source in row.sources}
+
+@cache
+def machine() -> Machine:
+    """Return the machine, made once of ROWS: it alone says which moves there are, and draws itself."""
+    moves = [{"trigger": row.trigger, "source": list(row.sources), "dest": row.target} for row in ROWS]
+    return Machine(model=None, states=list(STATES), transitions=moves, initial="new", auto_transitions=False)
+
+
+@cache
+def _triggers() -> dict[tuple[str, str], str]:
+    """The machine's own transitions by their ends: looked up at each event."""
+    return {
+        (source, str(move.dest)): name
+        for name, event in machine().events.items()
+        for source, moves in event.transitions.items()
+        for move in moves
+    }
 
 
 def next_state(owed: Iterable[str]) -> str | None:
@@ -77,41 +96,6 @@ def trigger(source: str, target: str) -> str:
     if source == target and source in ACTIVE:
         return ""
     try:
-        return _TRIGGER[source, target]
+        return _triggers()[source, target]
     except KeyError:
         raise CorruptTape(f"the machine has no move from {source} to {target}.") from None
-
-
-LOOP = ("planning", "coding", "writing_tests", "resolving", "building", "vetting", "executing", "judging", "diagnosing", "fixing_tests", "succeeded")  # fmt: skip
-"""The states of the loop that a reader sees first."""
-_BACK = {
-    "executing": ("judging", "diagnosing", "succeeded"),
-    "judging": ("fixing_tests",),
-    "diagnosing": ("coding", "resolving"),
-    "fixing_tests": ("resolving",),
-}
-"""Moves of the loop that are no step to the next state: what a report leads to, and where mending goes on."""
-
-
-def diagram() -> str:
-    """Return the table as a Mermaid state diagram; moves to and from `suspended` are left out, for every state has them."""
-    lines = ["stateDiagram-v2", "    [*] --> planning"]
-    for row in ROWS:
-        if row.target == "suspended" or "suspended" in row.sources or "new" in row.sources:
-            continue
-        lines += [f"    {source} --> {row.target}: {row.trigger}" for source in row.sources]
-    return "\n".join([*lines, *(f"    {state} --> [*]" for state in FINAL)]) + "\n"
-
-
-def picture() -> str:
-    """Return the loop as a Mermaid flowchart: the table's moves between LOOP's states that go one step on, or back to mend."""
-    place = {state: number for number, state in enumerate(LOOP)}
-    lines = ["flowchart LR"]
-    for row in ROWS:
-        for source in row.sources:
-            if source not in place or row.target not in place:
-                continue
-            step = place[row.target] - place[source]
-            if step == 1 or row.target in _BACK.get(source, ()):
-                lines.append(f"    {source} -->|{row.trigger.replace('_', ' ')}| {row.target}")
-    return "\n".join(lines) + "\n"

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from codetape.domain.purposes import PURPOSES
 from codetape.errors import TemplateError
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 from codetape.prompts.context import context
-from codetape.prompts.pack import PURPOSES
 from codetape.prompts.render import render
 
 
@@ -20,10 +20,10 @@ def lint_pack(pack: Mapping[str, str], recorded: Stream) -> list[str]:
         if event.kind != "Decided" or run.work.plan is None:
             continue
         state = replace(run, pack=pack)
-        for purpose in PURPOSES:
-            for name in ("system.md", f"{purpose}.md", "repair.md"):
+        for row in PURPOSES:
+            for name in ("system.md", f"{row.name}.md", "repair.md"):
                 try:
-                    render(pack, name, {**context(state, purpose), "problem": "a problem"})
+                    render(pack, name, {**context(state, row.name), "problem": "a problem"})
                 except TemplateError as error:
                     found[str(error)] = None
     return list(found)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from codetape.decider import decide
 from codetape.decider.commands import CallModel, Command, Record
-from codetape.decider.model_calls import PURPOSE, ask
+from codetape.decider.model_calls import PURPOSE_OF, ask
 from codetape.domain.canonical import canonical
 from codetape.domain.task import Config, SandboxFacts
 from codetape.errors import CodetapeError, UsageError
@@ -352,7 +352,7 @@ class _After:
         """Return what a later state's request is, as far as it can be told before the first difference, without and with the change."""
         if purpose not in self._known:
             found: tuple[str, Any] = ("", None)
-            if PURPOSE.get(state) == purpose and (self._old.work.plan is not None or purpose == "plan"):
+            if PURPOSE_OF.get(state) == purpose and (self._old.work.plan is not None or purpose == "plan"):
                 try:
                     found = (
                         ask(self._old.evolve(state=state)).request.fingerprint,

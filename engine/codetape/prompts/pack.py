@@ -7,24 +7,13 @@ from typing import Any
 import minijinja
 
 from codetape.domain.canonical import canonical, sha256
+from codetape.domain.purposes import PURPOSES
 from codetape.errors import TemplateError
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts import grammar
 from codetape.prompts.reply_parser import SHAPES
 
-PURPOSES = (
-    "plan",
-    "code",
-    "tests",
-    "diagnose",
-    "second_opinion",
-    "fix_tests",
-    "verify_code",
-    "verify_tests",
-    "packages",
-    "replace_package",
-)
-TEMPLATES = ("system.md", "repair.md", *(f"{p}.md" for p in PURPOSES))
+TEMPLATES = ("system.md", "repair.md", *(f"{row.name}.md" for row in PURPOSES))
 MAX_TEMPLATE = 16 << 10  # characters of one template
 
 

@@ -14,18 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from codetape.domain.canonical import FrozenModel
-from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, FixVerification, Opinions, Proposals, Replacement
+from codetape.domain.purposes import PURPOSES
 from codetape.rules.pytest_source import defined_names, functions, imported_from_solution, names
 
-SHAPES: dict[str, type[FrozenModel]] = {
-    "plan": CodePlan,
-    "diagnose": ErrorDiagnosis,
-    "verify_code": FixVerification,
-    "verify_tests": FixVerification,
-    "second_opinion": Opinions,
-    "packages": Proposals,
-    "replace_package": Replacement,
-}
+SHAPES: dict[str, type[FrozenModel]] = {row.name: row.shape for row in PURPOSES if row.shape is not None}
 """Purposes that are answered by JSON. The others answer with one fenced block of Python."""
 MAX_REPLY = 400_000  # characters; a larger reply is no script
 

@@ -2,33 +2,31 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from codetape.domain.money import dollars, money
 from codetape.domain.report import Report
-from codetape.eventlog.envelope import stored
+from codetape.eventlog.envelope import Event, stored
 from codetape.eventlog.events import (
-    AnchorsExtracted,
-    BuildFinished,
-    BuildRefused,
-    CodeReverted,
+    Answered,
     ConfigChanged,
     Decided,
-    FailureReclassified,
-    PersonAnswered,
+    GaveUp,
+    Requested,
     Resumed,
     SessionForked,
     SessionStarted,
-    TestQuarantined,
     TestsFinished,
 )
-from codetape.eventlog.fold import fold
+from codetape.eventlog.fold import apply, fold
+from codetape.eventlog.session_state import SessionState
 from codetape.playback.verify import verify
 from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
+from codetape.reporting.event_text import describe
 from codetape.reporting.spend import Spend, spend
-from codetape.rules.prompt_examples.example import in_words
 from codetape.runtime.result import GenerateResult
 from codetape.text import escape, html_page, markdown_text
 
@@ -92,7 +90,7 @@ def audit(stream: Stream) -> Audit:
         calls=own,
         inherited=tuple(call for call in calls if call.session != run.session),
         spent=spend(own, ("state", "iteration")),
-        steps=tuple(step for event in stream.events if (step := _step(event, stream)) is not None),
+        steps=tuple(_steps(stream)),
         versions=(run.versions or started.versions).model_dump(mode="json"),
         pack=dict(started.pack),
         sound=done.sound,
@@ -102,38 +100,30 @@ def audit(stream: Stream) -> Audit:
     )
 
 
-def _step(event: Any, stream: Stream) -> AuditStep | None:
-    words = _words(event.payload, stream)
-    return AuditStep(event.seq, event.at, event.kind, words) if words else None
+def _steps(stream: Stream) -> Iterator[AuditStep]:
+    state = SessionState()
+    for event in stream.events:
+        state = apply(state, event, stream.texts)
+        if words := _words(event, state, stream):
+            yield AuditStep(event.seq, event.at, event.kind, words)
 
 
-def _words(payload: Any, stream: Stream) -> str:
-    """Return an event in words; empty for requests and answers, which are listed as calls."""
+def _words(event: Event, state: SessionState, stream: Stream) -> str:
+    """Return an event in words, with all that an account needs; empty for requests and replies, which are listed as calls."""
+    payload = event.payload
+    if isinstance(payload, Requested | Answered | GaveUp):
+        return ""
     if isinstance(payload, SessionStarted):
         return f"task {payload.task_id}, model {payload.model}"
     if isinstance(payload, SessionForked):
-        return f"forked from {payload.parent} at event {payload.seq}; changed: {stream.texts[payload.config][:300]}"
-    if isinstance(payload, AnchorsExtracted):
-        return in_words(payload.count, json.loads(stream.texts[payload.left_out]) if payload.left_out else ())
-    if isinstance(payload, BuildFinished):
-        return f"environment {payload.image} {'found' if payload.cached else 'built'}"
-    if isinstance(payload, BuildRefused):
-        return f"environment refused: {payload.reason} {', '.join(payload.packages)}"
+        return f"{describe(event, state)}; changed: {stream.texts[payload.config][:300]}"
     if isinstance(payload, TestsFinished):
         return _tests(payload, Report.model_validate_json(stream.texts[payload.report]))
-    if isinstance(payload, FailureReclassified):
-        return f"{payload.test}: after {payload.times} fixes {payload.before} became {payload.after}"
-    if isinstance(payload, TestQuarantined):
-        return f"{payload.test}: quarantined, {payload.reason}"
-    if isinstance(payload, CodeReverted):
-        return f"the change was taken back: it broke {', '.join(payload.broken)}"
     if isinstance(payload, ConfigChanged):
         return f"the configuration was changed: {stream.texts[payload.changes][:300]}"
-    if isinstance(payload, PersonAnswered):
-        return f"a person answered on {payload.subject}: {payload.answer}"
     if isinstance(payload, Resumed):
         return f"resumed to {payload.target}"
-    return _decision(payload, stream) if isinstance(payload, Decided) else ""
+    return _decision(payload, stream) if isinstance(payload, Decided) else describe(event, state)
 
 
 def _tests(payload: TestsFinished, report: Report) -> str:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
-from transitions import Machine, MachineError
 
 from codetape.decider import decide
 from codetape.decider.commands import Build, CallModel, Command, Execute, Record
@@ -50,7 +49,6 @@ from codetape.eventlog.events import (
     SessionStarted,
     Suspended,
     TestsFinished,
-    Transition,
 )
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
@@ -105,9 +103,12 @@ class CodeGenSession:
         self._redactor = redactor
         self._on_event = on_event
         self._lease: Lease | None = None
-        self.state = "new"
         self.folded = SessionState(session=session)
-        self._machine = _machine(self)
+
+    @property
+    def state(self) -> str:
+        """Where the machine is: what the log's events fold to."""
+        return self.folded.state
 
     async def run(
         self,
@@ -130,7 +131,7 @@ class CodeGenSession:
         heart = asyncio.create_task(self._beat(self._lease))
         try:
             if base is not None:
-                self.folded, self.state = base, base.state
+                self.folded = base
             await (self._append(begin) if begin else self._load(answers or {}, changes or {}, model, server_named))
             if base is not None:
                 await self._leave_halt({})
@@ -164,7 +165,6 @@ class CodeGenSession:
         server = same_server(before, self._model, named=server_named)
         if before is not None and server not in (None, before):
             changes = {**changes, "server": server}
-        self.state = self.folded.state
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
             await self._append(NewEvent(lost))
@@ -208,29 +208,15 @@ class CodeGenSession:
     # ---- the append
 
     async def _append(self, draft: NewEvent, reserve: Reservation | None = None) -> None:
-        """Seal the event, make it durable, then move: the fold first, and the machine after it."""
-        payload = draft.payload
-        pulled = payload.trigger if isinstance(payload, Transition) else ""
-        if pulled and pulled not in self._machine.get_triggers(self.state):
-            raise CorruptTape(f"{pulled!r} cannot be pulled in {self.state}.")
+        """Make the event, have the fold accept it (which asks the machine), make it durable, then take the new state."""
         if self._lease is None:
             raise CorruptTape("the session has no lease.")
-        event = encode(self.session, self.folded.seq, self._clock.now(), payload, self.folded.head)
+        event = encode(self.session, self.folded.seq, self._clock.now(), draft.payload, self.folded.head)
         after = apply(self.folded, event, draft.texts)
         await self._store.append(event, draft.texts, self._lease, reserve)
         self.folded = after
-        self._pull(pulled)
         if self._on_event:
             self._on_event(event, after)
-
-    def _pull(self, trigger: str) -> None:
-        try:
-            if trigger:
-                self.trigger(trigger)  # type: ignore[attr-defined]  # transitions adds it
-        except MachineError as error:
-            raise CorruptTape(str(error)) from error
-        if self.state != self.folded.state:
-            raise CorruptTape(f"the machine is in {self.state}, the log in {self.folded.state}.")
 
     # ---- effects
 
@@ -401,11 +387,6 @@ def _resumes_to(run: SessionState) -> str:
 def _plain(report: Report) -> Any:
     """Return a report as data whose texts UTF-8 can carry."""
     return json.loads(well_formed(json.dumps(report.model_dump(mode="json"), ensure_ascii=False)))
-
-
-def _machine(model: CodeGenSession) -> Machine:
-    rows = [{"trigger": r.trigger, "source": list(r.sources), "dest": r.target} for r in machine.ROWS]
-    return Machine(model, states=list(machine.STATES), transitions=rows, initial="new", auto_transitions=False)
 
 
 __all__ = ["CodeGenSession", "started"]

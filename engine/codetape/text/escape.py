@@ -34,3 +34,9 @@ def json_text(value: Any) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(json.dumps(c)[1:-1] if hidden(c) else c for c in text)
+
+
+def first_line(text: str, width: int = 100) -> str:
+    """Return a text's first line, cut to a width."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 import click
 
 from codetape.cli.options import as_json, database, typed
-from codetape.cli.output import first_line, say, say_json
+from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
+from codetape.text.escape import first_line
 
 
 @dataclass(frozen=True, kw_only=True)

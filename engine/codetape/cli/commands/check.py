@@ -26,7 +26,7 @@ from codetape.cli.options import (
     write_text,
 )
 from codetape.cli.output import say, say_json
-from codetape.cli.run_batch import Shown
+from codetape.cli.run_batch import BatchProgress
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
 from codetape.text.escape import safe
@@ -139,7 +139,7 @@ def command(options: CheckOptions) -> int:
     prepared.refuse_unpriced()
     if prepared.plan.changed:
         _agree(options)
-    shown = Shown(quiet=options.as_json)
+    shown = BatchProgress(quiet=options.as_json)
     try:
         with shown:
             work = prepared.arun(lambda progress, outcome: shown.progress(progress, outcome.made if outcome else None))

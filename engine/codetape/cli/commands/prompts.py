@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from codetape.cli.options import as_json, database
-from codetape.cli.output import first_line, say, say_json
+from codetape.cli.output import say, say_json
 from codetape.errors import TemplateError, UsageError
+from codetape.text.escape import first_line
 
 
 @click.group("prompts")

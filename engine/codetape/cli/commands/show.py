@@ -12,13 +12,13 @@ from codetape.api.opening import opened
 from codetape.cli import summary
 from codetape.cli.options import as_json, database, words
 from codetape.cli.output import say, say_json
-from codetape.cli.progress import describe
 from codetape.errors import CorruptTape, StoreError
 from codetape.eventlog.events import Answered, Decided, Requested
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.playback.verify import readable
 from codetape.ports import DEFAULT_STORE, Store, Stream
+from codetape.reporting.event_text import describe
 from codetape.runtime.result import GenerateResult
 from codetape.text.unified_diff import unified
 

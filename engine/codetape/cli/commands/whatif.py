@@ -9,8 +9,9 @@ import click
 
 from codetape.cli.change_options import ChangeOptions, change, settings_of
 from codetape.cli.options import as_json, database, own_prices, typed
-from codetape.cli.output import first_line, say, say_json
+from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
+from codetape.text.escape import first_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,3 +147,8 @@ def _needs(run: SessionState, value: ErrorDiagnosis) -> tuple[tuple[str, ...], t
     named = {valid_name(p) for p in value.needs_language_packages} - {""}
     system = {p for p in value.needs_system_packages if valid_system_name(p) and f"apt:{p}" not in run.ledger.refused}
     return tuple(sorted(named - present)), tuple(sorted(system - {*run.ledger.system_packages}))
+
+
+def undiagnosed(run: SessionState, why: Unusable) -> Step:
+    """Continue by the rules alone."""
+    return by_rules_alone(run, why.reason)

@@ -1,5 +1,7 @@
 """Replies that name the distribution for an import, or a replacement."""
 
+from dataclasses import replace
+
 from codetape.decider.environments import without
 from codetape.decider.step import Read, Step
 from codetape.domain.package_names import bare, valid_name
@@ -46,3 +48,15 @@ def replace_package(run: SessionState, text: str) -> Read:
         },
         work={"proposals": (*kept, *(Proposal(module=m, distribution=new) for m in modules))},
     )
+
+
+def unnamed(run: SessionState, why: Unusable) -> Step:
+    """The imports that nobody knows get no distribution."""
+    empty = tuple(Proposal(module=m) for m in detected(run).unknown)
+    return Step("packages", work={"proposals": (*run.work.proposals, *empty)}, usable=False, reason=why.reason)
+
+
+def unreplaced(run: SessionState, why: Unusable) -> Step:
+    """The session does without the package."""
+    step = without(run, (run.ledger.replacing,), "refused") or Step("replace_package", owes=("resolving",))
+    return replace(step, usable=False, reason=why.reason)

@@ -53,3 +53,8 @@ def weigh_again(
 
 def _judged(step: Step) -> tuple[str, ...]:
     return () if "judging" in step.owes else ("judging",)
+
+
+def unjudged(run: SessionState, why: Unusable) -> Step:
+    """The calls in doubt stay unjudged."""
+    return weigh_again(run, unjudged=calls_in_doubt(run), usable=False, reason=why.reason)

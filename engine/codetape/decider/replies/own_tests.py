@@ -1,7 +1,7 @@
 """Replies that write, fix and check the session's own tests."""
 
 from codetape.decider.environments import MAX_ASKS
-from codetape.decider.step import Fact, Read, Step
+from codetape.decider.step import Fact, Read, Step, unusable
 from codetape.domain.findings import Finding, Quarantined
 from codetape.domain.reply_shapes import Fix, FixVerification, Opinion
 from codetape.domain.task import TEST_FILE
@@ -99,3 +99,45 @@ def verify_tests(run: SessionState, text: str) -> Read:
         done=("verifying_tests",),
         owes=("fixing_tests",) if again else (),
     )
+
+
+def without_tests(run: SessionState, why: Unusable) -> Step:
+    """Examples and given tests may do without own ones; without those there is nothing to judge by."""
+    if not (run.anchors or run.the_task.tests):
+        return unusable("tests", why)
+    return Step("tests", usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving", "vetting"))
+
+
+def unfixed(run: SessionState, why: Unusable) -> Step:
+    """Tests that cannot be fixed are quarantined; a broken file is written again, once."""
+    if whole_file(run):
+        again = not run.ledger.rewritten
+        return Step(
+            "fix_tests",
+            usable=False,
+            reason=why.reason,
+            done=("fixing_tests",),
+            owes=("writing_tests", "resolving", "executing") if again else ("resolving", "vetting", "executing"),
+            ledger={"rewritten": True},
+            work={} if again else {"tests": ""},
+        )
+    known = {q.test for q in run.work.quarantined}
+    gone = tuple(
+        Quarantined(test=f.test, reason="unfixed", words=f.root_cause)
+        for f in run.work.findings
+        if f.error_type == "test_error" and file_of(f.test) == TEST_FILE and f.test not in known
+    )
+    return Step(
+        "fix_tests",
+        usable=False,
+        reason=why.reason,
+        done=("fixing_tests",),
+        owes=("vetting", "executing"),
+        work={"quarantined": (*run.work.quarantined, *gone)},
+        notes=tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
+    )
+
+
+def unverified(run: SessionState, why: Unusable) -> Step:
+    """A check that is not made holds nothing up."""
+    return Step("verify_tests", usable=False, reason=why.reason, done=("verifying_tests",), work={"missing": ()})

@@ -3,7 +3,7 @@
 from typing import Any
 
 from codetape.decider.environments import MAX_ASKS
-from codetape.decider.step import Read, Step
+from codetape.decider.step import Read, Step, unusable
 from codetape.domain.reply_shapes import CodePlan, Fix, FixVerification
 from codetape.domain.task import TEST_FILE
 from codetape.eventlog.session_state import SessionState
@@ -94,3 +94,21 @@ def verify_logic_fixes_applied(run: SessionState, text: str) -> Read:
         done=("verifying_code",),
         owes=("coding",) if again else (),
     )
+
+
+def without_plan(run: SessionState, why: Unusable) -> Step:
+    """Nothing can be done without a plan."""
+    return unusable("plan", why)
+
+
+def without_code(run: SessionState, why: Unusable) -> Step:
+    """Without a first program the session fails; later the program that stands is run again."""
+    if run.work.report is None:
+        return unusable("code", why)
+    ledger = {"from_plan": False}
+    return Step("code", usable=False, reason=why.reason, done=("coding",), owes=("executing",), ledger=ledger)
+
+
+def unverified(run: SessionState, why: Unusable) -> Step:
+    """A check that is not made holds nothing up."""
+    return Step("verify_code", usable=False, reason=why.reason, done=("verifying_code",), work={"missing": ()})

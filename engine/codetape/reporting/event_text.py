@@ -1,0 +1,90 @@
+"""Events in a line each, for people: progress, `show`, and audits say the same of the same event."""
+
+from codetape.eventlog.envelope import Event
+from codetape.eventlog.events import (
+    AnchorsExtracted,
+    Answered,
+    BuildFinished,
+    BuildRefused,
+    CodeReverted,
+    Decided,
+    FailureReclassified,
+    GaveUp,
+    PersonAnswered,
+    SessionForked,
+    SessionStarted,
+    TestQuarantined,
+    TestsFinished,
+)
+from codetape.eventlog.session_state import SessionState
+from codetape.rules.prompt_examples.example import in_words
+from codetape.text.escape import first_line
+
+
+def describe(event: Event, run: SessionState) -> str:
+    """Return one line on what an event means to a person; empty for those that mean nothing by themselves."""
+    payload = event.payload
+    if isinstance(payload, SessionStarted):
+        facts = run.the_config.sandbox
+        return f"sandbox {facts.name}{f' on {facts.base}' if facts.base else ''}: {facts.why}" if facts.why else ""
+    if isinstance(payload, SessionForked):
+        return f"forked from {payload.parent} at event {payload.seq}"
+    if isinstance(payload, BuildFinished):
+        how = "found" if payload.cached else f"built in {payload.duration_ms / 1000:.1f} s"
+        return f"environment {payload.image} {how}"
+    if isinstance(payload, BuildRefused):
+        return f"environment refused: {payload.reason} {', '.join(payload.packages)}"
+    if isinstance(payload, TestsFinished):
+        return _tests(payload, run)
+    if isinstance(payload, FailureReclassified):
+        return f"{payload.test}: failed {payload.times} times; {payload.before} becomes {payload.after}"
+    if isinstance(payload, AnchorsExtracted):
+        return in_words(payload.count, run.left_out) if payload.count or run.left_out else ""
+    if isinstance(payload, TestQuarantined):
+        return f"{payload.test}: quarantined ({payload.reason})"
+    if isinstance(payload, CodeReverted):
+        return f"change taken back: it broke {', '.join(payload.broken[:3])}"
+    if isinstance(payload, Answered) and payload.tries:
+        return f"the model answered after {len(payload.tries)} failed tries"
+    if isinstance(payload, PersonAnswered):
+        return f"a person answered on {payload.subject}: {payload.answer}"
+    if isinstance(payload, GaveUp):
+        return f"gave up: {first_line(run.reason)}"
+    return _decided(payload, run) if isinstance(payload, Decided) else ""
+
+
+def _tests(payload: TestsFinished, run: SessionState) -> str:
+    what = {"vet": "on a stub", "run": f"run {run.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
+    counts = [f"{payload.passed} passed", f"{payload.failed} failed"]
+    counts += [f"{payload.errors} errors"] if payload.errors else []
+    counts += [f"{payload.skipped} skipped"] if payload.skipped else []
+    how = "" if payload.exit in ("ok", "tests_failed") else f" ({payload.exit})"
+    if payload.purpose == "script":
+        return f"script: {payload.exit}"
+    return f"{what[payload.purpose]}: {', '.join(counts)}{how}"
+
+
+def _decided(payload: Decided, run: SessionState) -> str:
+    if payload.reason == "special_case":
+        return "change not taken: it answers a failing test's call by its arguments"
+    if payload.reason == "fresh":
+        return "a fresh sample is drawn from the plan"
+    if not payload.usable:
+        asked = payload.about not in ("build", "oracle", "vet", "run", "standing")
+        return f"{payload.about}: unusable answer ({payload.reason})" if asked else ""
+    if payload.about == "plan" and run.work.plan:
+        return f"plan: {first_line(run.work.plan.description)}"
+    if payload.about == "code" and "code" in payload.changes:
+        return f"code: {len(run.work.code.splitlines())} lines"
+    if payload.about == "tests" and run.work.tests:
+        return f"tests: {run.work.tests.count('def test')} of them"
+    if payload.about == "diagnose" and run.work.diagnosis:
+        causes = [first_line(f.root_cause, 160) for f in run.work.findings if f.root_cause][:3]
+        return "diagnosis: " + " | ".join(dict.fromkeys(causes))
+    if payload.about == "second_opinion":
+        told = ("upheld", "refuted", "third", "cannot_hold")
+        rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in run.work.findings if f.rule in told]
+        return "second opinion: " + ("; ".join(rules) or "not settled")
+    if payload.about == "fix_tests" and "tests" in payload.changes:
+        return "tests mended"
+    return ""
