@@ -13,14 +13,26 @@ from typing import Any
 
 import pytest
 
-from codetape.domain.canonical import sha256
+from codetape.domain.budget import Limit, Reservation
+from codetape.domain.canonical import canonical, sha256
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.model_request import Message, ModelRequest
-from codetape.domain.task import Input, Output, Resources
-from codetape.errors import LeaseHeld, StaleLease, StoreError
+from codetape.domain.task import Config, Input, Output, Resources, SandboxFacts, Task
+from codetape.domain.usage import Usage
+from codetape.errors import BudgetSpent, ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError
 from codetape.eventlog.envelope import Event, encode
-from codetape.eventlog.events import AnchorsExtracted, Blobs
-from codetape.ports import Built, EventStore, Model, Reply, Sandbox
+from codetape.eventlog.events import (
+    AnchorsExtracted,
+    Answered,
+    Blobs,
+    GaveUp,
+    Payload,
+    Requested,
+    SessionStarted,
+    Versions,
+)
+from codetape.ports import Built, EventStore, Model, Reply, Sandbox, Store
+from codetape.testing.memory_store import MemoryStore
 
 
 class ModelContract(ABC):
@@ -59,12 +71,22 @@ class ModelContract(ABC):
 
         assert all(isinstance(reply, Reply) for reply in asyncio.run(both()))
 
+    def test_it_says_what_it_is(self) -> None:
+        """Its name, its server, who bills it, and whether a request is answered for nothing are known before it is asked."""
+        model = self.make()
+        assert model.name
+        assert model.server is None or isinstance(model.server, str)
+        provider, address = model.billing
+        assert isinstance(provider, str)
+        assert isinstance(address, str)
+        assert model.free(self.request()) in (True, False)
+
 
 class StoreContract(ABC):
-    """What every event store must do. ``make`` gives an empty store."""
+    """What every store must do: the log, budgets, the catalogue, maintenance. ``make`` gives an empty store."""
 
     @abstractmethod
-    def make(self) -> EventStore:
+    def make(self) -> Store:
         """Make the store under test."""
 
     def test_what_was_appended_is_read(self) -> None:
@@ -111,8 +133,213 @@ class StoreContract(ABC):
 
     def test_an_unknown_session_is_named(self) -> None:
         """Reading what is not there says so."""
-        with pytest.raises(StoreError, match="nobody"):
+        with pytest.raises(SessionNotFound, match="nobody"):
             asyncio.run(self.make().read("nobody"))
+
+    # ---- budgets
+
+    def test_a_reservation_counts_until_the_call_is_closed(self) -> None:
+        """What an open call may come to is spent as far as the next call is concerned; its reply settles it."""
+        store, limits = self.make(), (Limit("database", tokens=100),)
+        session = _Session(store, "a")
+        session.start()
+        session.request(Reservation(80, None, limits))
+        other = _Session(store, "b")
+        other.start()
+        with pytest.raises(BudgetSpent):
+            other.request(Reservation(30, None, limits))
+        session.answer(tokens=50)
+        other.request(Reservation(30, None, limits))
+        assert [row["input_tokens"] for row in store.sessions().rows] == [0, 50]
+
+    def test_what_does_not_fit_appends_nothing(self) -> None:
+        """A refused call leaves no event."""
+        store = self.make()
+        session = _Session(store, "a")
+        session.start()
+        with pytest.raises(BudgetSpent):
+            session.request(Reservation(11, None, (Limit("session", tokens=10),)))
+        assert len(asyncio.run(store.read("a")).events) == 1
+
+    def test_a_call_that_may_have_been_billed_keeps_its_reservation(self) -> None:
+        """A lost call may have cost what it reserved; one that was turned away cost nothing."""
+        for maybe_billed, left in ((True, 80), (False, 0)):
+            store = self.make()
+            name = f"billed-{maybe_billed}".lower()
+            session = _Session(store, name)
+            session.start()
+            session.request(Reservation(80, None, (Limit("session", tokens=100),)))
+            session.give_up(maybe_billed=maybe_billed)
+            row = next(row for row in store.sessions().rows if row["session"] == name)
+            assert row["reserved_tokens"] == left
+
+    def test_a_labels_budget_is_of_its_sessions(self) -> None:
+        """A limit of a tag counts sessions that carry it, and no others."""
+        store, limits = self.make(), (Limit("tag:nightly", tokens=100),)
+        for name, tags in (("a", ("nightly",)), ("b", ("nightly-2",)), ("c", ("x", "nightly"))):
+            session = _Session(store, name)
+            session.start(tags)
+            session.request(Reservation(60, None, (Limit("session", tokens=1000),)))
+            session.answer(tokens=60)
+        session = _Session(store, "d")
+        session.start(("nightly",))
+        with pytest.raises(BudgetSpent):
+            session.request(Reservation(1, None, limits))
+
+    # ---- the catalogue
+
+    def test_sessions_are_found_by_id_prefix_and_last(self) -> None:
+        """An id comes before a prefix; a prefix must be unique; last is the last that came."""
+        store = self.make()
+        for name in ("abc", "abcd", "xyz"):
+            _Session(store, name).start()
+        assert [store.find(name) for name in ("abc", "abcd", "x", "last")] == ["abc", "abcd", "xyz", "xyz"]
+        for name in ("ab", "nobody", ""):
+            with pytest.raises(SessionNotFound):
+                store.find(name)
+
+    def test_sessions_are_listed_the_newest_first(self) -> None:
+        """The list says what the events say."""
+        store = self.make()
+        for name in ("a", "b"):
+            session = _Session(store, name)
+            session.start(("t1", "t2"))
+            session.request(None)
+            session.answer(tokens=7)
+        rows, problems = store.sessions()
+        assert problems == []
+        assert [row["session"] for row in rows] == ["b", "a"]
+        assert (rows[0]["tags"], rows[0]["state"], rows[0]["events"]) == ("t1,t2", "planning", 3)
+        assert (rows[0]["input_tokens"], rows[0]["unpriced"], rows[0]["head"]) == (7, 1, session.head)
+
+    def test_events_of_calls_come_whole(self) -> None:
+        """What is stored of calls is given as it is stored, of the sessions that are asked for."""
+        store = self.make()
+        for name in ("a", "b"):
+            session = _Session(store, name)
+            session.start()
+            session.request(None)
+            session.answer(tokens=7)
+        found = list(store.call_events(["b"]))
+        assert [(row.session, row.kind) for row in found] == [
+            ("b", "SessionStarted"), ("b", "Requested"), ("b", "Answered"),
+        ]  # fmt: skip
+        assert all(row.covered for row in found)
+        assert {row.session for row in store.call_events()} == {"a", "b"}
+
+    # ---- maintenance
+
+    def test_a_stream_is_put_once_and_extends_what_is_there(self) -> None:
+        """Adding what is there adds nothing; a longer stream adds its end; another chain is refused whole."""
+        source, store = self.make(), self.make_another()
+        session = _Session(source, "a")
+        session.start()
+        short = asyncio.run(source.read("a"))
+        session.request(None)
+        session.answer(tokens=7)
+        whole = asyncio.run(source.read("a"))
+        assert [store.put(short), store.put(whole), store.put(whole), store.put(short)] == [[1], [2], [0], [0]]
+        assert asyncio.run(store.read("a")).events == whole.events
+        other = self.make_another()
+        _Session(other, "a").start(("other",))
+        with pytest.raises(StoreError):
+            store.put(asyncio.run(other.read("a")))
+        assert asyncio.run(store.read("a")).events == whole.events
+
+    def test_forgotten_content_is_gone_and_its_figures_stay(self) -> None:
+        """Texts of a session that no other needs are erased; its events still verify, and it is not put back."""
+        store = self.make()
+        session = _Session(store, "a")
+        session.start()
+        session.request(None)
+        session.answer(tokens=7)
+        before = asyncio.run(store.read("a"))
+        assert asyncio.run(store.forget("a")) > 0
+        with pytest.raises(ContentGone):
+            asyncio.run(store.read("a"))
+        left = store.recover("a")
+        assert left.texts == {}
+        assert [row.hash for row in left.rows[:3]] == [event.hash for event in before.events]
+        assert store.sessions().rows[0]["input_tokens"] == 7
+        with pytest.raises(StoreError):
+            store.put(before)
+
+    def test_a_whole_store_is_sound(self) -> None:
+        """Every session is found, can be recovered, and nothing is wrong with the store."""
+        store = self.make()
+        session = _Session(store, "a")
+        session.start()
+        assert store.stored_sessions() == ["a"]
+        assert store.unsound() == []
+        saved = store.recover("a")
+        assert ([row.hash for row in saved.rows], saved.problems) == ([session.head], [])
+        assert store.for_reading().find("a") == "a"
+        store.close()
+
+    def make_another(self) -> Store:
+        """Make a second, empty store; MemoryStore serves where the first is not one."""
+        return MemoryStore()
+
+
+class _Session:
+    """Appends a session's events, one call after another."""
+
+    def __init__(self, store: EventStore, name: str) -> None:
+        self._store, self._name = store, name
+        self._seq, self.head = 0, "0" * 64
+
+    def _append(self, payload: Payload, texts: Blobs, reserve: Reservation | None = None) -> None:
+        async def work() -> None:
+            lease = await self._store.acquire(self._name)
+            try:
+                event = encode(self._name, self._seq, "2026-01-01T00:00:00.000Z", payload, self.head)
+                await self._store.append(event, texts, lease, reserve)
+                self._seq, self.head = self._seq + 1, event.hash
+            finally:
+                lease.release()
+
+        asyncio.run(work())
+
+    def start(self, tags: tuple[str, ...] = ()) -> None:
+        texts = Blobs()
+        task = Task(id="t", prompt=f"Add, in {self._name}.", tags=tags)
+        config = Config(model="any", sandbox=SandboxFacts(name="fake", python="3.11"))
+        versions = Versions(engine="1", rules=2, machine=1, host_python="3.11", templates="")
+        payload = SessionStarted(
+            trigger="start",
+            source="new",
+            target="planning",
+            task_id=task.id,
+            tags=tags,
+            model=config.model,
+            task=texts.put(canonical(task.model_dump(mode="json"))),
+            config=texts.put(canonical(config.model_dump(mode="json"))),
+            pack={},
+            versions=versions,
+        )
+        self._append(payload, texts)
+
+    def request(self, reserve: Reservation | None) -> None:
+        texts = Blobs()
+        payload = Requested(
+            call=f"{self._name}:{self._seq}",
+            effect="ask",
+            purpose="plan",
+            fingerprint="0" * 64,
+            messages=(("user", texts.put(f"Plan {self._name}.")),),
+            detail=texts.put("{}"),
+        )
+        self._append(payload, texts, reserve)
+
+    def answer(self, *, tokens: int) -> None:
+        texts = Blobs()
+        call = f"{self._name}:{self._seq - 1}"
+        self._append(Answered(call=call, text=texts.put(f"A plan of {self._name}."), usage=Usage(input=tokens)), texts)
+
+    def give_up(self, *, maybe_billed: bool) -> None:
+        texts = Blobs()
+        call = f"{self._name}:{self._seq - 1}"
+        self._append(GaveUp(call=call, message=texts.put("down"), maybe_billed=maybe_billed), texts)
 
 
 def _event(seq: int, head: str, texts: Blobs) -> Event:
@@ -163,6 +390,15 @@ class SandboxContract(ABC):
         assert second.cached
         assert (first.image, first.lock) == (second.image, second.lock)
         assert first.image == self.spec().name
+
+    def test_what_it_keeps_can_be_listed_and_the_doctor_has_no_complaint(self) -> None:
+        """A built environment is among the images, where images are kept; what the machine lacks would be said."""
+        sandbox = self.make()
+        asyncio.run(sandbox.build(self.spec()))
+        kept = sandbox.images()
+        assert not kept or self.spec().name in {image.name for image in kept}
+        assert [finding for finding in sandbox.doctor() if finding.status == "bad"] == []
+        assert sandbox.remove_image("an-image-that-is-not-there") is False
 
     def test_each_test_has_its_outcome(self) -> None:
         """Passing, failing, skipped and broken tests are told apart, with exception, frame and values."""
