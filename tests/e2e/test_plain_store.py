@@ -83,7 +83,6 @@ def test_commands_that_run_sessions(run, tmp_path):
     run("doctor", "--db", DB)
     assert len(plain_store.create("here").sessions().rows) >= 4
     run("forget", failed["session"], "--yes", "--db", DB)
-    run("show", failed["session"], "--db", DB, code=1)
     run("exec", "nobody", "--db", DB, code=1)
 
 

@@ -245,4 +245,4 @@ def test_the_adapter_in_the_docs_passes_the_contract_suite(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
