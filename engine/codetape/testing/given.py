@@ -32,18 +32,24 @@ from codetape.eventlog.events import (
 )
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
+from codetape.rules.rule_versions import RULES_VERSION
 from codetape.runtime.prompt_pack_files import load_pack
 from codetape.runtime.session import started
+from codetape.runtime.versions import versions as versions_of_this_process
 from codetape.testing.fakes import passing_report
 
 
 @dataclass
 class Given:
-    """A session of a prompt; ``settings`` are fields of its configuration, ``task`` more fields of the task."""
+    """A session of a prompt; ``settings`` are fields of its configuration, ``task`` more fields of the task.
+
+    ``rules`` is the version that decides; the present one by default.
+    """
 
     prompt: str = "Write add(a, b): the sum of two numbers."
     settings: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
+    rules: int = RULES_VERSION
 
     def __post_init__(self) -> None:
         self.events: list[Event] = []
@@ -52,7 +58,9 @@ class Given:
         facts = SandboxFacts(name="fake", python="3.11", system_packages=True, commands=True)
         config = Config.model_validate({"model": "any", "sandbox": facts, **self.settings})
         asked = Task.model_validate({"id": "t", "prompt": self.prompt, **self.task})
-        self._append(started(asked, config, load_pack()))
+        new = started(asked, config, load_pack())
+        versions = {"versions": versions_of_this_process().model_copy(update={"rules": self.rules})}
+        self._append(NewEvent(new.payload.model_copy(update=versions), new.texts))
         self._settle()
 
     # ---- when

@@ -97,26 +97,29 @@ def test_a_lost_call_is_made_again():
 # ---- reverts: a change that breaks what passed, and cures nothing, is taken back
 
 
-def changed(after):
+def changed(after, rules):
     """One test failed; a change of the code was made, and this came of the next run."""
-    story = diagnosed(ready().reports({"test_sum": raised("KeyError", "'x'")}))
+    story = diagnosed(ready(rules=rules).reports({"test_sum": raised("KeyError", "'x'")}))
     return story.reports(after)
 
 
-def test_a_change_that_breaks_what_passed_and_cures_nothing_is_taken_back():
-    story = changed({"test_sum": raised("KeyError", "'x'"), "test_zero": raised("IndexError")})
+@pytest.mark.parametrize("rules", [1, 2])
+def test_a_change_that_breaks_what_passed_and_cures_nothing_is_taken_back(rules):
+    story = changed({"test_sum": raised("KeyError", "'x'"), "test_zero": raised("IndexError")}, rules)
     assert len(story.said(CodeReverted)) == 1
     assert story.state.work.code.strip() == ADD.strip("`").removeprefix("python").strip()
 
 
-def test_a_change_that_breaks_one_test_and_cures_another_stands():
-    story = changed({"test_zero": raised("IndexError")})
+@pytest.mark.parametrize("rules", [1, 2])
+def test_a_change_that_breaks_one_test_and_cures_another_stands(rules):
+    story = changed({"test_zero": raised("IndexError")}, rules)
     assert story.said(CodeReverted) == []
     assert "b + a" in story.state.work.code
 
 
-def test_a_change_that_breaks_nothing_stands():
-    assert changed({"test_sum": raised("ValueError")}).said(CodeReverted) == []
+@pytest.mark.parametrize("rules", [1, 2])
+def test_a_change_that_breaks_nothing_stands(rules):
+    assert changed({"test_sum": raised("ValueError")}, rules).said(CodeReverted) == []
 
 
 # ---- limits
