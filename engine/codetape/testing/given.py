@@ -149,7 +149,7 @@ class Given:
     @property
     def prompt_text(self) -> str:
         """The last message of the pending model call."""
-        return self._expect(CallModel).request.messages[-1].content
+        return str(self._expect(CallModel).request.messages[-1].content)
 
     # ---- how
 
