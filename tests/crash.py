@@ -121,7 +121,7 @@ class Store(SqliteStore):
 
 
 def drive(path, trace, fatal=-1, wait=0.0):
-    """Run the session, or go on with it where it has begun; return the result and how many points were passed."""
+    """Run the session, or resume it where it has begun; return the result and how many points were passed."""
     points = Points(trace, fatal)
     store = Store(path, points)
     agent = AutoCoderAgent(model=Model(points, wait), sandbox=Sandbox(points, wait), store=store)

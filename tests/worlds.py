@@ -31,7 +31,7 @@ def line_of(source, name):
 
 
 class World:
-    """One seed: its model's answers and its sandbox's outcomes. ``trouble`` is how often things go wrong, 0 to 1."""
+    """One seed: its model's replies and its sandbox's outcomes. ``trouble`` is how often things go wrong, 0 to 1."""
 
     def __init__(self, seed, trouble=0.25):
         self.random = random.Random(seed)

@@ -46,5 +46,5 @@ def gone(host: str, boot: str, pid: int, process_start: str) -> bool:
     if host != socket.gethostname() or not boot or not here:
         return False
     if boot.partition(" ")[0] != here.partition(" ")[0]:
-        return True  # the kernel was started anew since
+        return True  # the kernel was started again since
     return boot == here and _process_start(pid) != process_start

@@ -5,7 +5,7 @@
     │   └── TemplateError          2    a prompt pack that does not render
     ├── InfrastructureError        1    something outside could not do its work
     │   ├── ModelUnavailable       1    the provider; the session is suspended
-    │   ├── SandboxUnavailable     1    the needed isolation cannot be had
+    │   ├── SandboxUnavailable     1    the needed isolation is unavailable
     │   └── StoreError             1    the log
     │       ├── SessionNotFound    1    no session of that name
     │       ├── ContentGone        1    a session whose content was forgotten
@@ -66,7 +66,7 @@ class ModelUnavailable(InfrastructureError):
 
 
 class SandboxUnavailable(InfrastructureError):
-    """The needed isolation, or an environment's build service, cannot be had; ``step`` says where it broke."""
+    """The needed isolation, or an environment's build service, is unavailable; ``step`` says where it broke."""
 
     def __init__(self, message: str, *, remedy: str = "", step: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -108,7 +108,7 @@ class CorruptTape(CodetapeError):
 
 
 class Divergence(CodetapeError):
-    """A replay asks or decides otherwise than recorded; ``layer`` is kind, purpose, fingerprint or length."""
+    """A replay asks or decides differently than recorded; ``layer`` is kind, purpose, fingerprint or length."""
 
     exit_code = 102
 

@@ -79,7 +79,7 @@ sys.stdout.write(done.stdout[-2000:]); sys.stderr.write(done.stderr[-500:] if do
 
 
 def measured(*words):
-    """Run a verb in a process of its own; return wall seconds, CPU seconds and peak MB."""
+    """Run a command in a process of its own; return wall seconds, CPU seconds and peak MB."""
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _RUN, sys.executable, "-m", "codetape", *words],

@@ -205,7 +205,7 @@ def replays():
 
 
 def long_stream(iterations):
-    """Return a session whose code fails anew in every run, some ten events each."""
+    """Return a session whose code fails again in every run, some ten events each."""
     from codetape import AutoCoderAgent
     from codetape.domain.report import Frame, Report, TestResult
     from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel, passing_report

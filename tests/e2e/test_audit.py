@@ -34,7 +34,7 @@ def database():
 
 
 def test_spend_in_every_form(database):
-    done = codetape("spend", "--by", "fate,purpose")
+    done = codetape("spend", "--by", "disposition,purpose")
     assert done.returncode == 0
     assert "unpriced" in done.stdout
     assert "█" in done.stdout
@@ -125,7 +125,7 @@ def test_anchors_scan_and_forgetting(database):
     )
     bad = codetape("verify", "--all", "--anchor", "heads.txt")
     assert bad.returncode == 1
-    assert "made anew" in bad.stderr
+    assert "made again" in bad.stderr
     Path("heads.txt").write_text("\n".join(lines) + "\n")
     name = lines[0].split()[0]
     assert codetape("forget", name).returncode == 2
@@ -155,10 +155,10 @@ def test_anchors_scan_and_forgetting(database):
 
 
 def test_every_verb_with_a_database_takes_it_from_the_settings(database):
-    """A verb that erases must not erase in another database than the one that `list` shows."""
+    """A command that erases must not erase in another database than the one that `list` shows."""
     import click
 
-    from codetape.cli import VERBS
+    from codetape.cli import COMMANDS
     from codetape.cli.group import _defaults, cli
 
     context = click.Context(click.Command("x"))
@@ -168,7 +168,7 @@ def test_every_verb_with_a_database_takes_it_from_the_settings(database):
             found = _defaults()
         finally:
             del os.environ["CODETAPE_DB"]
-    for verb in VERBS:
+    for verb in COMMANDS:
         command = cli.get_command(context, verb)
         for name, one in ({"": command} if not isinstance(command, click.Group) else command.commands).items():
             if any(option.name == "db" for option in one.params):

@@ -262,7 +262,7 @@ BAD = {
     "odd policy": (["run", PROMPT, "--model", "tape:demo", "--package-policy", "any"], 2, "no package policy"),
     "odd package": (["run", PROMPT, "--model", "tape:demo", "--package", "-r x"], 2, "is no package name"),
     "odd limit": (["run", PROMPT, "--model", "tape:demo", "--max-iterations", "0"], 2, "max-iterations"),
-    "no verb": (["walk"], 2, "No such command"),
+    "no command": (["walk"], 2, "No such command"),
     "no database": (["list"], 2, "no database"),
     "no session": (["show", "abc"], 2, "no database"),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from codetape.cli import VERBS
+from codetape.cli import COMMANDS
 from codetape.cli.group import cli
 from codetape.eventlog import machine
 from codetape.eventlog.events import KINDS
@@ -37,7 +37,7 @@ INTRO = {
 
 def cli_page():
     parts = [INTRO["cli.md"], "```text\n", _help(), "```\n"]
-    for verb in VERBS:
+    for verb in COMMANDS:
         parts += [f"\n## {verb}\n\n```text\n", _help(verb), "```\n"]
     return "".join(parts)
 
@@ -78,7 +78,7 @@ def test_every_event_is_documented():
 
 def test_every_verb_is_in_the_readme_or_a_how_to():
     text = "".join(p.read_text() for p in PAGES)
-    for verb in VERBS:
+    for verb in COMMANDS:
         assert f"codetape {verb}" in text
 
 

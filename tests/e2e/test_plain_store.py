@@ -6,7 +6,7 @@ import pytest
 
 import codetape
 from codetape import AutoCoderAgent, api
-from codetape.cli import VERBS, main
+from codetape.cli import COMMANDS, main
 from codetape.domain.budget import Limit
 from codetape.errors import ContentGone, SessionNotFound
 from codetape.testing import FakeSandbox, ScriptedModel
@@ -91,7 +91,7 @@ def test_no_command_is_left_out():
     without = {"config"}
     above = {"list", "show", "diff", "replay", "verify", "spend", "why", "audit", "scan", "backtest", "whatif", "check", "images",
              "prompts", "export", "import", "demo", "run", "resume", "fork", "doctor", "forget", "exec"}  # fmt: skip
-    assert above | without == {*VERBS}
+    assert above | without == {*COMMANDS}
 
 
 def agent(store, **settings):

@@ -155,7 +155,7 @@ def test_check_from_its_estimate_to_its_reports(bubblewrap, tasks):
         common = ("check", "--prompts", other, "--base-url", url, "--sandbox", "bubblewrap")
         env = {"OPENAI_API_KEY": "k"}
         dry = codetape(*common, "--dry-run", env=env)
-        assert "4 sessions would come out otherwise" in dry.stdout
+        assert "4 sessions would come out differently" in dry.stdout
         assert "code 4" in dry.stdout
         refused = codetape(*common, env=env)
         assert refused.returncode == 2

@@ -68,7 +68,7 @@ def test_each_attempt_begins_at_its_first_difference_and_reuses_what_stays(store
     assert len(done.outcomes) == 12 * 2 * 2
     for outcome in done.outcomes:
         assert outcome.made.solved is not None
-        assert (outcome.made.calls, outcome.made.reused) == (2, 1)  # the code anew, the tests reused
+        assert (outcome.made.calls, outcome.made.reused) == (2, 1)  # the code again, the tests reused
     made = [r.purpose for r in (*live_.candidate.model.requests, *live_.control.model.requests)]
     assert set(made) == {"code"}
     assert len(made) == 48
@@ -138,7 +138,7 @@ def test_an_outage_is_an_error_and_never_a_regression(store):
     suite = ElementTree.fromstring(report_formats.as_junit(report))[0]
     assert (suite.get("errors"), suite.get("failures")) == ("12", "0")
     assert suite[0].find("skipped") is not None  # the verdict
-    done = checked(store, live(store, 9, control=True))  # and it goes on when the provider is back
+    done = checked(store, live(store, 9, control=True))  # and it continues when the provider is back
     assert judge.report(done, control=True).errors == 0
 
 
@@ -146,7 +146,7 @@ def test_an_outage_is_an_error_and_never_a_regression(store):
 
 
 def planned(task, session, solved=True, graded="oracle"):
-    none = dict.fromkeys(check.FATES, 0)
+    none = dict.fromkeys(check.REUSE_KINDS, 0)
     return PlannedSession(session, "0" * 64, task, graded, solved, "m", 5, "code", frozenset(), none, none, none)
 
 
@@ -243,7 +243,7 @@ def test_a_former_report_is_a_baseline_state_by_state(tmp_path):
     known = judge.read_baseline(file)
     report = against(known)
     assert (report.control, report.verdict, report.worse) == ("baseline", "regression", 10)
-    other = against(known, heads="1" * 64)  # gone on with from other states: those outcomes say nothing of these
+    other = against(known, heads="1" * 64)  # resumed from other states: those outcomes say nothing of these
     assert (other.p, other.verdict) == (None, "no outcome")
     with pytest.raises(UsageError, match="very check"):
         against(known, name=known.id)

@@ -1,4 +1,4 @@
-"""Two sessions compared: where they part, why, and everything that differs, aligned by state and iteration."""
+"""Two sessions compared: where they diverge, why, and everything that differs, aligned by state and iteration."""
 
 import asyncio
 import json

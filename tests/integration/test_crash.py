@@ -36,7 +36,7 @@ def test_kills_at_random_times_are_survived(base, tmp_path):
     rng = random.Random(20)
     for number in range(20):
         path, trace = tmp_path / f"{number}.db", tmp_path / f"{number}.trace"
-        for _ in range(3):  # and again while it goes on
+        for _ in range(3):  # and again while it continues
             code = crash.killed(path, trace, wait=0.02, after=rng.uniform(0.02, 0.5))
             assert code in (-9, 0)
             if code == 0:

@@ -1,4 +1,4 @@
-"""The Docker sandbox against a real engine: images that evolve, what is left behind, and what cannot be had."""
+"""The Docker sandbox against a real engine: images that evolve, what is left behind, and what is unavailable."""
 
 import asyncio
 import json
@@ -298,7 +298,7 @@ def test_auto_takes_docker_where_it_must_and_says_why(monkeypatch, needed):
     monkeypatch.setattr(plugins, "_create", lambda kind, name, *more, **options: made[name])
     facts = plugins.sandbox("auto", system_packages=needed).facts()
     assert facts.name == "docker"
-    assert facts.why == ("the task needs system packages" if needed else "bubblewrap cannot be had: no namespaces")
+    assert facts.why == ("the task needs system packages" if needed else "bubblewrap is unavailable: no namespaces")
 
 
 def test_auto_says_both_where_neither_can_be_had(monkeypatch):

@@ -1,4 +1,4 @@
-"""Tapes that were forged with care, their chains hashed anew: what codetape would never have written is found."""
+"""Tapes that were forged with care, their chains hashed again: what codetape would never have written is found."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ DEMO = tape_file.load("demo")
 
 
 def sealed(rows):
-    """Hash rows anew, as a chain, and return them."""
+    """Hash rows again, as a chain, and return them."""
     found, head = [], "0" * 64
     for row in rows:
         made = row._replace(prev_hash=head)

@@ -137,7 +137,7 @@ def _edited(rows, stream, at):
 
 
 def _illegal(rows, stream, at):
-    """The same chain, hashed anew, with a decision left out: a move that the machine does not have, or a call that stays open."""
+    """The same chain, hashed again, with a decision left out: a move that the machine does not have, or a call that stays open."""
     found, head = [], "0" * 64
     for event in [*stream.events[:at], *stream.events[at + 1 :]]:
         made_ = encode(event.session, len(found), event.at, event.payload, head)
@@ -153,14 +153,14 @@ def test_heads_are_written_checked_and_found_changed(tmp_path):
     assert Path(file).read_text().splitlines()[0].startswith("a 1 aaa")
     known = head_file.read(file)
     assert head_file.check(known, "a", {0: "0" * 64, 1: "a" * 64, 2: "c" * 64}) == []
-    assert "made anew" in head_file.check(known, "a", {1: "c" * 64})[0][1]
+    assert "made again" in head_file.check(known, "a", {1: "c" * 64})[0][1]
     assert "cut off" in head_file.check(known, "b", {1: "c" * 64})[0][1]
     assert head_file.absent(known, ["a"]) == ["Session b has a head in the file, and is gone."]
     chain = [("p", 0, "1" * 64), ("p", 1, "2" * 64), ("f", 2, "3" * 64)]
     assert (
         head_file.of_chain({"p": (7, "9" * 64), "f": (2, "3" * 64)}, chain) == []
     )  # of a parent a fork holds the beginning alone
-    assert "made anew" in head_file.of_chain({"p": (1, "9" * 64)}, chain)[0][1]
+    assert "made again" in head_file.of_chain({"p": (1, "9" * 64)}, chain)[0][1]
     assert "cut off" in head_file.of_chain({"f": (5, "3" * 64)}, chain)[0][1]
     Path(file).write_text("a 1 zz\n")
     with pytest.raises(UsageError, match="line 1"):

@@ -89,7 +89,7 @@ def test_its_tape_carries_what_it_inherits(failed, tmp_path):
     assert [e.hash for e in asyncio.run(other.read(parent.session)).events] == [
         e.hash for e in stream.events if e.session == parent.session
     ]
-    assert other.put(asyncio.run(store.read(parent.session))) != [0]  # the parent went on after the point
+    assert other.put(asyncio.run(store.read(parent.session))) != [0]  # the parent continued after the point
     other.close()
 
 
@@ -136,7 +136,7 @@ def test_a_point_with_an_open_call_moves_back(failed):
         (999, {}, "no event 999"),
         ("nowhere", {}, "no point"),
         ("coding#9", {}, "1 times"),
-        ("failed", {}, "nothing goes on"),
+        ("failed", {}, "nothing continues"),
         ("coding", {"nonsense": 1}, "nonsense"),
         ("coding", {"max_iterations": 0}, "Raise it"),
     ],

@@ -40,7 +40,7 @@ WELL = {"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}
 
 
 def wrong(tests, code=SUBTRACT, **more):
-    """Run right tests against wrong code that is never mended; a success would be a false one."""
+    """Run right tests against wrong code that is never fixed; a success would be a false one."""
     answers = {"plan": [plan()], "code": [code], "tests": [block(tests)], "diagnose": [diagnosis(failure("test_it"))],
                "second_opinion": [opinions(None)], "fix_tests": [block("def test_it():\n    assert add(0, 0) == 0")], **more}  # fmt: skip
     return generate(answers, max_iterations=3)

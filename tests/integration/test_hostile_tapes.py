@@ -62,7 +62,7 @@ def test_what_the_shipped_pack_and_the_tapes_use_is_the_language():
 
 
 def with_template(text, name="plan.md"):
-    """Return the demo's stream with another template, its chain hashed anew."""
+    """Return the demo's stream with another template, its chain hashed again."""
     texts = Blobs(DEMO.stream.texts)
     pack = {**DEMO.stream.events[0].payload.pack, name: texts.put(text)}
 
@@ -134,7 +134,7 @@ def test_a_blob_that_unpacks_to_more_than_it_says_is_refused(tmp_path):
 
 
 def with_first(task=None, config=None):
-    """Return the demo's stream with another task or configuration, its chain hashed anew."""
+    """Return the demo's stream with another task or configuration, its chain hashed again."""
     texts = Blobs(DEMO.stream.texts)
     first = DEMO.stream.events[0].payload
     changes = {}

@@ -68,7 +68,7 @@ def test_a_change_that_is_taken_back_is_a_spent_attempt_and_its_fix_is_not_asked
 
 
 def test_the_report_before_a_change_does_not_stand_over_tests_that_changed_with_it():
-    """Given a change of code that broke a test, and tests mended in the same round: the old code is run against them."""
+    """Given a change of code that broke a test, and tests fixed in the same round: the old code is run against them."""
     tests = RIGHT.replace("== 7", "== 8").replace("== 4", "== four")
     answers = {
         "plan": [plan()],

@@ -21,7 +21,7 @@ from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan
 
 PRINTABLE = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
-SECRET = "hunter2/+canary=9f8e7d6c5b4a"
+SECRET = "hunter2/+self-test=9f8e7d6c5b4a"
 FORMS = (SECRET.encode(), quote(SECRET, safe="").encode())
 
 

@@ -55,7 +55,7 @@ def test_a_session_that_was_resumed_replays_identically(drawn):
 
 
 def rehashed(stream, change):
-    """Forge events in a chain that is hashed anew."""
+    """Forge events in a chain that is hashed again."""
     events, head = [], "0" * 64
     for event in stream.events:
         payload = change(event)

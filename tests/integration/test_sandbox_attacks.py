@@ -1,4 +1,4 @@
-"""Attacks from inside both sandboxes, each with a canary on the host that must not be touched or seen."""
+"""Attacks from inside both sandboxes, each with a self-test on the host that must not be touched or seen."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from codetape_adapters.sandboxes.execution.report_parser import Raw, read
 from codetape_adapters.sandboxes.execution.uv_lock import build_environment, refusal
 
 pytestmark = pytest.mark.sandbox
-CANARY = "canary-5f1c8e0b7a"
+CANARY = "self-test-5f1c8e0b7a"
 
 
 BOXES = (pytest.param("bubblewrap"), pytest.param("docker_sandbox", marks=pytest.mark.docker))
@@ -57,10 +57,10 @@ ATTACKS = {
     "docker socket": "return os.stat('/var/run/docker.sock')",
     "home": "return open(SECRET_FILE).read()",
     "root of pid 1": "return open('/proc/1/root' + SECRET_FILE).read()",
-    "environment": "assert any('canary' in v for v in os.environ.values())\nreturn dict(os.environ)",
+    "environment": "assert any('self-test' in v for v in os.environ.values())\nreturn dict(os.environ)",
     "others' environments": (
         "found = []\nfor p in os.listdir('/proc'):\n    if p.isdigit():\n        try: found.append(open(f'/proc/{p}/environ').read())\n"
-        "        except OSError: pass\nassert any('canary' in t for t in found)\nreturn 'seen'"
+        "        except OSError: pass\nassert any('self-test' in t for t in found)\nreturn 'seen'"
     ),
     "remount": "libc = ctypes.CDLL(None, use_errno=True)\nassert libc.mount(b'none', b'/', None, 32 | 4096, None) == 0\nreturn 'remounted'",
     "user namespace": "libc = ctypes.CDLL(None, use_errno=True)\nassert libc.unshare(0x10000000) == 0\nreturn 'namespace'",
@@ -97,7 +97,7 @@ def test_attack_is_blocked(box, name, tmp_path, monkeypatch):
 
 
 class Listening:
-    """Servers on this host that give the canary away to whoever reaches them."""
+    """Servers on this host that give the self-test away to whoever reaches them."""
 
     def __init__(self, folder):
         self.sockets = []
@@ -301,7 +301,7 @@ def test_no_bwrap_anywhere_names_the_remedy(monkeypatch, tmp_path):
 
 
 def test_a_bwrap_that_cannot_isolate_is_refused(tmp_path, monkeypatch):
-    """Never unconfined: a bwrap that only runs the command fails the canary."""
+    """Never unconfined: a bwrap that only runs the command fails the self-test."""
     fake = tmp_path / "bwrap"
     fake.write_text(
         '#!/bin/sh\nwhile [ "$1" != "--" ]; do [ "$1" = "--info-fd" ] && eval "echo {} >&$2"; shift; done; shift\nexec "$@"\n'

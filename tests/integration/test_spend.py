@@ -1,4 +1,4 @@
-"""Spend: sums agree with the events to the last token, prices are those of their date, and every call has a fate."""
+"""Spend: sums agree with the events to the last token, prices are those of their date, and every call has a disposition."""
 
 import asyncio
 import json
@@ -178,23 +178,23 @@ def test_every_call_has_one_fate_and_the_database_says_what_the_stream_says(draw
     assert [c.seq for c in calls] == [
         e.seq for e in stream.events if isinstance(e.payload, Requested) and e.payload.effect == "ask"
     ]
-    assert {c.fate for c in calls} <= {*DISPOSITIONS}
-    accepted = [c for c in calls if c.fate == "accepted" and c.purpose == "code"]
+    assert {c.disposition for c in calls} <= {*DISPOSITIONS}
+    accepted = [c for c in calls if c.disposition == "accepted" and c.purpose == "code"]
     assert len(accepted) <= 1
     states = {e.seq: None for e in stream.events}
     assert all(c.seq in states for c in calls)
     refused = sum(e.kind == "CallRefused" for e in stream.events)
-    assert sum(c.fate == "rejected" for c in calls) >= refused
+    assert sum(c.disposition == "rejected" for c in calls) >= refused
 
 
 def test_fates_by_example():
     result, _ = generate({**ANSWERS, "plan": ["{", plan()], "code": [SUBTRACT, ADD]}, store=(store := MemoryStore()))
     assert result.succeeded
     calls = list(CallReader().calls(call_events(asyncio.run(store.read(result.session)))))
-    fates = [(c.purpose, c.fate) for c in calls]
-    assert fates[:4] == [("plan", "repair"), ("plan", "accepted"), ("code", "superseded"), ("tests", "accepted")]
-    assert fates[-1] == ("code", "accepted")
-    assert ("diagnose", "accepted") in fates
+    dispositions = [(c.purpose, c.disposition) for c in calls]
+    assert dispositions[:4] == [("plan", "repair"), ("plan", "accepted"), ("code", "superseded"), ("tests", "accepted")]
+    assert dispositions[-1] == ("code", "accepted")
+    assert ("diagnose", "accepted") in dispositions
     assert [c.iteration for c in calls][-1] == 1
 
 
@@ -214,11 +214,11 @@ def test_a_label_that_is_given_twice_counts_once_and_a_lost_call_has_no_price():
     found = spend(CallReader().calls(store.call_events()), ("tag",))
     assert [row.calls for row in found.rows] == [found.total.calls] == [2]
     lost = next(c for c in CallReader().calls(store.call_events()) if c.reserved)
-    assert (lost.cost, lost.source, lost.fate) == (None, "", "abandoned")
+    assert (lost.cost, lost.source, lost.disposition) == (None, "", "abandoned")
     agent = AutoCoderAgent(model=model, sandbox=HostSandbox(), store=store)
     asyncio.run(agent.aresume("s"))
-    fates = [(c.purpose, c.fate) for c in CallReader().calls(store.call_events())]
-    assert fates[:3] == [("plan", "accepted"), ("code", "transport retry"), ("code", "superseded")]
+    dispositions = [(c.purpose, c.disposition) for c in CallReader().calls(store.call_events())]
+    assert dispositions[:3] == [("plan", "accepted"), ("code", "transport retry"), ("code", "superseded")]
     store.close()
 
 
@@ -234,7 +234,7 @@ def test_a_halt_between_an_answer_and_its_decision_does_not_change_its_fate():
     )
     halt = json.dumps({"trigger": "suspend", "source": "coding", "target": "suspended", "about": "session", "usable": True, "reason": "outage", "ledger": {}, "changes": {}, "cause": "outage"})  # fmt: skip
     cut = [*facts[: at + 1], facts[at]._replace(kind="Suspended", payload=halt), *facts[at + 1 :]]
-    assert [c.fate for c in CallReader().calls(cut)] == [c.fate for c in CallReader().calls(facts)]
+    assert [c.disposition for c in CallReader().calls(cut)] == [c.disposition for c in CallReader().calls(facts)]
 
 
 def test_replayed_and_inherited_calls_cost_nothing_and_are_shown_apart():

@@ -136,7 +136,7 @@ def _append(number, together):
 
 
 async def _fight(store):
-    """Append to one session, an event for each time that its lease was to be had."""
+    """Append to one session, an event for each time that its lease was available."""
     done = 0
     while done < SHARED:
         try:

@@ -94,7 +94,7 @@ def test_a_text_that_is_gone_is_found_where_it_is_used(ref):
 
 
 def forged(change):
-    """Return the demo's events with some changed, in a chain that is hashed anew, and the texts with those added."""
+    """Return the demo's events with some changed, in a chain that is hashed again, and the texts with those added."""
     texts, events, head = Blobs(DEMO.stream.texts), [], "0" * 64
     for event in DEMO.stream.events:
         events.append(encode(event.session, event.seq, event.at, change(event, texts), head))

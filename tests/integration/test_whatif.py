@@ -71,7 +71,7 @@ def test_check_makes_no_call_that_is_said_to_be_reused_and_makes_first_the_one_t
             assert found.count("made") == found.count("unknown") == 0
             continue
         made = go_on(stream, found, change, world)
-        reused = {(c.fingerprint, c.occurrence) for c in found.calls if c.fate == "reused"}
+        reused = {(c.fingerprint, c.occurrence) for c in found.calls if c.reuse == "reused"}
         before = Counter(f for f, _, _ in answered(stream_up_to(stream, found.fork_at)))
         for fingerprint, number in occurrences(made, before):
             assert (fingerprint, number) not in reused
@@ -80,7 +80,7 @@ def test_check_makes_no_call_that_is_said_to_be_reused_and_makes_first_the_one_t
             assert made[0].purpose == found.first_call[0]
         if found.ends:
             assert made == []
-        seen.update(c.fate for c in found.calls)
+        seen.update(c.reuse for c in found.calls)
         seen["session"] += 1
     assert seen["session"] > 5, "the change touches hardly any session: nothing was tested"
 
@@ -113,7 +113,7 @@ def go_on(stream, found, change, world):
     known = {
         key: reply
         for key, reply in answers(stream).items()
-        if key in {(c.fingerprint, c.occurrence) for c in found.calls if c.fate == "reused" and c.seq > after}
+        if key in {(c.fingerprint, c.occurrence) for c in found.calls if c.reuse == "reused" and c.seq > after}
     }
     before = Counter(f for f, _, _ in answered(stream_up_to(stream, after)))
     name = change.config.get("model", fold(stream.events, stream.texts).the_config.model)
@@ -127,7 +127,7 @@ def test_no_change_reuses_everything(corpus):
     for _, stream in asyncio.run(streams(corpus)):
         found = simulate(stream, Change(load_pack()))
         assert found.first is None
-        assert {c.fate for c in found.calls} <= {"reused"}
+        assert {c.reuse for c in found.calls} <= {"reused"}
 
 
 @pytest.mark.parametrize("file", sorted(REPLAYS.glob("*.jsonl")), ids=lambda p: p.stem)
@@ -138,10 +138,10 @@ def test_real_tapes_are_told_apart_by_what_they_asked(file):
         found = simulate(stream, Change(changed(name)))
         assert found.differs == bool(asked[name])
         if name == "diagnose" and found.differs:
-            reused = Counter(c.purpose for c in found.calls if c.fate == "reused")
+            reused = Counter(c.purpose for c in found.calls if c.reuse == "reused")
             assert reused["plan"] == reused["code"] == reused["tests"] == 1
         if name == "code":
-            assert [c.fate for c in found.calls if c.purpose == "tests"] == ["reused"]
+            assert [c.reuse for c in found.calls if c.purpose == "tests"] == ["reused"]
         assert sum(found.count(f) for f in ("reused", "made", "unknown")) == sum(asked.values())
 
 
@@ -217,5 +217,5 @@ def test_a_plan_holds_no_stream(corpus):
     sums = plan.sums()
     records = [found.record() for found in codetape.whatif(store=corpus, prompts=CHANGES[0].pack)]
     ended = [r for r in records if r["status"] in ("succeeded", "failed")]
-    for fate in ("reused", "made", "unknown"):
-        assert sums[fate] == {"calls": sum(r[fate] for r in ended), "input": sum(r[f"{fate}_input"] for r in ended), "output": sum(r[f"{fate}_output"] for r in ended)}  # fmt: skip
+    for reuse in ("reused", "made", "unknown"):
+        assert sums[reuse] == {"calls": sum(r[reuse] for r in ended), "input": sum(r[f"{reuse}_input"] for r in ended), "output": sum(r[f"{reuse}_output"] for r in ended)}  # fmt: skip

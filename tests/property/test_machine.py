@@ -112,7 +112,7 @@ def moves_of(events):
 
 
 def rewritten():
-    """A refuted test whose fixes keep missing the point is quarantined; as the only one it is written anew."""
+    """A refuted test whose fixes keep missing the point is quarantined; as the only one it is written again."""
     wrong = "def test_sum():\n    assert add(1, 2) == {}"
     tests = block("from solution import add\n\n\n" + wrong.format(4))
     answers = {

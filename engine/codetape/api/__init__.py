@@ -1,7 +1,7 @@
 """Each study of sessions, orchestrated once: the command line and Python call the same functions.
 
 Functions that wait have an ``a`` before their name where they are coroutines. ``sources`` name sessions of the store,
-tape files or folders of them; without any the whole store is meant. A store is a path, ADAPTER:PLACE, or an object.
+tape files or folders of them; without any the whole store is selected. A store is a path, ADAPTER:PLACE, or an object.
 Everything is loaded when it is first used.
 """
 

@@ -21,7 +21,7 @@ from codetape.runtime.sync import run_sync
 
 
 def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Iterator[CallRecord]:
-    """Yield every call of the sessions that are meant, from a store or from tape files. Raises UsageError where none is meant."""
+    """Yield every call of the sessions that are selected, from a store or from tape files. Raises UsageError where none is selected."""
     meant = corpus(sources, store, where)
     if meant.store is None or any(map(is_tape_or_folder, meant.sources)):
         yield from _calls_of_files(meant)
@@ -126,7 +126,7 @@ def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool 
 async def amembers(
     *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> AsyncIterator[tuple[CorpusSession, Stream]]:
-    """Yield each session that is meant, with its stream, forks among them; none is held longer than it is used."""
+    """Yield each session that is selected, with its stream, forks among them; none is held longer than it is used."""
     async for member in corpus(sources, store, _with_forks(where)).members():
         yield member
 

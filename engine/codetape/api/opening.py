@@ -117,7 +117,7 @@ def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSess
 
 
 def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> list[CorpusSession]:
-    """Return what is known of the sessions that are meant, newest first; ``row`` of each is a flat record."""
+    """Return what is known of the sessions that are selected, newest first; ``row`` of each is a flat record."""
 
     async def look() -> list[CorpusSession]:
         return [member async for member, _ in corpus(sources, store, where).members()]

@@ -1,22 +1,22 @@
-"""The command line: parse, wire, print. Each verb is a file, loaded when it is called."""
+"""The command line: parse, wire, print. Each command is a file, loaded when it is called."""
 
 import sys
 from typing import Any
 
 from codetape.errors import CodetapeError
 
-VERBS = {
+COMMANDS = {
     "run": "Turn a prompt into a verified script.",
     "demo": "Watch the loop work on a recorded run: no key, no daemon.",
     "exec": "Run a session's verified script on inputs.",
-    "resume": "Go on with a session that was stopped or asked something.",
-    "fork": "Go on from a point of a session with changes, as a session of its own.",
-    "diff": "Compare two sessions: where they part and why, prompts, code, tests, tokens.",
+    "resume": "Resume a session that was stopped or asked something.",
+    "fork": "Continue from a point of a session with changes, as a session of its own.",
+    "diff": "Compare two sessions: where they diverge and why, prompts, code, tests, tokens.",
     "whatif": "Say what a change of prompts, model or settings would do to recorded sessions.",
     "check": "Test a change of prompts, model or settings on recorded sessions.",
     "backtest": "Run recorded sessions again under the present rules, or under tighter limits.",
     "replay": "Run sessions or tapes again from what is recorded, and compare.",
-    "spend": "Say what was spent, by model, purpose, state, task, fate and more.",
+    "spend": "Say what was spent, by model, purpose, state, task, disposition and more.",
     "why": "Say why a call was made, and what its prompt was made of.",
     "audit": "Account for a session in one report.",
     "verify": "Check that sessions or tapes are whole, unchanged, and follow from what was recorded.",
@@ -45,14 +45,15 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
-{verbs}
+{commands}
 """
 
 
 def help_text() -> str:
-    """Return the help of the whole: a line a verb."""
-    width = max(map(len, VERBS)) + 2
-    return _HELP.format(verbs="\n".join(f"  {verb:<{width}}{output}" for verb, output in VERBS.items()))
+    """Return the help of the whole: a line a command."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {command:<{width}}{text}" for command, text in COMMANDS.items()]
+    return _HELP.format(commands="\n".join(lines))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The group of verbs, for click. Loaded when a verb is called, and not for --help."""
+"""The group of commands, for click. Loaded when a command is called, and not for --help."""
 
 import os
 from importlib import import_module
@@ -9,22 +9,22 @@ from typing import Any
 import click
 
 from codetape import __version__
-from codetape.cli import VERBS, help_text
+from codetape.cli import COMMANDS, help_text
 from codetape.cli.output import say
 
 _CHANGING = ("fork", "whatif", "check")
 
 
 class Lazy(click.Group):
-    """A group that loads a verb's module when the verb is called, and not for --help."""
+    """A group that loads a command's module when the command is called, and not for --help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of the help."""
-        return list(VERBS)
+        """Return the commands in the order of the help."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Load one verb."""
-        if name not in VERBS:
+        """Load one command."""
+        if name not in COMMANDS:
             return None
         found: click.Command = import_module(f"codetape.cli.commands.{name}{'_' if iskeyword(name) else ''}").command
         return found
@@ -45,7 +45,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def _defaults() -> dict[str, dict[str, Any]]:
-    """Return what variables and files set, as defaults of each verb's options; flags still come first."""
+    """Return what variables and files set, as defaults of each command's options; flags still come first."""
     from codetape.cli.settings import notice, read_settings
 
     found = read_settings(os.environ, Path.cwd())
@@ -57,8 +57,8 @@ def _defaults() -> dict[str, dict[str, Any]]:
         for s in found.values()
         if s.source != "default"
     }
-    found_for: dict[str, dict[str, Any]] = dict.fromkeys(VERBS, values)
-    # what goes on from recorded sessions keeps their model and prompts, whatever is the default for new ones
+    found_for: dict[str, dict[str, Any]] = dict.fromkeys(COMMANDS, values)
+    # what continues from recorded sessions keeps their model and prompts, whatever is the default for new ones
     kept = {name: value for name, value in values.items() if name not in ("model", "prompts")}
     found_for |= dict.fromkeys(_CHANGING, kept)
     named = {"db": values["db"]} if "db" in values else {}  # a pack is named by an argument there

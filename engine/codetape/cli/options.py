@@ -1,4 +1,4 @@
-"""Options that verbs share, and what they are turned into."""
+"""Options that commands share, and what they are turned into."""
 
 import json
 import re

@@ -43,7 +43,7 @@ def run(
             if attempt.solved is None:
                 say(f"  stopped     {attempt.task} ({attempt.session}): {attempt.reason}")
         if total.stopped:
-            say("  next        the same command goes on with what was stopped")
+            say("  next        the same command resumes what was stopped")
     return exit_code(made)
 
 

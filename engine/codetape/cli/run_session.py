@@ -27,7 +27,7 @@ Begin = Callable[[Hook], Awaitable[GenerateResult]]
 def drive(
     agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: summary.Again
 ) -> int:
-    """Run a session to its end, asking a person where one sits there; print the end; return the exit code.
+    """Run a session to its end, asking a person in interactive use; print the end; return the exit code.
 
     ``again`` holds the options that a later command must name again, such as --db.
     """
@@ -50,7 +50,7 @@ def drive(
     except (KeyboardInterrupt, click.Abort):
         if as_json:
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
-        say(f"Interrupted. Go on with: {again.resume(session)}", err=True)
+        say(f"Interrupted. Resume with: {again.resume(session)}", err=True)
         return 130
     return _end(result, last[-1], time.monotonic() - begun, folder, as_json=as_json, again=again)
 

@@ -30,7 +30,7 @@ class Again:
     totals: tuple[str, ...] = ()
 
     def resume(self, session: str, *more: str) -> str:
-        """Return the command that goes on with a session."""
+        """Return the command that resumes a session."""
         totals = (
             [w for total in self.totals for w in ("--max-total-cost", total)] if "--max-total-cost" not in more else []
         )
@@ -208,7 +208,7 @@ def next_steps(result: GenerateResult, run: SessionState, path: Path | None, aga
 
 
 def _resumes(result: GenerateResult, run: SessionState, again: Again) -> list[str]:
-    """Return how a suspended session goes on: with an answer, a higher budget, or as it is."""
+    """Return how a suspended session continues: with an answer, a higher budget, or as it is."""
     name = result.session
     if run.cause == "question" and (test := example_of(result.question)):
         return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]

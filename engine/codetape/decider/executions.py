@@ -58,7 +58,7 @@ def vetted(run: SessionState) -> Step:
 
 
 def no_tests(run: SessionState, step: Step) -> Step:
-    """No test that counts is left: they are written anew once, then the session fails."""
+    """No test that counts is left: they are written again once, then the session fails."""
     if not run.ledger.rewritten:
         return Step(
             step.about,

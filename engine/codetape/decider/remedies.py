@@ -1,4 +1,4 @@
-"""What is done where every way to mend a failure is spent: the best program, opinions on examples, a fresh sample, a vote, a person."""
+"""What is done where every way to fix a failure is spent: the best program, opinions on examples, a fresh sample, a vote, a person."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ def set_aside(run: SessionState, step: Step, findings: tuple[Finding, ...], reas
 
 
 def spent(run: SessionState, step: Step) -> Step:
-    """Every way to mend a failure is spent: the next remedy is taken at once.
+    """Every way to fix a failure is spent: the next remedy is taken at once.
 
     The best program stands again. Then, in this order: examples that outlived a fix are judged by two opinions; one sample is
     drawn from the plan; own tests that most others speak against are set aside; a person is asked about an example; the end.
@@ -186,7 +186,7 @@ def doubted(run: SessionState, step: Step, examples: list[str]) -> Step:
 
 
 def _fresh(step: Step, *, again: bool) -> Step:
-    """Return the step to one sample from the plan. ``again`` gives a new program's failures every way of mending once more."""
+    """Return the step to one sample from the plan. ``again`` gives a new program's failures every way of fixing once more."""
     anew = {"checkpoint": None} if again else {}
     return replace(
         step,

@@ -67,7 +67,7 @@ def owed_after(run: SessionState, step: Step) -> tuple[str, ...]:
 def record(run: SessionState, step: Step) -> Record:
     """Return the step's next event: its notes one after another, then the decision that makes the change.
 
-    Each is derived from the run alone, so that a session that stopped between two of them goes on.
+    Each is derived from the run alone, so that a session that stopped between two of them continues.
     """
     if run.noted < len(step.notes):
         note = step.notes[run.noted]

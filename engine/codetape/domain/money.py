@@ -15,7 +15,7 @@ def pico(text: str) -> int:
     except InvalidOperation:
         amount = Decimal(-1)
     if not amount.is_finite() or not 0 <= amount <= MOST:
-        raise UsageError(f"{text[:40]!r} is no amount of dollars.", remedy="Give one such as 0.50.")
+        raise UsageError(f"{text[:40]!r} is not a valid dollar amount.", remedy="Give one such as 0.50.")
     return picodollars(amount)
 
 

@@ -14,7 +14,10 @@ def package_name(text: str) -> str:
 
     Raises UsageError for what is no package name: an option, a URL, a path.
     """
-    from packaging.requirements import InvalidRequirement, Requirement  # slow to load, and most verbs name no package
+    from packaging.requirements import (
+        InvalidRequirement,
+        Requirement,
+    )  # slow to load, and most commands name no package
 
     try:
         requirement = Requirement(text.strip())

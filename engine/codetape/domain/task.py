@@ -62,7 +62,7 @@ class Task(FrozenModel):
 
 
 class Resources(FrozenModel):
-    """Limits of one execution. They bind the whole process tree where cgroups can be had."""
+    """Limits of one execution. They bind the whole process tree where cgroups are available."""
 
     cpus: str = Field(default="1", pattern=r"^\d{1,4}(\.\d{1,4})?$")
     memory_mb: int = Field(default=1024, ge=64, le=1 << 20)

@@ -1,6 +1,6 @@
 """Recorded sessions under other rules or tighter limits: what would have come of them, without a call or a run.
 
-`rules` derives every decision anew with the present code. `under` says what a tighter limit would have solved and spent: exactly,
+`rules` derives every decision again with the present code. `under` says what a tighter limit would have solved and spent: exactly,
 for a limit only ends a session earlier, as long as no prompt mentions it; where one does, that is refused.
 """
 
@@ -22,7 +22,7 @@ LimitName = Literal["max_iterations", "max_tokens"]
 
 @dataclass(frozen=True)
 class ChangedDecision:
-    """One decision or request that the present code derives otherwise than the session's did."""
+    """One decision or request that the present code derives differently than the session's did."""
 
     session: str
     task: str
@@ -71,7 +71,7 @@ class LimitRow:
 
 
 def rules(member: CorpusSession, stream: Stream) -> list[ChangedDecision]:
-    """Derive a session's decisions and requests anew; return what comes out otherwise, the log being followed throughout."""
+    """Derive a session's decisions and requests again; return what comes out differently, the log being followed throughout."""
     kinds = {event.seq: event for event in stream.events}
     return [
         ChangedDecision(
@@ -106,7 +106,7 @@ def under(stream: Stream, name: LimitName, limit: int) -> LimitOutcome:
     elif _was_cut(found, stream) and limit > config:
         refused = f"it ended at its own limit of {config}"
     elif found.first is not None:
-        refused = f"it would go on otherwise at event {found.first.seq}"
+        refused = f"it would continue differently at event {found.first.seq}"
     calls, tokens, cost = _spent(stream, stop)
     return LimitOutcome(
         session=found.session,

@@ -1,4 +1,4 @@
-"""Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and gone on with where it stopped.
+"""Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and resumed where it stopped.
 
 A session's id is the hash of everything that it is made of: the task, the configuration, the prompt pack, the number of the
 attempt and the batch's name. So a batch that is begun again finds what it has, and asks for the rest alone.
@@ -85,7 +85,7 @@ async def run_tasks(
     on_progress: Callable[[Progress, Attempt | None], None] | None = None,
     on_event: EventHook | None = None,
 ) -> Batch:
-    """Run every task ``attempts`` times, up to ``concurrent`` at once; go on with what an earlier run of the batch left.
+    """Run every task ``attempts`` times, up to ``concurrent`` at once; resume what an earlier run of the batch left.
 
     All tasks are checked before the first is run. An attempt that another process drives, or that an outage stopped,
     is counted as stopped and keeps the others from nothing. Raises UsageError for a task that cannot be asked.
@@ -121,7 +121,7 @@ async def run_tasks(
 
 
 async def all_of(work: list[Any]) -> list[Any]:
-    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it goes on."""
+    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it continues."""
     running = [asyncio.ensure_future(one) for one in work]
     try:
         return list(await asyncio.gather(*running))

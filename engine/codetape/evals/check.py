@@ -1,4 +1,4 @@
-"""The regression test of a change of prompts, model or settings: recorded sessions, gone on with afresh from where it matters.
+"""The regression test of a change of prompts, model or settings: recorded sessions, resumed afresh from where it matters.
 
 Each session of a corpus is forked at its first request that the change alters, and run live from there, k times; answers that
 rest on nothing new are reused. The outcomes are compared task by task with a control: the old prompts run afresh from
@@ -30,7 +30,7 @@ from codetape.runtime import plugins
 from codetape.runtime.agent import AutoCoderAgent
 
 Arm = Literal["candidate", "control"]
-FATES: tuple[ReuseKind, ...] = ("reused", "made", "unknown", "dropped")
+REUSE_KINDS: tuple[ReuseKind, ...] = ("reused", "made", "unknown", "dropped")
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class PlannedSession:
 
     @classmethod
     def of(cls, found: WhatIf, member: CorpusSession, *, drifted: bool = False) -> "PlannedSession":
-        """Make the record from what was foreseen. ``drifted`` says that the session ran in another sandbox than the check will."""
-        tokens: dict[ReuseKind, tuple[int, int]] = {fate: found.tokens(fate) for fate in FATES}
+        """Make the record from what was simulated. ``drifted`` says that the session ran in another sandbox than the check will."""
+        tokens: dict[ReuseKind, tuple[int, int]] = {reuse: found.tokens(reuse) for reuse in REUSE_KINDS}
         after = found.fork_at if found.fork_at is not None else 0
-        again = [c for c in found.calls if c.seq > after and c.fate != "reused"] if found.differs else []
+        again = [c for c in found.calls if c.seq > after and c.reuse != "reused"] if found.differs else []
         return cls(
             session=found.session,
             head=str(member.row["head"]),
@@ -78,11 +78,11 @@ class PlannedSession:
             fork_at=found.fork_at,
             first=found.first.purpose if found.first else "",
             reusable=frozenset(
-                (c.fingerprint, c.occurrence) for c in found.calls if c.fate == "reused" and c.seq > after
+                (c.fingerprint, c.occurrence) for c in found.calls if c.reuse == "reused" and c.seq > after
             ),
-            calls={fate: found.count(fate) for fate in FATES},
-            input_tokens={fate: pair[0] for fate, pair in tokens.items()},
-            output_tokens={fate: pair[1] for fate, pair in tokens.items()},
+            calls={reuse: found.count(reuse) for reuse in REUSE_KINDS},
+            input_tokens={reuse: pair[0] for reuse, pair in tokens.items()},
+            output_tokens={reuse: pair[1] for reuse, pair in tokens.items()},
             control_calls=len(again),
             control_input=sum(call.input_tokens for call in again),
             control_output=sum(call.output_tokens for call in again),
@@ -105,7 +105,7 @@ def _most_tokens(found: WhatIf) -> int:
 class CheckPlan:
     """What a check would do: its id, the sessions that the change alters, and those that it leaves alone or that never ended.
 
-    The id is the hash of the change, of where it is run, and of the round: a check that is begun again goes on with the attempts that
+    The id is the hash of the change, of where it is run, and of the round: a check that is begun again resumes the attempts that
     it has. ``selected`` says that sessions were chosen for how they ended, or one by one.
     """
 
@@ -118,13 +118,13 @@ class CheckPlan:
     number: int = 1
 
     def sums(self) -> dict[str, dict[str, int]]:
-        """Return calls and tokens by fate, over the sessions that the change alters, one attempt each."""
-        found: dict[str, dict[str, int]] = {fate: {"calls": 0, "input": 0, "output": 0} for fate in FATES}
+        """Return calls and tokens by reuse, over the sessions that the change alters, one attempt each."""
+        found: dict[str, dict[str, int]] = {reuse: {"calls": 0, "input": 0, "output": 0} for reuse in REUSE_KINDS}
         for one in (*self.changed, *self.same):
-            for fate in FATES:
-                found[fate]["calls"] += one.calls[fate]
-                found[fate]["input"] += one.input_tokens[fate]
-                found[fate]["output"] += one.output_tokens[fate]
+            for reuse in REUSE_KINDS:
+                found[reuse]["calls"] += one.calls[reuse]
+                found[reuse]["input"] += one.input_tokens[reuse]
+                found[reuse]["output"] += one.output_tokens[reuse]
         return found
 
 
@@ -180,7 +180,7 @@ async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tup
 
 
 def _unfit(member: CorpusSession, stream: Stream) -> str:
-    """Return why a session cannot be gone on with by itself; empty where it can."""
+    """Return why a session cannot be resumed by itself; empty where it can."""
     if not member.ended:
         return f"is {member.state}"
     if any(tag.startswith("check:") for tag in str(member.row["tags"]).split(",")):
@@ -205,9 +205,9 @@ class CheckSetup:
 
 
 async def run(plan: CheckPlan, live: CheckSetup) -> Checked:
-    """Make the attempts of a check, or go on with them. Its sessions carry the label ``check:ID``, which is its budget's scope too.
+    """Make the attempts of a check, or resume them. Its sessions carry the label ``check:ID``, which is its budget's scope too.
 
-    An attempt that an outage, a question or a budget stopped has no outcome; the same check goes on with it.
+    An attempt that an outage, a question or a budget stopped has no outcome; the same check resumes it.
     """
     if not 1 <= live.attempts <= 1000 or not 1 <= live.concurrent <= 256:
         raise UsageError("A check makes 1 to 1000 attempts a session, 1 to 256 of them at once.")

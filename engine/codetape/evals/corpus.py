@@ -22,7 +22,7 @@ _LIMIT = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 @dataclass(frozen=True)
 class Filter:
-    """Which sessions are meant. Texts are globs, one or several; every condition that is given must hold.
+    """Which sessions are selected. Texts are globs, one or several; every condition that is given must hold.
 
     ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time in
     UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left out
@@ -76,7 +76,7 @@ class Filter:
         return first - 1, last
 
     def takes(self, row: SessionRow) -> bool:
-        """Whether a session, as the list of sessions has it, is meant; the limit apart."""
+        """Whether a session, as the list of sessions has it, is selected; the limit apart."""
         state = row["state"]
         status = state if state in ("succeeded", "failed", "suspended") else "active"
         wanted = {*self.status, *(("failed",) if self.failing else ())}
@@ -91,7 +91,7 @@ class Filter:
         )
 
     def chosen(self, rows: Iterable[SessionRow]) -> Iterator[SessionRow]:
-        """Yield the sessions that are meant, in the order given."""
+        """Yield the sessions that are selected, in the order given."""
         first, last = self.bounds()
         for number, row in enumerate(row for row in rows if self.takes(row)):
             if last is not None and number >= last:
@@ -156,7 +156,7 @@ class Corpus:
     filter: Filter = Filter()
 
     async def members(self) -> AsyncGenerator[tuple[CorpusSession, Stream]]:
-        """Yield each session that is meant, with its stream. Raises what a bad session or file raises."""
+        """Yield each session that is selected, with its stream. Raises what a bad session or file raises."""
         names = [name for source in self.sources for name in _expanded(source)]
         files = [name for name in names if is_tape(name)]
         stored = [name for name in names if not is_tape(name)]
@@ -188,11 +188,11 @@ class Corpus:
         return replace(self.filter, forks=True) if name in self.sources else self.filter
 
     def ids(self) -> list[str]:
-        """Return the ids of a store's sessions that are meant; none is read."""
+        """Return the ids of a store's sessions that are selected; none is read."""
         return [row["session"] for row in self._rows([name for name in self.sources if not is_tape(name)])]
 
     async def names(self) -> list[str]:
-        """Return what each session that is meant is called; of a store none is read, so that damaged ones are named too."""
+        """Return what each session that is selected is called; of a store none is read, so that damaged ones are named too."""
         names = [name for source in self.sources for name in _expanded(source)]
         if self.filter == Filter(forks=self.filter.forks) and names:
             return names

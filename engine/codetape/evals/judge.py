@@ -52,7 +52,7 @@ class TaskOutcome:
 
 @dataclass(frozen=True)
 class State:
-    """One session as the candidate went on with it: from where, and what it came to. A baseline is compared state by state."""
+    """One session as the candidate continued with it: from where, and what it came to. A baseline is compared state by state."""
 
     session: str
     head: str
@@ -322,7 +322,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
     if missing:
         why += f" {missing} tasks have no outcome on both sides, and are left out."
     if errors:
-        why += f" {errors} attempts have no outcome and are counted nowhere; the same check goes on with them."
+        why += f" {errors} attempts have no outcome and are counted nowhere; the same check resumes them."
     return {"p": p, "test": test, "difference": mean, "low": low, "high": high, "worse": worse, "better": better,
             "power": power, "tasks_needed": needed, "verdict": verdict, "why": why}  # fmt: skip
 

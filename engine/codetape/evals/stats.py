@@ -1,4 +1,4 @@
-"""The statistics of a paired comparison: exact where that can be had, seeded where it cannot, from the standard library alone.
+"""The statistics of a paired comparison: exact where that is possible, seeded where it is not, from the standard library alone.
 
 The unit is the task. Differences are of solve rates, candidate minus control, a task each.
 """

@@ -65,7 +65,7 @@ class SessionStarted(Transition):
 
 
 class SessionForked(Payload):
-    """A session that goes on from another one's events, up to ``seq``, with changes.
+    """A session that continues from another one's events, up to ``seq``, with changes.
 
     ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt pack,
     empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place that no
@@ -239,7 +239,7 @@ class Suspended(Decided):
 
 
 class Succeeded(Decided):
-    """The end that was wanted, and how far it can be trusted."""
+    """Terminal state: success, and how far it can be trusted."""
 
     confidence: Literal["oracle", "anchored", "self_tested", "disputed", "untested"]
 
@@ -300,7 +300,7 @@ class PersonAnswered(Payload):
 
 
 class Resumed(Transition):
-    """A suspended (or iteration-bound failed) session goes on, under these versions."""
+    """A suspended (or iteration-bound failed) session continues, under these versions."""
 
     role = "input"
     versions: Versions

@@ -176,7 +176,7 @@ def _pack(named: Mapping[str, str], texts: BlobMap) -> dict[str, str]:
 @_apply.register
 def _(payload: SessionForked, run: SessionState, texts: BlobMap) -> SessionState:
     if (payload.parent, payload.seq, payload.hash) != (run.session, run.seq - 1, run.head):
-        raise CorruptTape("it goes on from another event than the one before it.")
+        raise CorruptTape("it continues from another event than the one before it.")
     changes = json.loads(texts[payload.config])
     if not isinstance(changes, dict):
         raise CorruptTape("a change of the configuration is no object.")

@@ -34,7 +34,7 @@ FINAL = ("succeeded", "failed")
 STATES = ("new", *ACTIVE, "suspended", *FINAL)
 
 _READ = ("executing", "judging")  # a report has just been read
-_DROPPED = ("resolving", "building", "replacing_package")  # a package cannot be had
+_DROPPED = ("resolving", "building", "replacing_package")  # a package is unavailable
 
 
 class Move(NamedTuple):

@@ -75,10 +75,10 @@ _EFFECTS = (
 
 
 def _belongs(run: SessionState, event: Event) -> None:
-    """Check that an event is of the session that goes on here, or forks it."""
+    """Check that an event is of the session that continues here, or forks it."""
     if isinstance(event.payload, SessionForked):
         if (event.payload.parent, event.payload.seq, event.payload.hash) != (run.session, run.seq - 1, run.head):
-            raise CorruptTape("it goes on from another event than the one before it.")
+            raise CorruptTape("it continues from another event than the one before it.")
     elif run.seq and event.session != run.session:
         raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
     elif (run.seq == 0) != isinstance(event.payload, SessionStarted):

@@ -19,7 +19,7 @@ def decode_payload(kind: str, version: int, payload: str, seq: int) -> Payload:
     """Read a stored payload as the present version of its kind."""
     shape = KINDS.get(kind)
     if version < 1:
-        raise CorruptTape(f"event {seq} is of version {version}, which there never was.", seq=seq)
+        raise CorruptTape(f"event {seq} is of the unknown version {version}.", seq=seq)
     if shape is None or version > shape.version:
         raise CorruptTape(
             f"event {seq} is a {kind} of version {version}, which this codetape does not know.",

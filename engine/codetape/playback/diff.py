@@ -1,4 +1,4 @@
-"""Two sessions compared: where they part and why, then prompts, code, tests, packages, verdicts and tokens, aligned.
+"""Two sessions compared: where they diverge and why, then prompts, code, tests, packages, verdicts and tokens, aligned.
 
 Calls are aligned by purpose, iteration and how often the purpose was asked in it; nothing is matched by text.
 """
@@ -162,7 +162,7 @@ def _parting(one: _Read, other: _Read) -> DivergencePoint | None:
     shorter = min(len(one.stream.events), len(other.stream.events))
     if len(one.stream.events) == len(other.stream.events):
         return None
-    return DivergencePoint(shorter, shorter, "the end", "one of them goes on")
+    return DivergencePoint(shorter, shorter, "the end", "one of them continues")
 
 
 def _said(payload: str, session: str) -> str:
@@ -186,7 +186,7 @@ def _why(one: _Read, other: _Read, kind_a: str, kind_b: str) -> str:
         return (
             "the world answered otherwise"
             if kind_a in ("Answered", "TestsFinished", "BuildFinished", "BuildRefused")
-            else "the rules decided otherwise"
+            else "the rules decided differently"
         )
     reasons = []
     if one.run.pack != other.run.pack:

@@ -1,6 +1,6 @@
 """Head hashes kept elsewhere: a line a session, its last event and that event's hash. It suits a git repository.
 
-Whoever has the file knows that a session said then what it says now: a chain that was forged anew, or cut, does not have the hash
+Whoever has the file knows that a session said then what it says now: a chain that was forged again, or cut, does not have the hash
 at that event.
 """
 
@@ -68,7 +68,7 @@ def check(heads: HeadHashes, session: str, hashes: Mapping[int, str]) -> list[tu
             )
         ]
     if hashes[seq] != kept:
-        return [(seq, f"{session}:{seq} is not the event whose head was kept: the chain was made anew.")]
+        return [(seq, f"{session}:{seq} is not the event whose head was kept: the chain was made again.")]
     return []
 
 

@@ -21,7 +21,7 @@ _FILE = '''\
 """{title}
 
 Made from a recording. It runs with: pytest {needs}
-    pytest {name}           every test below fails as it was recorded, or has been mended
+    pytest {name}           every test below fails as it was recorded, or has been fixed
     python {name} FOLDER    write the files into a folder, to look into them there
 Recorded with Python {python}.{inputs}
 Careful: this runs code that a model wrote, and here no sandbox is around it.

@@ -15,7 +15,7 @@ Key = tuple[str, int]
 
 
 def answers(stream: Stream) -> dict[Key, Reply]:
-    """Return a stream's recorded answers, each by its request's fingerprint and occurrence."""
+    """Return a stream's recorded replies, each by its request's fingerprint and occurrence."""
     found: dict[Key, Reply] = {}
     for fingerprint, number, answer in answered(stream):
         found[fingerprint, number] = reply_of(answer, stream.texts)
@@ -41,7 +41,7 @@ def answered(stream: Stream) -> list[tuple[str, int, Answered]]:
 def reply_of(
     answer: Answered, texts: Mapping[str, str], matched_by: Literal["fingerprint", "order"] = "fingerprint"
 ) -> Reply:
-    """Return a recorded answer as a reply that is marked as such."""
+    """Return a recorded reply as a reply that is marked as such."""
     return Reply(
         text=texts[answer.text] if answer.text is not None else None,
         refusal=texts[answer.refusal] if answer.refusal is not None else "",
@@ -98,7 +98,7 @@ class RecordedThenLive(Model):
 
 
 class TapeModel(Model):
-    """Answers from a recorded session: a request by its fingerprint, else with the purpose's next recorded answer.
+    """Answers from a recorded session: a request by its fingerprint, else with the purpose's next recorded reply.
 
     Which of the two it was is recorded with the reply. It keeps count of the answers it gave: one object, one session.
     """
@@ -116,12 +116,12 @@ class TapeModel(Model):
         return True
 
     async def ask(self, request: ModelRequest) -> Reply:
-        """Give the recorded answer. Raises ModelUnavailable where the tape has none left for the purpose."""
+        """Give the recorded reply. Raises ModelUnavailable where the tape has none left for the purpose."""
         left = self._answers[request.purpose]
         if not left:
             raise ModelUnavailable(
                 f"{self.name} has no further answer for {request.purpose}.",
-                remedy="The run parted from its recording: use a live model from here.",
+                remedy="The run diverged from its recording: use a live model from here.",
             )
         exact = next((i for i, (print_, _) in enumerate(left) if print_ == request.fingerprint), None)
         _, answer = left.pop(exact or 0)

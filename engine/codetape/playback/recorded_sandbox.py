@@ -53,7 +53,7 @@ class TapeSandbox(Sandbox):
         if exact is None:
             raise SandboxUnavailable(
                 f"The tape holds no outcome of this {purpose}: nothing of the kind was executed then.",
-                remedy="The run parted from its recording: use a real sandbox from here.",
+                remedy="The run diverged from its recording: use a real sandbox from here.",
                 step="tape",
             )
         return exact

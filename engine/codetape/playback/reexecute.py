@@ -1,6 +1,6 @@
 """Everything that a session built and executed, built and executed again, and compared with what was recorded.
 
-The run goes on with the recorded outcomes, so that one difference does not hide the next. A difference is put down to
+The run resumes the recorded outcomes, so that one difference does not hide the next. A difference is put down to
 drift where the environment is another one than the recorded, or where a second execution says the same as the first;
 to nondeterminism where two executions differ from each other.
 """

@@ -1,6 +1,6 @@
-"""A recorded session run again from its events, through the same rules: every request and decision is derived anew.
+"""A recorded session run again from its events, through the same rules: every request and decision is derived again.
 
-Nothing is asked, built or executed. The first thing that is derived otherwise than recorded is a divergence,
+Nothing is asked, built or executed. The first thing that is derived differently than recorded is a divergence,
 reported in layers: kind, purpose, fingerprint, request, decision, length. Where the tape was derived by other versions than
 these, it is drift: the replay follows what was recorded, and lists it.
 """
@@ -39,7 +39,7 @@ Follow = Literal["recorded", "current"]
 
 @dataclass(frozen=True)
 class DriftedEvent:
-    """Something that these versions derive otherwise than the tape's did; the replay followed the tape."""
+    """Something that these versions derive differently than the tape's did; the replay followed the tape."""
 
     seq: int
     layer: str
@@ -58,7 +58,7 @@ class Replayed:
 def replay(
     stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Follow = "recorded", whole: bool = True
 ) -> Replayed:
-    """Derive a stream's events anew and compare them. ``whole`` asks for a session that has come to a halt.
+    """Derive a stream's events again and compare them. ``whole`` asks for a session that has come to a halt.
 
     ``pack`` is another prompt pack to render with than the tape's own. A tape is derived by the version of the rules that it
     was recorded by, where that is kept here; ``rules="current"`` derives by the present one, and takes drift as divergence.
@@ -84,13 +84,13 @@ def replay(
         if rules == "current":
             run = _by_present_rules(run)
     if whole and run.call is None and run.state not in ("suspended", "succeeded", "failed") and decide(run) is not None:
-        what = f"{run.session} stops at seq {run.seq - 1}, where it would go on."
+        what = f"{run.session} stops at seq {run.seq - 1}, where it would continue."
         raise Divergence(what, seq=run.seq, layer="length")
     return Replayed(run, derived, tuple(drift))
 
 
 def changed(stream: Stream) -> Iterator[DriftedEvent]:
-    """Yield every request and decision that the present rules derive otherwise than recorded; the log is followed throughout.
+    """Yield every request and decision that the present rules derive differently than recorded; the log is followed throughout.
 
     What a version of the rules only keeps its books by is no decision.
     """

@@ -1,6 +1,6 @@
 """Whether a log says what happened: every hash, the chain, the texts, the machine's legality, the decisions derived again.
 
-Everything that is wrong is found and named, and not only the first. What was forged in a chain that was hashed anew is
+Everything that is wrong is found and named, and not only the first. What was forged in a chain that was hashed again is
 found where decisions no longer follow from what was recorded; what was forged consistently, and a tail that was cut, by
 a head hash that was kept elsewhere.
 """
@@ -58,7 +58,7 @@ class Verified:
 
     @property
     def settled(self) -> bool:
-        """Whether these versions could tell: what they derive otherwise than the tape's may be drift, or a forgery."""
+        """Whether these versions could tell: what they derive differently than the tape's may be drift, or a forgery."""
         return not self.drift
 
 

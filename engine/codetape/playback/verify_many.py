@@ -151,7 +151,7 @@ def _facts(run: Any) -> dict[str, Any]:
 
 
 def _lies(listed: SessionRow, facts: dict[str, Any]) -> str:
-    """Return what the table of sessions says otherwise than the events."""
+    """Return what the table of sessions says differently than the events."""
     if listed["state"] == "unreadable":
         return "it is not listed"
     row, own = dict(listed), {name: value for name, value in facts.items() if name != "parent"}

@@ -1,7 +1,7 @@
 """What a change of prompts, model or settings would do to a recorded session, told without making a call.
 
 The session is run again from its log under the change. Its first request (or decision) that comes out otherwise is where a
-fork with the change would begin. Each recorded answer is then reused, to be had anew, or unknown: unknown is what rests on
+fork with the change would begin. Each recorded reply is then reused, available again, or unknown: unknown is what rests on
 an answer that nobody has yet. A later request rests on none if, rendered from what was known before the first difference, it is
 the recorded one: so a changed prompt for code leaves the tests, which never see the code, as they are.
 """
@@ -65,7 +65,7 @@ class Change:
 
     @property
     def decides(self) -> bool:
-        """Whether decisions may come out otherwise, and not requests alone."""
+        """Whether decisions may come out differently, and not requests alone."""
         return self.facts is not None or not set(self.config) <= _ONLY_REQUESTS
 
     def under(self, run: SessionState) -> SessionState:
@@ -91,7 +91,7 @@ class Change:
 
 @dataclass(frozen=True)
 class SimulatedCall:
-    """One recorded answer, and its fate under the change. Tokens are an estimate where it is to be had anew.
+    """One recorded reply, and its reuse under the change. Tokens are an estimate where it is available again.
 
     ``occurrence`` counts how often the very same request was answered in the session before.
     """
@@ -100,7 +100,7 @@ class SimulatedCall:
     task: str
     seq: int
     purpose: str
-    fate: ReuseKind
+    reuse: ReuseKind
     input_tokens: int
     output_tokens: int
     fingerprint: str
@@ -141,14 +141,14 @@ class WhatIf:
         """Whether the change changes anything."""
         return self.first is not None
 
-    def tokens(self, fate: ReuseKind) -> tuple[int, int]:
-        """Return input and output tokens of the calls with a fate."""
-        calls = [c for c in self.calls if c.fate == fate]
+    def tokens(self, reuse: ReuseKind) -> tuple[int, int]:
+        """Return input and output tokens of the calls with a reuse."""
+        calls = [c for c in self.calls if c.reuse == reuse]
         return sum(c.input_tokens for c in calls), sum(c.output_tokens for c in calls)
 
-    def count(self, fate: ReuseKind) -> int:
-        """Return how many calls have a fate."""
-        return sum(c.fate == fate for c in self.calls)
+    def count(self, reuse: ReuseKind) -> int:
+        """Return how many calls have a reuse."""
+        return sum(c.reuse == reuse for c in self.calls)
 
     def record(self) -> dict[str, Any]:
         """Return one flat record, for a table."""
@@ -158,9 +158,9 @@ class WhatIf:
             "differs": self.differs, "first_seq": first.seq if first else None, "first": first.purpose if first else "",
             "first_what": first.what if first else "", "fork_at": self.fork_at, "ends": self.ends,
         }  # fmt: skip
-        for fate in ("reused", "made", "unknown", "dropped"):
-            tokens = self.tokens(fate)
-            found |= {fate: self.count(fate), f"{fate}_input": tokens[0], f"{fate}_output": tokens[1]}
+        for reuse in ("reused", "made", "unknown", "dropped"):
+            tokens = self.tokens(reuse)
+            found |= {reuse: self.count(reuse), f"{reuse}_input": tokens[0], f"{reuse}_output": tokens[1]}
         return found
 
     def records(self) -> list[dict[str, Any]]:
@@ -187,12 +187,12 @@ def simulate(stream: Stream, change: Change) -> WhatIf:
     event = stream.events[split]
     first = _first(event, command, stream)
     after = _After(before, change, command)
-    for later in stream.events[split:]:  # the fate of what comes after depends on where the recording was
+    for later in stream.events[split:]:  # the reuse of what comes after depends on where the recording was
         if isinstance(later.payload, Requested):
             asked.states[later.seq] = run.state
         run = apply(run, later, stream.texts)
     calls = [asked.call(seq, "reused") for seq in asked.seqs if seq < event.seq]
-    calls += [asked.call(seq, *after.fate(asked, seq)) for seq in asked.seqs if seq >= event.seq]
+    calls += [asked.call(seq, *after.reuse(asked, seq)) for seq in asked.seqs if seq >= event.seq]
     return _result(run, calls, first, event.seq - 1, after.first_call(asked), after.ends)
 
 
@@ -288,11 +288,11 @@ class _Asked:
         """Return an ask."""
         return self._requests[seq]
 
-    def all(self, fate: ReuseKind) -> list[SimulatedCall]:
-        """Return all calls with one fate."""
-        return [self.call(seq, fate) for seq in self.seqs]
+    def all(self, reuse: ReuseKind) -> list[SimulatedCall]:
+        """Return all calls with one reuse."""
+        return [self.call(seq, reuse) for seq in self.seqs]
 
-    def call(self, seq: int, fate: ReuseKind, estimate: int | None = None) -> SimulatedCall:
+    def call(self, seq: int, reuse: ReuseKind, estimate: int | None = None) -> SimulatedCall:
         """Return the call; ``estimate`` is the new request's, scaled by what the recorded one's came to."""
         request, usage = self._requests[seq], self._answers[seq].usage
         tokens = usage.total_input
@@ -300,7 +300,7 @@ class _Asked:
             tokens = (
                 round(estimate * tokens / request.input_estimate) if request.input_estimate and tokens else estimate
             )
-        return SimulatedCall(self.session, "", seq, request.purpose, fate, tokens, usage.total_output,
+        return SimulatedCall(self.session, "", seq, request.purpose, reuse, tokens, usage.total_output,
                     request.fingerprint, self._occurrence[seq])  # fmt: skip
 
 
@@ -334,8 +334,8 @@ class _After:
             return self._first.request.purpose, self._first.request.fingerprint
         return "", ""
 
-    def fate(self, asked: _Asked, seq: int) -> tuple[ReuseKind, int | None]:
-        """Return what becomes of a recorded answer, and the new request's estimate where there is one."""
+    def reuse(self, asked: _Asked, seq: int) -> tuple[ReuseKind, int | None]:
+        """Return what becomes of a recorded reply, and the new request's estimate where there is one."""
         request = asked.request(seq)
         if self.ends:
             return "dropped", None

@@ -1,4 +1,4 @@
-"""One session, accounted for: what was asked and done, each call with its fate and cost, each decision with its reason, the result."""
+"""One session, accounted for: what was asked and done, each call with its disposition and cost, each decision with its reason, the result."""
 
 import json
 import re
@@ -163,18 +163,18 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("money", money(total.cost, total.unpriced)),
         ("sandbox", f"{result.config.sandbox.name}, Python {result.config.python_version}"),
         ("environment", result.image or "none"),
-        ("verified", checked + (f"; {found.drift} derived otherwise by these versions" if found.drift else "")),
+        ("verified", checked + (f"; {found.drift} derived differently by these versions" if found.drift else "")),
         ("versions", ", ".join(f"{name} {value}" for name, value in found.versions.items())),
         ("head", result.head),
     ]  # fmt: skip
 
 
-_CALLS = ("event", "purpose", "state", "run", "fate", "input", "output", "cost", "source", "seconds")
+_CALLS = ("event", "purpose", "state", "run", "disposition", "input", "output", "cost", "source", "seconds")
 
 
 def _call_rows(found: Audit) -> list[tuple[object, ...]]:
     return [
-        (c.seq, c.purpose, c.state, c.iteration + 1, c.fate, f"{c.total_input:,}", f"{c.total_output:,}",
+        (c.seq, c.purpose, c.state, c.iteration + 1, c.disposition, f"{c.total_input:,}", f"{c.total_output:,}",
          f"${dollars(c.cost)}" if c.cost is not None else c.source, c.source or "no answer", f"{c.duration_ms / 1000:.1f}")
         for c in found.calls
     ]  # fmt: skip

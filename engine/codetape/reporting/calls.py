@@ -2,7 +2,7 @@
 
 It reads payloads and no texts, so that a thousand sessions take about a second.
 
-Fates: *accepted*, its output is in the result as it stands, or led to what is; *superseded*, later output took its place;
+Dispositions: *accepted*, its output is in the result as it stands, or led to what is; *superseded*, later output took its place;
 *rejected*, the change was taken back, or the server refused the request's form; *repair*, it could not be used and was asked for
 again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up and made again;
 *abandoned*, it was lost, given up, or never decided on.
@@ -66,7 +66,7 @@ class CallRecord:
     state: str
     iteration: int
     at: str
-    fate: Disposition
+    disposition: Disposition
     input: int = 0
     cache_read: int = 0
     cache_write: int = 0
@@ -178,7 +178,7 @@ class CallReader:
         if self._parents is None or name in self._parents:
             self._points[name] = points
             self._known[name] = replace(state, calls=[])
-        yield from _fated(state.calls)
+        yield from _with_dispositions(state.calls)
 
     def _forked(self, payload: SessionForked) -> _Session:
         parent = self._known.get(payload.parent, _Session(lineage=payload.parent))
@@ -219,7 +219,7 @@ def _record(event: StoredEvent, payload: Requested, state: _Session) -> CallReco
         state=state.state,
         iteration=state.iteration,
         at=event.at,
-        fate="abandoned",
+        disposition="abandoned",
         reserved=payload.input_estimate + payload.max_output_tokens,
     )
 
@@ -252,29 +252,29 @@ def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
     )
 
 
-def _fated(calls: list[_Open]) -> Iterator[CallRecord]:
-    """Yield a session's calls with their fates."""
+def _with_dispositions(calls: list[_Open]) -> Iterator[CallRecord]:
+    """Yield a session's calls with their dispositions."""
     last_code = max((i for i, o in enumerate(calls) if "code" in o.changes and not o.reverted), default=-1)
     last_tests = max((i for i, o in enumerate(calls) if o.call.purpose == "tests" and "tests" in o.changes), default=-1)
-    fates: dict[int, Disposition] = {}
+    dispositions: dict[int, Disposition] = {}
     for i, one in enumerate(calls):
-        if (fate := _unusual(one, calls[i + 1 : i + 2])) is not None:
-            fates[i] = fate
+        if (disposition := _unusual(one, calls[i + 1 : i + 2])) is not None:
+            dispositions[i] = disposition
         elif one.call.purpose == "code":
-            fates[i] = "rejected" if one.reverted else "accepted" if i == last_code else "superseded"
+            dispositions[i] = "rejected" if one.reverted else "accepted" if i == last_code else "superseded"
         elif one.call.purpose in ("tests", "fix_tests"):
-            fates[i] = "accepted" if i >= last_tests and "tests" in one.changes else "superseded"
+            dispositions[i] = "accepted" if i >= last_tests and "tests" in one.changes else "superseded"
         elif one.call.purpose in ("plan", "second_opinion", "packages", "replace_package"):
-            fates[i] = "accepted"
+            dispositions[i] = "accepted"
     for i, one in enumerate(calls):
-        if i not in fates:
-            fates[i] = _served(i, one, calls, fates)
+        if i not in dispositions:
+            dispositions[i] = _served(i, one, calls, dispositions)
     for i, one in enumerate(calls):
-        yield replace(one.call, fate=fates[i])
+        yield replace(one.call, disposition=dispositions[i])
 
 
 def _unusual(one: _Open, following: list[_Open]) -> Disposition | None:
-    """Return the fate of a call that gave nothing to use; None for the others."""
+    """Return the disposition of a call that gave nothing to use; None for the others."""
     if one.outcome == "CallRefused":
         return "rejected"
     if one.outcome != "Answered":
@@ -286,14 +286,14 @@ def _unusual(one: _Open, following: list[_Open]) -> Disposition | None:
     return None
 
 
-def _served(i: int, one: _Open, calls: list[_Open], fates: Mapping[int, Disposition]) -> Disposition:
-    """Return the fate of what is no output by itself: a diagnosis shares that of what it led to, a check that of what it checked."""
+def _served(i: int, one: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
+    """Return the disposition of what is no output by itself: a diagnosis shares that of what it led to, a check that of what it checked."""
     made = ("code", "tests", "fix_tests")
     if one.call.purpose == "diagnose":
         until = next((j for j in range(i + 1, len(calls)) if calls[j].call.purpose == "diagnose"), len(calls))
-        led = [fates[j] for j in range(i + 1, until) if j in fates and calls[j].call.purpose in made]
+        led = [dispositions[j] for j in range(i + 1, until) if j in dispositions and calls[j].call.purpose in made]
     else:
-        led = [fates[j] for j in range(i - 1, -1, -1) if j in fates and calls[j].call.purpose in made][:1]
+        led = [dispositions[j] for j in range(i - 1, -1, -1) if j in dispositions and calls[j].call.purpose in made][:1]
     return "accepted" if "accepted" in led else "superseded"
 
 

@@ -71,7 +71,7 @@ def _decided(payload: Decided, run: SessionState) -> str:
         return "a fresh sample is drawn from the plan"
     if not payload.usable:
         asked = payload.about not in ("build", "oracle", "vet", "run", "standing")
-        return f"{payload.about}: unusable answer ({payload.reason})" if asked else ""
+        return f"{payload.about}: unusable reply ({payload.reason})" if asked else ""
     if payload.about == "plan" and run.work.plan:
         return f"plan: {first_line(run.work.plan.description)}"
     if payload.about == "code" and "code" in payload.changes:
@@ -86,5 +86,5 @@ def _decided(payload: Decided, run: SessionState) -> str:
         rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in run.work.findings if f.rule in told]
         return "second opinion: " + ("; ".join(rules) or "not settled")
     if payload.about == "fix_tests" and "tests" in payload.changes:
-        return "tests mended"
+        return "tests fixed"
     return ""

@@ -25,13 +25,13 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     trace = int(sha256(f"trace {run.session} {stream.events[0].hash}")[:32], 16)
     own = [event for event in stream.events if event.session == run.session]
     root = int(own[0].hash[:16], 16) or 1  # of a fork its first own event: its parent's span is another
-    fates = {call.name: call for call in CallReader().calls(call_events(stream))}
+    dispositions = {call.name: call for call in CallReader().calls(call_events(stream))}
     context = sdk.context(trace, root)
     for event, following in zip(stream.events, stream.events[1:], strict=False):
         request, outcome = event.payload, following.payload
         if event.session != run.session or not isinstance(request, Requested) or not isinstance(outcome, CallClosed):
             continue
-        call = fates.get(request.call)
+        call = dispositions.get(request.call)
         names = _call(request, outcome, call, run.the_config.model, stream, content=content) if request.effect == "ask" else _work(request, outcome)  # fmt: skip
         title, attributes = names
         failed = type(outcome).__name__ in ("CallLost", "GaveUp", "CallRefused", "BuildRefused")
@@ -81,7 +81,11 @@ def _call(
         "codetape.call": request.call,
     }
     if call is not None:
-        found |= {"codetape.fate": call.fate, "codetape.state": call.state, "codetape.iteration": call.iteration}
+        found |= {
+            "codetape.disposition": call.disposition,
+            "codetape.state": call.state,
+            "codetape.iteration": call.iteration,
+        }
     if isinstance(outcome, Answered):
         usage = outcome.usage
         found |= {

@@ -12,7 +12,7 @@ from codetape.reporting.calls import CallRecord
 from codetape.runtime.pricing import Prices, plain
 
 KEYS = (
-    "model", "provider", "purpose", "state", "iteration", "session", "task", "tag", "day", "prompts", "fate", "lineage",
+    "model", "provider", "purpose", "state", "iteration", "session", "task", "tag", "day", "prompts", "disposition", "lineage",
 )  # fmt: skip
 """What calls can be told apart by. A call with several labels counts under each; the total counts it once."""
 
@@ -63,8 +63,8 @@ class SpendRow:
         self.lost += bool(call.reserved)
         self.possibly_billed += call.reserved
         self.retries += call.tries
-        self.repairs += call.fate == "repair"
-        self.failures += call.fate in ("unusable", "rejected", "abandoned", "transport retry")
+        self.repairs += call.disposition == "repair"
+        self.failures += call.disposition in ("unusable", "rejected", "abandoned", "transport retry")
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return a flat record, for tables; money in dollars."""
@@ -90,7 +90,7 @@ class Spend:
 def spend(
     calls: Iterable[CallRecord], by: Sequence[str] = ("purpose",), *, prices: Prices | None = None, as_of: str = ""
 ) -> Spend:
-    """Sum calls. ``as_of`` prices them anew with the list's prices of that time; nothing on the tape changes. Raises UsageError."""
+    """Sum calls. ``as_of`` prices them again with the list's prices of that time; nothing on the tape changes. Raises UsageError."""
     if wrong := [name for name in by if name not in KEYS]:
         raise UsageError(f"Spend cannot be told apart by {wrong[0]!r}.", remedy=f"Known are: {', '.join(KEYS)}.")
     rows: dict[tuple[str, ...], SpendRow] = {}

@@ -1,4 +1,4 @@
-"""Changes that answer a failing test by its own arguments, in the place of mending what is behind it.
+"""Changes that answer a failing test by its own arguments, in the place of fixing what is behind it.
 
 Read from the syntax tree: a condition, a match, a lookup or an expression that compares with the arguments of a failing
 call, and gives what its test expects. A base case (nothing, zero, one) is none, and neither is a table that holds more.

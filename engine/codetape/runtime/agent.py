@@ -1,4 +1,4 @@
-"""The frozen configuration of a code generator, and its one verb: generate."""
+"""The frozen configuration of a code generator, and its one command: generate."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ class AutoCoderAgent:
 
     ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
     ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
-    ``server_named`` says whether ``base_url`` was named for this very call: only then may a recorded session go on at another server.
+    ``server_named`` says whether ``base_url`` was named for this very call: only then may a recorded session continue at another server.
     ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a local
     server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
@@ -177,7 +177,7 @@ class AutoCoderAgent:
         changes: Mapping[str, Any] | None = None,
         on_event: EventHook | None = None,
     ) -> GenerateResult:
-        """Go on with a session from exactly where its log ends. Recorded replies are never asked for again.
+        """Resume a session from exactly where its log ends. Recorded replies are never asked for again.
 
         ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
         of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
@@ -203,13 +203,13 @@ class AutoCoderAgent:
         tags: Iterable[str] = (),
         on_event: EventHook | None = None,
     ) -> GenerateResult:
-        """Go on from a point of a recorded session, live, as a session of its own; return its outcome.
+        """Continue from a point of a recorded session, live, as a session of its own; return its outcome.
 
         What is before the point is shared by reference, and neither asked for nor paid for again. The fork keeps the
         session's configuration but for the agent's model, its prompt pack if it names one, and ``changes``. ``say`` is
         a remark that every later prompt shows beside the constraints; ``reply`` takes the place of the answer at the point.
         ``tags`` are added to the session's.
-        Raises UsageError for a point that there is not, or from which nothing can go on.
+        Raises UsageError for a point that there is not, or from which nothing can continue.
         """
         stream = await self.opened_store().read(session)
         redactor, sandbox = self._redactor(), self._sandbox()
@@ -235,7 +235,7 @@ class AutoCoderAgent:
         return await self._result(driver, sandbox)
 
     def _server_for(self, known: Config) -> str | None:
-        """Return the server that a fork goes on at; raises UsageError for another one than the recorded that nobody named."""
+        """Return the server that a fork continues at; raises UsageError for another one than the recorded that nobody named."""
         other = _kind(self._model_name()) != _kind(known.model)  # another adapter has servers of its own
         return same_server(known.server, self._model(), named=self._names_server or other)
 
@@ -297,7 +297,7 @@ class AutoCoderAgent:
             raise UsageError(f"{wrong[0]!r} is no system package's name.", remedy="Give Debian's, such as ffmpeg.")
         if self.python_version and not re.fullmatch(r"3\.([89]|[1-9]\d)", self.python_version):
             raise UsageError(
-                f"{self.python_version!r} is no Python that can be had.", remedy="Give a minor version, such as 3.12."
+                f"{self.python_version!r} is no Python that is available.", remedy="Give a minor version, such as 3.12."
             )
         try:
             config = Config.model_validate(

@@ -47,14 +47,14 @@ def _entered(stream: Stream, at: str) -> int:
 
 
 def inherited(stream: Stream, seq: int, changes: Mapping[str, Any]) -> SessionState:
-    """Return the state that a fork at a seq begins in. Raises UsageError where nothing could go on from there."""
+    """Return the state that a fork at a seq begins in. Raises UsageError where nothing could continue from there."""
     run = fold(stream.events[: seq + 1], stream.texts)
     limit = int(changes.get("max_iterations", run.the_config.max_iterations))
     if run.state == "failed" and run.cause == "iterations" and limit > run.ledger.iteration:
         return run
     if run.state in machine.FINAL:
         more = " with a higher --set max_iterations" if run.cause == "iterations" else ""
-        raise UsageError(f"The session has {run.state} at {seq}: nothing goes on from there.", remedy=f"Fork it earlier{more}.")  # fmt: skip
+        raise UsageError(f"The session has {run.state} at {seq}: nothing continues from there.", remedy=f"Fork it earlier{more}.")  # fmt: skip
     if limit <= run.ledger.iteration:
         raise UsageError(f"At {seq} {run.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N.")  # fmt: skip
     return run

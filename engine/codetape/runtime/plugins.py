@@ -51,7 +51,7 @@ def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
 def sandbox(name: str, *, system_packages: bool = False) -> Sandbox:
     """Return the sandbox that ``NAME`` or ``NAME:PLACE`` names.
 
-    ``auto`` takes the embedded one; or docker, where system packages are needed or the embedded one cannot be had. Its
+    ``auto`` takes the embedded one; or docker, where system packages are needed or the embedded one is unavailable. Its
     facts then say why.
     """
     if name == "auto":
@@ -75,7 +75,7 @@ def _chosen(*, system_packages: bool) -> Sandbox:
             other.facts()
         except SandboxUnavailable as too:
             raise SandboxUnavailable(f"{error.message} Nor docker: {too.message}", remedy=error.remedy, step=error.step) from error  # fmt: skip
-        return FallbackSandbox(other, f"bubblewrap cannot be had: {error.message}")
+        return FallbackSandbox(other, f"bubblewrap is unavailable: {error.message}")
     return embedded
 
 

@@ -122,7 +122,7 @@ class CodeGenSession:
     ) -> SessionState:
         """Drive the session to its end, or until it is suspended; return its state.
 
-        ``begin`` is the first event of a new session; without it the session goes on from its log, with a
+        ``begin`` is the first event of a new session; without it the session continues from its log, with a
         person's ``answers`` to its questions and ``changes`` of its configuration; ``model``, where it is named, must
         be the recorded one, and so must its server, unless ``server_named`` says that a person chose it. ``base`` is the state that a fork inherits; ``begin`` is then its first event.
         Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
@@ -175,7 +175,7 @@ class CodeGenSession:
         await self._leave_halt(answers)
 
     async def _leave_halt(self, answers: Mapping[str, Literal["allow", "deny"]]) -> None:
-        """Go on from where the session was halted, under the versions of this process."""
+        """Continue from where the session was halted, under the versions of this process."""
         target = _resumes_to(self.folded)
         if not target:
             return
@@ -377,7 +377,7 @@ class CodeGenSession:
 
 
 def _resumes_to(run: SessionState) -> str:
-    """Return the state that a halted session goes on in; empty where it is not halted, or ended for good."""
+    """Return the state that a halted session continues in; empty where it is not halted, or ended for good."""
     if run.state == "suspended":
         return run.resumes_to
     more = run.state == "failed" and run.cause == "iterations" and run.ledger.iteration < run.the_config.max_iterations

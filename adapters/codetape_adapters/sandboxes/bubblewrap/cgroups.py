@@ -1,4 +1,4 @@
-"""A control group for one execution, where they can be had: limits that bind the whole process tree.
+"""A control group for one execution, where they are available: limits that bind the whole process tree.
 
 Version 1 (memory, pids and cpu hierarchies) and version 2 are both served. Where neither can be written to,
 there is none, and the report says that the tree's memory was not bounded.

@@ -60,7 +60,7 @@ class Running:
 
 
 def release(started: Started, gate: int) -> None:
-    """Put the sandbox into its control group, then let it go on."""
+    """Put the sandbox into its control group, then let it continue."""
     info = b""
     fd = started.pipes.pop("info")
     try:

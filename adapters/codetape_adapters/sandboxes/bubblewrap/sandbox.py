@@ -1,6 +1,6 @@
 """The embedded sandbox: bubblewrap with no rights, no network, and no view of the host. Never unconfined.
 
-The canary runs once a process, through the exact argv of an execution: where the isolation cannot be had,
+The self-test runs once a process, through the exact argv of an execution: where the isolation is unavailable,
 the adapter refuses, and says which step failed and what to do.
 """
 
@@ -57,7 +57,7 @@ try:
     open("/usr/.codetape", "w"); problems.append("read-only root")
 except OSError: pass
 if len([p for p in os.listdir("/proc") if p.isdigit()]) > 5: problems.append("processes")
-print("canary", ",".join(problems) or "well")
+print("self-test", ",".join(problems) or "well")
 """
 
 
@@ -181,13 +181,13 @@ class BubblewrapSandbox(Sandbox):
         return self._environments.build(spec, python, compile_inside)
 
     def check(self, version: str | None = None) -> None:
-        """Run the canary, once. Raises SandboxUnavailable, naming the step and the remedy."""
+        """Run the self-test, once. Raises SandboxUnavailable, naming the step and the remedy."""
         if self._checked:
             return
         python = self._interpreter(version or ".".join(map(str, sys.version_info[:2])))
         limits = Resources(wall_seconds=20, memory_mb=512)
         raw = self._run([str(python.executable), "-I", "-S", "-c", CANARY], python, limits)
-        if b"canary well" not in raw.stdout:
+        if b"self-test well" not in raw.stdout:
             raise _refusal((raw.stderr + raw.stdout).decode("utf-8", "replace"))
         self._checked = True
 
@@ -379,7 +379,7 @@ def _refusal(said: str) -> SandboxUnavailable:
     if "namespace" in text or "Operation not permitted" in text or "proc" in text:
         remedy = "In a container, start it with user namespaces and /proc unmasked, or use the docker sandbox."
         return SandboxUnavailable(f"bubblewrap cannot isolate here: {text}", remedy=remedy, step="namespaces")
-    return SandboxUnavailable(f"The sandbox's canary failed: {text or 'no answer'}", remedy="`codetape doctor` says more.", step="canary")  # fmt: skip
+    return SandboxUnavailable(f"The sandbox's self-test failed: {text or 'no answer'}", remedy="`codetape doctor` says more.", step="self-test")  # fmt: skip
 
 
 def create() -> BubblewrapSandbox:

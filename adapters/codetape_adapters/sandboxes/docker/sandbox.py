@@ -46,7 +46,7 @@ except OSError: pass
 try:
     open("/work/solution.py", "a"); problems.append("read-only files")
 except OSError: pass
-print("canary", ",".join(problems) or "well")
+print("self-test", ",".join(problems) or "well")
 """
 
 
@@ -152,16 +152,16 @@ class DockerSandbox(Sandbox):
         return self._images.build(spec, base)
 
     def _check(self, base: Base) -> None:
-        """Run the canary, once a base. Raises SandboxUnavailable, naming what is missing."""
+        """Run the self-test, once a base. Raises SandboxUnavailable, naming what is missing."""
         if base.id in self._checked:
             return
         files = {**self._files, f"{WORK}/{SOLUTION_FILE}": b"pass\n"}
         limits = Resources(wall_seconds=60, memory_mb=256)
         container = self._container(base.id, base, limits)
         raw = container.run([base.executable, "-I", "-S", "-c", CANARY], {}, files, None, confined=True, report=False)
-        if b"canary well" not in raw.stdout:
+        if b"self-test well" not in raw.stdout:
             said = (raw.stdout + raw.stderr + raw.outcome).decode("utf-8", "replace").strip()[-300:]
-            raise SandboxUnavailable(f"The container's canary failed: {said or 'no answer'}", remedy="`docker info` says more.", step="canary")  # fmt: skip
+            raise SandboxUnavailable(f"The container's self-test failed: {said or 'no answer'}", remedy="`docker info` says more.", step="self-test")  # fmt: skip
         self._checked.add(base.id)
 
     def _container(self, image: str, base: Base, limits: Resources) -> Container:

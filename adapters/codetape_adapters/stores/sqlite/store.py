@@ -142,7 +142,7 @@ class SqliteStore(Store):
         """Add streams that were read from tapes, all of them or none; return how many events of each were new.
 
         Of two chains under one id the longer stands, where one begins with the other; texts that are missing are put
-        back. Raises StoreError where the chains part, or what is there is damaged; LeaseHeld where a process adds to one.
+        back. Raises StoreError where the chains diverge, or what is there is damaged; LeaseHeld where a process adds to one.
         """
         with self._transaction() as db:
             return [self._put(db, stream) for stream in streams]

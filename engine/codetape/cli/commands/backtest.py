@@ -33,7 +33,7 @@ def command() -> None:
 
 
 @command.command("rules")
-@click.option("--fail-on-change", is_flag=True, help="Exit 100 where anything is decided otherwise.")
+@click.option("--fail-on-change", is_flag=True, help="Exit 100 where anything is decided differently.")
 @filters("--of-model")
 @database
 @as_json

@@ -169,7 +169,7 @@ def _refuse_nothing(plan: "CheckPlan", options: CheckOptions) -> None:
 
 
 def _agree(options: CheckOptions) -> None:
-    """Have a person agree to the estimate; where none sits there, a budget or --yes must say so."""
+    """Have a person agree to the estimate; in non-interactive use, a budget or --yes must say so."""
     if options.yes or options.max_cost or options.max_tokens:
         return
     if options.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -213,7 +213,7 @@ def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
     once, times = found["once"], options.attempts
     made, unknown = once["made"], once["unknown"]
     lines = [
-        f"check {plan.id}: {len(plan.changed)} sessions would come out otherwise, {len(plan.same)} not, {len(plan.skipped)} have no end",
+        f"check {plan.id}: {len(plan.changed)} sessions would come out differently, {len(plan.same)} not, {len(plan.skipped)} have no end",
         f"  first to differ  {', '.join(f'{name} {count}' for name, count in found['first'].items()) or 'none'}",
         f"  attempts         {found['attempts']}" + (", the control's among them" if options.control else ""),
         f"  calls            up to {made['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} that rest on them",

@@ -26,9 +26,9 @@ from codetape.ports import Sandbox
 @database
 @as_json
 def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
-    """Watch the loop work on a recorded run: the model's answers come from a tape, the rest really happens.
+    """Watch the loop work on a recorded run: the model's replies come from a tape, the rest really happens.
 
-    Where no sandbox can be had, the tape's outcomes are shown instead, and the first and last line say so.
+    Where no sandbox is available, the tape's outcomes are shown instead, and the first and last line say so.
     """
     from codetape.cli.run_session import again, drive
     from codetape.playback import tape_file
@@ -90,7 +90,7 @@ class Stage:
 
 
 async def _stage(name: str) -> Stage:
-    """Take the sandbox that was named, or fall back to the tape's outcomes where none was and none can be had."""
+    """Take the sandbox that was named, or fall back to the tape's outcomes where none was and none is available."""
     from codetape.domain.job import BuildSpec
     from codetape.runtime import plugins
 
@@ -106,5 +106,5 @@ async def _stage(name: str) -> Stage:
         return Stage(plugins.sandbox("tape:demo"), headline.strip(), error.message)
     where = sandbox.facts().name
     return Stage(
-        sandbox, f"The model's answers come from a tape; everything else happens here, in the {where} sandbox."
+        sandbox, f"The model's replies come from a tape; everything else happens here, in the {where} sandbox."
     )

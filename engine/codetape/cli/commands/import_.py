@@ -14,7 +14,7 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
     """Add tape files to a database. What is there already stays; a bad file is refused, and then nothing is added.
 
     A tape may have at most 256 MB, and a line of it 16 MB. Where a session is there already, the longer of the two
-    stands if one begins with the other; if they part, the tape is refused.
+    stands if one begins with the other; if they diverge, the tape is refused.
     """
     from codetape.api.keeping import import_tapes
 

@@ -46,7 +46,7 @@ class ReplayOptions(FilterOptions):
     default="recorded",
     show_default=True,
     type=click.Choice(["recorded", "current"]),
-    help="current: what only these versions decide otherwise is a divergence, and not drift.",
+    help="current: what only these versions decide differently is a divergence, and not drift.",
 )
 @allow_build
 @database

@@ -24,13 +24,13 @@ class SpendOptions(FilterOptions):
 
 
 @click.command("spend")
-@click.option("--by", default="purpose", show_default=True, metavar="KEY,KEY...", help="What to tell calls apart by: model, provider, purpose, state, iteration, session, task, tag, day, prompts, fate, lineage.")  # fmt: skip
+@click.option("--by", default="purpose", show_default=True, metavar="KEY,KEY...", help="What to tell calls apart by: model, provider, purpose, state, iteration, session, task, tag, day, prompts, disposition, lineage.")  # fmt: skip
 @click.option(
     "--prices-as-of",
     "as_of",
     default="",
     metavar="DATE",
-    help="Price every call anew, with the list's prices of a date.",
+    help="Price every call again, with the list's prices of a date.",
 )
 @click.option("--csv", "file", metavar="F", help="Write the rows as CSV; - for standard output.")
 @filters("--of-model")
@@ -126,7 +126,7 @@ def _say(found: Any, by: list[str]) -> None:
     if total.replayed:
         say(f"replayed, at $0: {total.replayed:,} calls, {total.replayed_tokens:,} tokens")
     if found.prices_as_of:
-        say(f"priced anew as of {found.prices_as_of[:10]}")
+        say(f"priced again as of {found.prices_as_of[:10]}")
 
 
 def _write(file: str, found: Any) -> None:

@@ -33,22 +33,24 @@ def command(options: WhatIfOptions) -> int:
     """
     from codetape.api.opening import corpus
     from codetape.api.studies import awhatif_members, change_of
-    from codetape.evals.check import FATES
+    from codetape.evals.check import REUSE_KINDS
     from codetape.runtime.clock import SystemClock
     from codetape.runtime.estimate import CostEstimate
 
     change = change_of(options.prompts, options.model, settings_of(options.settings))
     rows: list[dict[str, Any]] = []
     firsts: Counter[str] = Counter()
-    sums = {fate: Counter[str]() for fate in FATES}
-    costs = {fate: CostEstimate(own_prices(), SystemClock().now()) for fate in ("made", "unknown")}
+    sums = {reuse: Counter[str]() for reuse in REUSE_KINDS}
+    costs = {reuse: CostEstimate(own_prices(), SystemClock().now()) for reuse in ("made", "unknown")}
 
     async def look() -> None:
         found_all = awhatif_members(*options.sources, change=change, store=options.db, where=options.where)
         async for member, found in found_all:
             record = {**found.record(), "name": member.name, "shown": found.first.shown if found.first else ""}
-            for fate in FATES:
-                sums[fate].update(calls=record[fate], input=record[f"{fate}_input"], output=record[f"{fate}_output"])
+            for reuse in REUSE_KINDS:
+                sums[reuse].update(
+                    calls=record[reuse], input=record[f"{reuse}_input"], output=record[f"{reuse}_output"]
+                )
             for paid, estimate in costs.items():
                 model = str(change.config.get("model", member.model))
                 estimate.add(model, record[f"{paid}_input"], record[f"{paid}_output"])
@@ -62,7 +64,7 @@ def command(options: WhatIfOptions) -> int:
     asyncio.run(look())
     if not rows:
         raise corpus(options.sources, options.db, options.where).none_found()
-    spent = {fate: estimate.text for fate, estimate in costs.items()}
+    spent = {reuse: estimate.text for reuse, estimate in costs.items()}
     if options.as_json:
         say_json({"sessions": rows, "first": {k: v for k, v in firsts.items() if k}, "calls": sums, "cost": spent})
         return 0
@@ -73,19 +75,19 @@ def command(options: WhatIfOptions) -> int:
 def say_sums(sessions: int, firsts: Counter[str], sums: dict[Any, Counter[str]], spent: dict[str, str]) -> None:
     """Print what the sessions come to."""
     same = firsts.pop("", 0)
-    say(f"{sessions} sessions: {sessions - same} would come out otherwise, {same} not")
+    say(f"{sessions} sessions: {sessions - same} would come out differently, {same} not")
     if firsts:
         say(f"  first to differ  {', '.join(f'{purpose} {count}' for purpose, count in firsts.most_common())}")
-    for fate, label in (
+    for reuse, label in (
         ("reused", "reused"),
         ("made", "to be made, estimated"),
         ("unknown", "unknown, as recorded"),
         ("dropped", "no longer made"),
     ):
-        found = sums[fate]
+        found = sums[reuse]
         if found["calls"]:
-            money = f", about ${spent[fate]}" if spent.get(fate) not in (None, "", "0") else ""
-            money = ", unpriced" if fate in spent and spent[fate] == "" else money
+            money = f", about ${spent[reuse]}" if spent.get(reuse) not in (None, "", "0") else ""
+            money = ", unpriced" if reuse in spent and spent[reuse] == "" else money
             say(f"  {label:<22} {found['calls']:,} calls, {found['input']:,} tokens in, {found['output']:,} out{money}")
 
 

@@ -78,7 +78,7 @@ def _commands(run: SessionState, value: ErrorDiagnosis) -> tuple[str, ...]:
 
 
 def by_rules_alone(run: SessionState, reason: str) -> Step:
-    """Go on without a diagnosis: what the rules left open is the code's fault."""
+    """Continue without a diagnosis: what the rules left open is the code's fault."""
     findings = tuple(_told(f, None) for f in run.work.findings)
     step = _diagnosed(run, findings, (), (), (), None)
     return replace(step, usable=False, reason=reason)

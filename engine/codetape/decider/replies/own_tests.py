@@ -13,7 +13,7 @@ from codetape.rules.session_view import required_names, whole_file
 
 
 def tests(run: SessionState, text: str) -> Read:
-    """A test file, vetted before it counts. What was quarantined under the same names counts anew."""
+    """A test file, vetted before it counts. What was quarantined under the same names counts again."""
     value = read_tests(text, required_names(run))
     if isinstance(value, Unusable):
         return value
@@ -27,7 +27,7 @@ def tests(run: SessionState, text: str) -> Read:
 
 
 def fix_tests(run: SessionState, text: str) -> Read:
-    """Patches to the tests at fault, or the whole file anew where the fault lies outside its tests."""
+    """Patches to the tests at fault, or the whole file again where the fault lies outside its tests."""
     old, asks = run.work.tests, run.ledger.fix_asks + 1
     at_fault = [f for f in run.work.findings if f.error_type == "test_error"]
     wanted = tuple(dict.fromkeys(name_of(f.test) for f in at_fault))
@@ -71,7 +71,7 @@ def _owed_test(finding: Finding) -> Fix:
 
 
 def _says(finding: Finding, text: str, opinions: tuple[Opinion, ...]) -> bool:
-    """Whether the mended test's text holds the value that the specification was found to say, if one was."""
+    """Whether the fixed test's text holds the value that the specification was found to say, if one was."""
     if finding.rule not in ("refuted", "third"):
         return True
     said = [o.value.strip() for o in opinions if o.test == finding.call]

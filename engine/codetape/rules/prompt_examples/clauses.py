@@ -154,5 +154,5 @@ def _ends_clause(rest: str) -> bool:
     """Whether a literal may end before this: "5 results", "1/3" and "-1 or None" are no literals."""
     left = rest.lstrip()
     if re.match(r"[.,]\s*(?:\.|['\"\d\[({-]|None\b|True\b|False\b)", left):
-        return False  # "3.14159..." and "1, 3" go on
+        return False  # "3.14159..." and "1, 3" continue
     return not left or left[0] in ",;)`" or left.startswith("and ") or (left[0] == "." and not left[1:2].isalnum())

@@ -129,7 +129,7 @@ def is_literal(text: str) -> bool:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return False
     if "..." in text and any(isinstance(n, ast.Constant) and n.value is ... for n in ast.walk(ast.parse(text.strip()))):
-        return False  # "[2, 3, ...]" goes on
+        return False  # "[2, 3, ...]" continues
     return not isinstance(value, tuple) or text.startswith("(")  # "3, and" is prose
 
 
