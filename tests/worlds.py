@@ -1,4 +1,7 @@
-"""Random worlds: models and sandboxes that do anything their ports allow, deterministic by a seed."""
+"""Random worlds: models and sandboxes that do anything their ports allow.
+
+What happens is drawn from one source of chance: hypothesis' own, which shrinks what fails, or a seed's.
+"""
 
 import json
 import random
@@ -31,10 +34,10 @@ def line_of(source, name):
 
 
 class World:
-    """One seed: its model's replies and its sandbox's outcomes. ``trouble`` is how often things go wrong, 0 to 1."""
+    """Its model's replies and its sandbox's outcomes. ``trouble`` is how often things go wrong, 0 to 1."""
 
-    def __init__(self, seed, trouble=0.25):
-        self.random = random.Random(seed)
+    def __init__(self, chance, trouble=0.25):
+        self.random = chance if isinstance(chance, random.Random) else random.Random(chance)
         self.trouble = trouble
         self.usage = Usage()
         self.asked = 0

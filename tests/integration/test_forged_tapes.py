@@ -120,7 +120,7 @@ def test_a_verdict_of_other_versions_is_not_called_sound(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda row: row._replace(version=0), "never was"),
+        (lambda row: row._replace(version=0), "unknown version"),
         (lambda row: row._replace(at="yesterday"), "no time"),
         (lambda row: row._replace(kind="X\x1b[31m\nall is well"), "no kind"),
         (lambda row: row._replace(payload=re.sub(r'"iteration":\d+', f'"iteration":{2**70}', row.payload)), "1000000"),

@@ -97,7 +97,7 @@ def test_money_is_exact(amount):
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1e99", "nan", "inf"])
 def test_what_is_no_amount_is_refused(text):
-    with pytest.raises(UsageError, match="no amount"):
+    with pytest.raises(UsageError, match="not a valid dollar amount"):
         pico(text)
 
 

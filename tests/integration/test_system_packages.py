@@ -75,7 +75,7 @@ def test_one_that_does_not_exist_is_done_without():
     result, model, _, store, _ = run(("libneeded9",), refused=("libneeded9",), package_policy="allow")
     assert result.succeeded
     assert purposes(model).count("code") == 2
-    assert "libneeded9 is unavailable" in model.requests[-1].messages[1].content
+    assert "libneeded9 cannot be had" in model.requests[-1].messages[1].content
     replay(asyncio.run(store.read("s")))
 
 

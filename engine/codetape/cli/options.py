@@ -323,9 +323,11 @@ def text_of(path: str | None) -> str | None:
 
 
 def write_text(file: str, text: str) -> None:
-    """Write a text file. Raises UsageError."""
+    """Write a text file, whole or not at all. Raises UsageError."""
+    from codetape.runtime.whole_file import write_whole
+
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        write_whole(Path(file), [text])
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
 

@@ -48,7 +48,7 @@ class LiveLine:
             sys.stderr.write(safe(text) + "\n")
 
 
-class Progress:
+class SessionProgress:
     """What one session does: an event hook, and a context manager."""
 
     def __init__(self, *, quiet: bool = False) -> None:

@@ -12,7 +12,7 @@ import click
 from codetape.cli import summary
 from codetape.cli.options import LiveOptions, ServerOptions, words
 from codetape.cli.output import say, say_json
-from codetape.cli.progress import Progress
+from codetape.cli.progress import SessionProgress
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE
@@ -35,7 +35,7 @@ def drive(
     if folder:
         summary.prepare(Path(folder))
     last: list[SessionState] = []
-    progress = Progress(quiet=as_json)
+    progress = SessionProgress(quiet=as_json)
 
     def hook(event: Event, run: SessionState) -> None:
         last[:] = [run]

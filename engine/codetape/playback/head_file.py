@@ -4,13 +4,12 @@ Whoever has the file knows that a session said then what it says now: a chain th
 at that event.
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from codetape.errors import UsageError
+from codetape.runtime.whole_file import write_whole
 
 HeadHashes = Mapping[str, tuple[int, str]]
 """Session: seq and hash of its last event when it was written down."""
@@ -47,10 +46,7 @@ def write(file: str, heads: HeadHashes) -> None:
         text = "".join(f"{line}\n" for line in there.splitlines() if line.startswith("#")) + text
         if there == text:
             return
-        with NamedTemporaryFile("w", dir=path.parent, prefix=".codetape-", delete=False, encoding="utf-8") as out:
-            out.write(text)
-        Path(out.name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(out.name, path)  # noqa: PTH105 - the name is a text
+        write_whole(path, [text])
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
 

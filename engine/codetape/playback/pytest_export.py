@@ -9,6 +9,7 @@ from pathlib import Path
 from codetape.decider import decide
 from codetape.decider.commands import Execute
 from codetape.domain.job import Job
+from codetape.domain.lock import pins
 from codetape.domain.report import Report
 from codetape.errors import UsageError
 from codetape.eventlog.events import BuildFinished, Requested, TestsFinished
@@ -111,7 +112,7 @@ def _failed(payload: TestsFinished) -> bool:
 def _file(
     run: SessionState, job: Job, finished: TestsFinished, lock: str, report: Report, name: str, folder: Path | None
 ) -> str:
-    names = {word.split("==")[0]: word for line in lock.splitlines() if "==" in (word := line.split(" ")[0])}
+    names = {pin.partition("==")[0]: pin for pin in pins(lock)}
     needs = " ".join(names.get(p, p) for p in job.spec.packages)
     failed = [t.id for t in report.tests if t.outcome in ("failed", "error", "unfinished")]
     samples, absent = _samples(job, folder)

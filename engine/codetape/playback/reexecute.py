@@ -13,6 +13,7 @@ from typing import Literal
 from codetape.decider import decide
 from codetape.decider.commands import Build, Command, Execute
 from codetape.domain.job import BuildSpec
+from codetape.domain.lock import pins, versions_in
 from codetape.domain.report import Report, TestResult
 from codetape.domain.task import Resources
 from codetape.errors import CorruptTape
@@ -104,14 +105,8 @@ def capped(given: Resources) -> Resources:
 
 def pinned(spec: BuildSpec, lock: str) -> BuildSpec:
     """Return the spec with exactly the versions of a lock."""
-    names = tuple(word for line in lock.splitlines() if "==" in (word := line.split(" ")[0]))
+    names = pins(lock)
     return spec.model_copy(update={"packages": tuple(sorted(names))}) if names else spec
-
-
-def packages_of(lock: str) -> dict[str, str]:
-    """Return a lock's versions by package."""
-    words = (line.split(" ")[0] for line in lock.splitlines())
-    return dict(word.split("==", 1) for word in words if "==" in word)
 
 
 async def _build(
@@ -130,7 +125,7 @@ async def _build(
         return Rerun(seq, "build", (what,), label="drift")
     if not isinstance(built, Built):
         return Rerun(seq, "build")
-    old, new = packages_of(lock), packages_of(built.lock)
+    old, new = versions_in(lock), versions_in(built.lock)
     changed = [f"{n}: {old.get(n, 'absent')} recorded, {new.get(n, 'absent')} now" for n in sorted({*old, *new})
                if old.get(n) != new.get(n)]  # fmt: skip
     return Rerun(seq, "build", tuple(changed), label="drift" if changed else "")

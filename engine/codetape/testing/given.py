@@ -9,6 +9,7 @@ well under a millisecond.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, Self
 
 from codetape.decider import decide
@@ -39,6 +40,11 @@ from codetape.runtime.versions import versions as versions_of_this_process
 from codetape.testing.fakes import passing_report
 
 
+@cache
+def _pack() -> dict[str, str]:
+    return load_pack()
+
+
 @dataclass
 class Given:
     """A session of a prompt; ``settings`` are fields of its configuration, ``task`` more fields of the task.
@@ -55,10 +61,11 @@ class Given:
         self.events: list[Event] = []
         self.blobs: dict[str, str] = {}
         self.state = SessionState(session="s")
+        self._decided: tuple[SessionState | None, Command | None] = (None, None)
         facts = SandboxFacts(name="fake", python="3.11", system_packages=True, commands=True)
         config = Config.model_validate({"model": "any", "sandbox": facts, **self.settings})
         asked = Task.model_validate({"id": "t", "prompt": self.prompt, **self.task})
-        new = started(asked, config, load_pack())
+        new = started(asked, config, _pack())
         versions = {"versions": versions_of_this_process().model_copy(update={"rules": self.rules})}
         self._append(NewEvent(new.payload.model_copy(update=versions), new.texts))
         self._settle()
@@ -98,7 +105,8 @@ class Given:
         if failed:
             tests = tuple(failed.get(t.id.partition("::")[2], t) for t in found.tests)
             tests = tuple(t.model_copy(update={"id": old.id}) for t, old in zip(tests, found.tests, strict=True))
-            found = found.model_copy(update={"tests": tests, "exit": "tests_failed", "exit_code": 1})
+            ended = {} if report else {"exit": "tests_failed", "exit_code": 1}
+            found = found.model_copy(update={"tests": tests, **ended})
         blobs = Blobs()
         outcomes = [t.outcome for t in found.tests]
         finished = TestsFinished(
@@ -125,7 +133,9 @@ class Given:
     @property
     def command(self) -> Command | None:
         """What the session wants done next; None where it ended or waits."""
-        return decide(self.state)
+        if self._decided[0] is not self.state:
+            self._decided = (self.state, decide(self.state))
+        return self._decided[1]
 
     @property
     def purpose(self) -> str:
@@ -175,14 +185,14 @@ class Given:
             self._append(command.draft)
 
     def _append(self, new: NewEvent) -> None:
-        self.blobs |= new.texts
+        self.blobs.update(new.texts)
         event = encode("s", self.state.seq, "2026-01-01T00:00:00.000Z", new.payload, self.state.head)
         self.state = apply(self.state, event, self.blobs)
         self.events.append(event)
 
 
 def failed_test(
-    message: str = "assert 1 == 2", *, left: str = "1", right: str = "2", file: str = TEST_FILE
+    message: str = "assert 1 == 2", *, left: str = "1", right: str = "2", line: int = 5, file: str = TEST_FILE
 ) -> TestResult:
     """Return a failing comparison in a test's own assertion; `Given.reports` gives it its id."""
     return TestResult(
@@ -190,7 +200,7 @@ def failed_test(
         outcome="failed",
         exception="AssertionError",
         message=message,
-        frames=(Frame(file=file, line=5),),
+        frames=(Frame(file=file, line=line),),
         comparison=Comparison(op="==", left=left, right=right),
     )
 

@@ -1,19 +1,13 @@
 """Escaping of control and direction-changing characters: what came from outside is shown, never obeyed."""
 
 import json
-import re
 import unicodedata
 from typing import Any
-
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef"
-    "\ufffe\uffff\U000e0000-\U000e007f]"
-)
 
 
 def shown(value: object) -> str:
     """Return a value as text in which control and direction-changing characters are spelled out."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))
+    return safe(str(value))
 
 
 def safe(text: str) -> str:
@@ -25,7 +19,9 @@ def safe(text: str) -> str:
 
 def hidden(character: str) -> bool:
     """Whether a terminal would obey a character, or hide it."""
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
+    code = ord(character)
+    nonsense = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE  # noncharacters: XML has none of them
+    return nonsense or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
 
 
 def json_text(value: Any) -> str:

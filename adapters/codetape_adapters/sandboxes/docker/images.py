@@ -23,6 +23,7 @@ import docker
 
 from codetape.domain.canonical import canonical, sha256
 from codetape.domain.job import BuildSpec
+from codetape.domain.lock import pins
 from codetape.errors import SandboxUnavailable
 from codetape.ports import BuildRejected, Built, StoredImage
 from codetape_adapters.sandboxes.docker.client import translated
@@ -150,8 +151,8 @@ class Images:
                     packages = tuple(labels.get(f"{LABEL}.packages", "").split())
                     file = self._lock_of(name, image.id)
                     try:
-                        used, lines = file.stat().st_mtime, file.read_text().splitlines()
-                        packages = tuple(sorted(word for line in lines if "==" in (word := line.split(" ")[0])))
+                        used, lock = file.stat().st_mtime, file.read_text()
+                        packages = tuple(sorted(pins(lock)))
                     except OSError:
                         used = _created(image)
                     size = int(image.attrs.get("Size", 0))

@@ -27,26 +27,15 @@ from codetape_adapters.sandboxes.docker.container import Container, labels_of
 from codetape_adapters.sandboxes.docker.images import LABEL, Base, Images
 from codetape_adapters.sandboxes.execution import report_parser, seccomp
 from codetape_adapters.sandboxes.execution.limits import WORK, cancellable
+from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
 from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, PYTEST
 
 DEFAULT_BASE = "python:3.12-slim"
-CANARY = """
-import os, socket
-status = open("/proc/self/status").read()
-problems = []
-if "Seccomp:\\t2" not in status: problems.append("seccomp filter")
-if "NoNewPrivs:\\t1" not in status: problems.append("no new privileges")
-if "CapEff:\\t0000000000000000" not in status: problems.append("capabilities")
-if os.getuid() != 1000: problems.append("user")
-if [n for _, n in socket.if_nameindex() if n != "lo"]: problems.append("network")
-try:
-    open("/usr/.codetape", "w"); problems.append("read-only root")
-except OSError: pass
+_OWN_CHECKS = """
 try:
     open("/work/solution.py", "a"); problems.append("read-only files")
 except OSError: pass
-print("self-test", ",".join(problems) or "well")
 """
 
 
@@ -158,8 +147,10 @@ class DockerSandbox(Sandbox):
         files = {**self._files, f"{WORK}/{SOLUTION_FILE}": b"pass\n"}
         limits = Resources(wall_seconds=60, memory_mb=256)
         container = self._container(base.id, base, limits)
-        raw = container.run([base.executable, "-I", "-S", "-c", CANARY], {}, files, None, confined=True, report=False)
-        if b"self-test well" not in raw.stdout:
+        raw = container.run(
+            [base.executable, "-I", "-S", "-c", self_test(_OWN_CHECKS)], {}, files, None, confined=True, report=False
+        )
+        if PASSED not in raw.stdout:
             said = (raw.stdout + raw.stderr + raw.outcome).decode("utf-8", "replace").strip()[-300:]
             raise SandboxUnavailable(f"The container's self-test failed: {said or 'no answer'}", remedy="`docker info` says more.", step="self-test")  # fmt: skip
         self._checked.add(base.id)

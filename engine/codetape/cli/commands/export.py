@@ -1,12 +1,10 @@
 """codetape export."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 import click
@@ -15,6 +13,7 @@ from codetape.cli.options import as_json, at_event, database, typed
 from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
+from codetape.runtime.whole_file import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,35 +189,6 @@ def _write(file: str, lines: Iterable[str]) -> int:
             remedy="Name one with -o, or - for standard output.",
         )
     try:
-        if path.exists() and not path.is_file():
-            with path.open("w", encoding="utf-8", newline="\n") as out:
-                return _all(out, lines)
-        target = path.resolve()
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=target.parent, prefix=".codetape-", delete=False
-        ) as out:
-            try:
-                size = _all(out, lines)
-                out.flush()
-                os.chmod(out.name, 0o666 & ~_umask())  # noqa: PTH101 - the name is a text
-                os.replace(out.name, target)  # noqa: PTH105 - likewise
-            except BaseException:
-                os.unlink(out.name)  # noqa: PTH108 - likewise
-                raise
-            return size
+        return write_whole(path, lines)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from error
-
-
-def _all(out: Any, lines: Iterable[str]) -> int:
-    size = 0
-    for line in lines:
-        out.write(line)
-        size += len(line.encode("utf-8", "surrogatepass"))
-    return size
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

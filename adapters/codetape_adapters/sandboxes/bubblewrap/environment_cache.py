@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from codetape.domain.job import BuildSpec
+from codetape.domain.lock import pins
 from codetape.errors import SandboxUnavailable
 from codetape.ports import BuildRejected, Built, StoredImage
 from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter
@@ -52,9 +53,7 @@ class Environments:
             with suppress(OSError, ValueError, KeyError):
                 record, place = json.loads(file.read_text()), file.parent
                 size = sum(p.lstat().st_size for p in place.rglob("*") if not p.is_dir())
-                names = tuple(
-                    sorted(word for line in record["lock"].splitlines() if "==" in (word := line.split(" ")[0]))
-                )
+                names = tuple(sorted(pins(record["lock"])))
                 found.append(StoredImage(record["name"], place.name, "bubblewrap", size, names, file.stat().st_mtime))
         return found
 
