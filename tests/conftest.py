@@ -43,9 +43,23 @@ def docker_sandbox():
     sandbox.close()
 
 
+SLOW = {
+    "rules": ("test_prompt_examples",),
+    "contract": ("test_llamacpp", "test_openai_bounds", "test_sandboxes"),
+    "e2e": ("test_audit", "test_cli", "test_going_on", "test_plugin", "test_recorded", "test_studies", "test_verbs"),
+    "integration": (
+        "test_check", "test_crash", "test_docker", "test_forged_tapes", "test_forks", "test_hard_cases", "test_hostile_tapes",
+        "test_loop", "test_promises_of_the_loop", "test_sandbox_attacks", "test_spend", "test_whatif",
+    ),
+}  # fmt: skip
+"""Files whose tests start processes, servers or sandboxes, or simulate for long; `-m "not slow"` leaves them out."""
+
+
 def pytest_collection_modifyitems(items):
     """Tests that share a Docker engine run one after another: some of them sweep what others would need."""
     for item in items:
+        if item.path.stem in SLOW.get(item.path.parent.name, ()):
+            item.add_marker(pytest.mark.slow)
         if "docker" in item.nodeid or "docker_sandbox" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("docker"))
 

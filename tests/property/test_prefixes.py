@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ def ending(result):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.sampled_from([0.05, 0.25, 0.5]))
 @settings(max_examples=12)
 def test_from_every_prefix_the_end_is_the_same_and_no_recorded_call_is_repeated(seed, trouble):

@@ -35,6 +35,7 @@ def test_sign_flips_are_counted_as_scipy_counts_them(values):
         assert ours.sign_flip(differences) == pytest.approx(expected.pvalue, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_long_list_of_signs_is_drawn_and_comes_close():
     draw = random.Random(1)
     values = [Fraction(draw.randint(-997, 1003), 1009) for _ in range(120)]
@@ -64,6 +65,7 @@ def test_pass_at_k_of_what_was_not_tried_is_refused():
         ours.pass_at_k(2, 1, 3)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_covers_the_mean_about_as_often_as_it_says():
     draw, hits = random.Random(7), 0
     for trial in range(200):
@@ -100,6 +102,7 @@ def test_no_drop_needs_no_tasks():
         ours.tasks_needed(0.1, 0.1)
 
 
+@pytest.mark.slow
 def test_the_tasks_for_a_mean_are_enough_by_simulation():
     draw, spread, drop = random.Random(3), 0.4, 0.1
     needed, found = ours.by_spread(spread, drop), 0
