@@ -3,7 +3,8 @@
     from codetape import AutoCoderAgent
 
     agent = AutoCoderAgent(model="openai:NAME")
-    result = agent.generate("Sum the column `amount` of a CSV file.", inputs={"data": "file"}, outputs={"total": "float"})
+    result = agent.generate("Sum the column `amount` of a CSV file.", inputs={"data": "file"}, outputs={"total":
+    "float"})
 
 Everything public is importable from here, and loaded when it is first used.
 """

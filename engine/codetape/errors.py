@@ -53,7 +53,8 @@ class InfrastructureError(CodetapeError):
 class ModelUnavailable(InfrastructureError):
     """The provider is unavailable: the adapter tried, waited and gave up.
 
-    ``tries`` says what came of each try; ``maybe_billed`` whether the provider may have worked on one of them: it timed out,
+    ``tries`` says what came of each try; ``maybe_billed`` whether the provider may have worked on one of them: it timed
+    out,
     broke off, or failed inside. A try that was refused, for its rate say, is never billed.
     """
 

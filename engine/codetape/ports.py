@@ -92,7 +92,8 @@ class RequestRefused:
 
 
 class Billing(NamedTuple):
-    """Who bills a model's calls, as price lists know them: a provider's id, or a server's address. Empty: unknown, or nobody."""
+    """Who bills a model's calls, as price lists know them: a provider's id, or a server's address. Empty: unknown, or
+    nobody."""
 
     provider: str = ""
     address: str = ""
@@ -100,7 +101,8 @@ class Billing(NamedTuple):
 
 @runtime_checkable
 class Model(Protocol):
-    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up, and says whether it may be billed.
+    """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up, and says whether it may
+    be billed.
 
     ``name`` is ADAPTER:NAME. ``server`` is the address that it is reached at, without name and password: empty for the
     provider's own, None where there is none. ``billing`` says whose prices hold.
@@ -138,7 +140,8 @@ def complete(model: Any) -> Model:
 
 
 def same_server(recorded: str | None, model: Model, *, named: bool) -> str | None:
-    """Return the server that a recorded session is resumed at. Raises UsageError where it is another one, and nobody named it.
+    """Return the server that a recorded session is resumed at. Raises UsageError where it is another one, and nobody
+    named it.
 
     A recording does not decide where prompts and a key go: its user does, once more.
     """
@@ -273,14 +276,18 @@ class EventStore(Protocol):
     async def append(
         self, event: Event, texts: Mapping[str, str], lease: Any, reserve: Reservation | None = None
     ) -> None:
-        """Append one event with its texts in one durable transaction, the lease checked in it. ``lease`` is one of this store's.
+        """Append one event with its texts in one durable transaction, the lease checked in it. ``lease`` is one of this
+        store's.
 
-        ``reserve`` is what the call that the event announces may come to: raises BudgetSpent, and appends nothing, where it
-        does not fit into what one of its limits leaves. The next event of the session settles it; what may have been billed keeps it.
+        ``reserve`` is what the call that the event announces may come to: raises BudgetSpent, and appends nothing,
+        where it
+        does not fit into what one of its limits leaves. The next event of the session settles it; what may have been
+        billed keeps it.
         """
 
     async def read(self, session: str) -> Stream:
-        """Return a session's stream; its hashes and chain are checked. Raises SessionNotFound, ContentGone, CorruptTape."""
+        """Return a session's stream; its hashes and chain are checked. Raises SessionNotFound, ContentGone,
+        CorruptTape."""
 
 
 CALL_EVENT_KINDS = (
@@ -332,7 +339,8 @@ class SessionCatalog(Protocol):
         """Return the id that an id, a unique prefix of one, or ``last`` names. Raises SessionNotFound."""
 
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
-        """Yield stored events of CALL_EVENT_KINDS, parents before their forks: of these sessions and their parents, or of all."""
+        """Yield stored events of CALL_EVENT_KINDS, parents before their forks: of these sessions and their parents, or
+        of all."""
 
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
         """Return, for each image, the sessions that built it last, each with its state."""
@@ -351,10 +359,12 @@ class Maintenance(Protocol):
     """Keeping a store: adding tapes, erasing content, reading what is damaged."""
 
     def put(self, *streams: Stream) -> list[int]:
-        """Add streams, all of them or none; return how many events of each were new. Raises StoreError where chains differ."""
+        """Add streams, all of them or none; return how many events of each were new. Raises StoreError where chains
+        differ."""
 
     async def forget(self, session: str) -> int:
-        """Erase a session's content for good and record it; return how many texts were erased. Raises LeaseHeld, StoreError."""
+        """Erase a session's content for good and record it; return how many texts were erased. Raises LeaseHeld,
+        StoreError."""
 
     def recover(self, session: str) -> RecoveredSession:
         """Read a session as far as it can be read."""
@@ -363,7 +373,8 @@ class Maintenance(Protocol):
         """Return the ids of all sessions that can be found, listed or not."""
 
     def unsound(self) -> list[str]:
-        """Return what is wrong with the store as a whole, and listed figures that differ from the events, a line each."""
+        """Return what is wrong with the store as a whole, and listed figures that differ from the events, a line
+        each."""
 
 
 class Store(EventStore, SessionCatalog, Maintenance, Protocol):

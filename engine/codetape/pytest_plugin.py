@@ -1,4 +1,5 @@
-"""Tapes as tests: ``pytest --codetape replays/`` replays every tape strictly; `codetape_session` is for your own assertions.
+"""Tapes as tests: ``pytest --codetape replays/`` replays every tape strictly; `codetape_session` is for your own
+assertions.
 
     @pytest.mark.codetape("replays/*.tape.jsonl")
     def test_it_stays_cheap(codetape_session):

@@ -111,6 +111,33 @@ def test_it_gives_up_and_says_what_came_of_each_try():
     assert len(asked) == len(error.tries) == 5
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "billed"),
+    [
+        (429, "Rate limit reached: Limit 500, Used 498.", False),
+        (429, "Request timed out in the queue, incomplete.", False),
+        (401, "timeout of the key: 5000", False),
+        (404, "no chat completion here, 503", False),
+        (500, "busy", True),
+        (502, "Bad gateway", True),
+        (529, "Overloaded", True),
+    ],
+)
+def test_a_status_says_whether_a_try_may_be_billed_and_its_words_do_not(status, message, billed):
+    error, _, _ = ask(after(99, status=status, body={"error": {"message": message}}))
+    assert isinstance(error, ModelUnavailable)
+    assert error.maybe_billed is billed
+
+
+def test_a_request_that_never_arrived_is_not_billed_and_one_that_was_dropped_may_be():
+    nowhere = OpenAIModel("x", base_url="http://127.0.0.1:9/v1", sleep=at_once, tries=2)
+    with pytest.raises(ModelUnavailable) as refused:
+        asyncio.run(nowhere.ask(a_request()))
+    assert not refused.value.maybe_billed
+    dropped, _, _ = ask(lambda handler, asked: handler.drop(), tries=2)
+    assert dropped.maybe_billed
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_faults_that_stay_are_not_tried_again(status):
     error, asked, _ = ask(after(99, status=status))

@@ -265,3 +265,21 @@ def test_what_failed_becomes_a_pytest_file_that_needs_no_codetape():
     none = codetape("export", "--pytest", str(REPLAYS / "orders.tape.jsonl"), "-o", "-")
     assert none.returncode == 2
     assert "no run" in none.stderr
+
+
+def test_python_continues_the_check_that_the_command_began(bubblewrap, tasks, monkeypatch):
+    """The same check has one id, whoever starts it: no attempt is paid for twice."""
+    import codetape as python
+
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    model = Model()
+    with serving(model) as (url, _):
+        made(model, "--tasks", tasks, "--sandbox", "bubblewrap", url=url)
+        other = pack("other", "code.md", "\nBe careful.\n")
+        words = ("--prompts", other, "--base-url", url, "--sandbox", "bubblewrap", "--control", "--yes", "--json")
+        first = json.loads(codetape("check", *words, env={"OPENAI_API_KEY": "k"}).stdout)
+        paid = len(model.asked)
+        report = python.check(prompts=other, base_url=url, sandbox="bubblewrap", control=True)
+        assert len(model.asked) == paid
+    assert report.id == first["id"]
+    assert report.found == len(report.attempt_records()) == 8

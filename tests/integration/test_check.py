@@ -530,3 +530,13 @@ def test_from_python_it_is_one_call(store):
     assert set(report.records()[0]) >= {"task", "candidate_solved", "control_solved", "difference"}
     with pytest.raises(UsageError, match="Nothing is changed"):
         codetape.check(store=store)
+
+
+def test_a_checks_id_is_made_of_the_change_the_sandbox_the_servers_and_the_round(store):
+    from codetape import api
+
+    asked = {"store": store, "prompts": OTHER, "sandbox": noisy_agent(store, 40).sandbox, "number": 7}
+    prepared = asyncio.run(api.prepare_check(**asked, base_url="http://127.0.0.1:9/v1"))
+    again = asyncio.run(api.prepare_check(**asked, base_url="http://127.0.0.1:9/v1", control=True, attempts=3))
+    elsewhere = asyncio.run(api.prepare_check(**asked, base_url="http://127.0.0.1:10/v1"))
+    assert prepared.plan.id == again.plan.id != elsewhere.plan.id

@@ -1,4 +1,5 @@
-"""A server's reply while it is read: so many bytes and no more, whatever its encoding, and nothing at all in others' headers.
+"""A server's reply while it is read: so many bytes and no more, whatever its encoding, and nothing at all in others'
+headers.
 
 Bound as hooks of the HTTP client, so that a body is counted before anything is made of it.
 """

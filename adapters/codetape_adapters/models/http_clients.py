@@ -45,7 +45,8 @@ async def _made(server: Server) -> AsyncGenerator[Any]:
 
 
 def never_sent(error: BaseException | None) -> bool:
-    """Whether an error of the HTTP client says that a request did not reach the server: no connection was made for it."""
+    """Whether an error of the HTTP client says that a request did not reach the server: no connection was made for
+    it."""
     library = sys.modules.get(type(error).__module__.partition(".")[0])
     kinds = tuple(
         kind for name in ("ConnectError", "ConnectTimeout", "PoolTimeout") if (kind := getattr(library, name, None))

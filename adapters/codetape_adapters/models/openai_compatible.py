@@ -35,7 +35,8 @@ _PARAMETERS = ("temperature", "seed", "top_p", "reasoning_effort", "verbosity", 
 class OpenAIModel(Model):
     """One model of one server. A client is kept for as long as a loop lasts, and nothing else between calls.
 
-    A server that is ``local`` is given no key, and nothing else of the environment, unless ``api_key_env`` names one for it.
+    A server that is ``local`` is given no key, and nothing else of the environment, unless ``api_key_env`` names one
+    for it.
     """
 
     def __init__(
@@ -145,7 +146,8 @@ class _Tries:
 
 
 def _maybe_billed(error: Any) -> bool:
-    """Whether the provider may have worked on a request: not where it never arrived, or was turned away by its status."""
+    """Whether the provider may have worked on a request: not where it never arrived, or was turned away by its
+    status."""
     status = getattr(error, "status_code", None)
     if status is not None:
         return bool(status >= 500)
@@ -190,7 +192,7 @@ def _refused(error: Any, request: ModelRequest) -> RequestRefused | None:
         return RequestRefused("context", _body(error))
     schema_words = ("response_format", "json_schema", "grammar", "structured output")
     formed = request.reply_schema is not None or request.json_mode
-    if formed and (parameter.startswith("response_format") or any(w in text for w in schema_words)):  # fmt: skip
+    if formed and (parameter.startswith("response_format") or any(w in text for w in schema_words)):
         return RequestRefused("schema", _body(error))
     if not request.older_limit and (parameter == LENGTH_PARAMETER or LENGTH_PARAMETER in text):
         return RequestRefused("parameter", _body(error), LENGTH_PARAMETER)

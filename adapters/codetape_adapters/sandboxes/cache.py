@@ -24,5 +24,9 @@ def cache_root() -> Path:
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(0o755 if is_root() else 0o700)
     except OSError as error:
-        raise SandboxUnavailable(f"The cache {root} cannot be made: {error.strerror}.", remedy="Set CODETAPE_CACHE to a folder that can be written.", step="cache") from error  # fmt: skip
+        raise SandboxUnavailable(
+            f"The cache {root} cannot be made: {error.strerror}.",
+            remedy="Set CODETAPE_CACHE to a folder that can be written.",
+            step="cache",
+        ) from error
     return root

@@ -1,7 +1,7 @@
 """What sessions did and cost: calls, spend, causes, audits, and what is exported of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from codetape.runtime.sync import run_sync
 
 
 def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Iterator[CallRecord]:
-    """Yield every call of the sessions that are selected, from a store or from tape files. Raises UsageError where none is selected."""
+    """Yield every call of the sessions that are selected, from a store or from tape files. Raises UsageError where none
+    is selected."""
     meant = corpus(sources, store, where)
     if meant.store is None or any(map(is_tape_or_folder, meant.sources)):
         yield from _calls_of_files(meant)
@@ -123,18 +124,10 @@ def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool 
     return TapeLines(name, list(tape_file.write(name, stream)), len(stream.events), stream.events[-1].hash)
 
 
-async def amembers(
-    *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
-) -> AsyncIterator[tuple[CorpusSession, Stream]]:
-    """Yield each session that is selected, with its stream, forks among them; none is held longer than it is used."""
-    async for member in corpus(sources, store, _with_forks(where)).members():
-        yield member
-
-
 def members(
     *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> Iterator[tuple[CorpusSession, Stream]]:
-    """As `amembers`, for code that is not async: one session is read at a time."""
+    """Yield each session that is selected, with its stream, forks among them; one is read at a time."""
     loop, found = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
     try:
         while (one := loop.run_until_complete(anext(found, None))) is not None:

@@ -36,8 +36,10 @@ def resume(
     """Resume a session from exactly where its log ends, under its own model and prompts; return the outcome.
 
     ``model`` is an object that stands for the recorded model, where its name alone does not make one. ``answers`` says
-    of packages that were asked about whether they may be installed; ``changes`` are fields of the configuration, such as a
-    budget. Recorded replies are never asked for again. Raises UsageError for what would change nothing, or would be another
+    of packages that were asked about whether they may be installed; ``changes`` are fields of the configuration, such
+    as a
+    budget. Recorded replies are never asked for again. Raises UsageError for what would change nothing, or would be
+    another
     session (a fork); LeaseHeld where another process drives it.
     """
     return run_sync(
@@ -75,7 +77,8 @@ async def aresume(
 
 
 def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterations: int | None) -> None:
-    """Refuse what would do nothing: an answer to another question, a session that has ended for good. Raises UsageError."""
+    """Refuse what would do nothing: an answer to another question, a session that has ended for good. Raises
+    UsageError."""
     name = state.session
     if wrong := sorted({*answers.values()} - {"allow", "deny"}):
         raise UsageError(f"{wrong[0]!r} is no answer.", remedy="Give allow or deny.")

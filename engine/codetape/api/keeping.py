@@ -50,10 +50,13 @@ def verify(
     head: str = "",
     head_hashes: str = "",
 ) -> Verification:
-    """Check hashes, chains, texts, the machine's legality, and derive decisions again: of sessions, or of a whole store.
+    """Check hashes, chains, texts, the machine's legality, and derive decisions again: of sessions, or of a whole
+    store.
 
-    ``head`` is the last event's hash as kept elsewhere, or its first 12 digits, of a single session; ``head_hashes`` a file of
-    them, a line a session, which is brought up to date where everything is sound. Raises UsageError where nothing is named.
+    ``head`` is the last event's hash as kept elsewhere, or its first 12 digits, of a single session; ``head_hashes`` a
+    file of
+    them, a line a session, which is brought up to date where everything is sound. Raises UsageError where nothing is
+    named.
     """
     names = [] if everything else run_sync(_names(sources, store, where))
     if head and len(names) != 1:
@@ -89,7 +92,8 @@ def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str
 
 
 async def aforget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
-    """Erase a session's content for good; return how many texts were erased. Raises SessionNotFound, LeaseHeld, StoreError."""
+    """Erase a session's content for good; return how many texts were erased. Raises SessionNotFound, LeaseHeld,
+    StoreError."""
     found = opened(store)
     name = found.find(session)
     found.close()

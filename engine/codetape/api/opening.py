@@ -34,7 +34,8 @@ StoreLike = str | Path | Store
 
 
 class AgentSettings(TypedDict, total=False):
-    """How an agent's model is reached, what is redacted, and what calls cost: `AutoCoderAgent`'s settings of these names."""
+    """How an agent's model is reached, what is redacted, and what calls cost: `AutoCoderAgent`'s settings of these
+    names."""
 
     base_url: str | None
     api_key_env: str | None
@@ -85,7 +86,8 @@ class RecordedSession:
 
 
 def opened(store: StoreLike, *, reading: bool = True) -> Store:
-    """Open a store by its name; an object is taken as it is. Raises UsageError where one that is to be read is not there."""
+    """Open a store by its name; an object is taken as it is. Raises UsageError where one that is to be read is not
+    there."""
     if not isinstance(store, str | Path):
         return store
     found = plugins.store(str(store))
@@ -95,7 +97,8 @@ def opened(store: StoreLike, *, reading: bool = True) -> Store:
 def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
     """Read a tape file, or a session of a store. Hashes, chain and texts are checked.
 
-    Raises UsageError where there is no such file, SessionNotFound where there is no such session, CorruptTape for a bad one.
+    Raises UsageError where there is no such file, SessionNotFound where there is no such session, CorruptTape for a bad
+    one.
     """
     if not str(place):
         raise UsageError("No tape is named.", remedy="Give a file, or a session's id, or `last`.")

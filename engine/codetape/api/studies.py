@@ -69,7 +69,8 @@ def diff(a: str | Path, b: str | Path, *, store: StoreLike = DEFAULT_STORE) -> S
 
 
 def change_of(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:
-    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError where nothing changes."""
+    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError where nothing
+    changes."""
     config = {**(changes or {}), **({"model": model} if model else {})}
     pack = load_pack(None if prompts == "current" else prompts) if prompts is not None else None
     if pack is None and not config:
@@ -133,7 +134,8 @@ class PreparedCheck:
         return 1 if self.setup.control is None else 2
 
     def cost(self) -> tuple[str, str] | None:
-        """Return what calls to be made, and recorded ones that rest on them, come to in dollars; None where a model has no price."""
+        """Return what calls to be made, and recorded ones that rest on them, come to in dollars; None where a model has
+        no price."""
         made, unknown = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
         times = self.setup.attempts
         for one in self.plan.changed:

@@ -68,9 +68,21 @@ def _database(db: str) -> DoctorFinding:
     except CodetapeError as error:
         return DoctorFinding("database", "bad", error.message, error.remedy, needed=True)
     if wrong:
-        return DoctorFinding("database", "bad", f"{db} is damaged: {wrong[0]}", "Export what can be read, and begin another.", needed=True)  # fmt: skip
+        return DoctorFinding(
+            "database",
+            "bad",
+            f"{db} is damaged: {wrong[0]}",
+            "Export what can be read, and begin another.",
+            needed=True,
+        )
     if store.address and not os.access(path, os.W_OK):
-        return DoctorFinding("database", "bad", f"{path} cannot be written", "Check its permissions, or give another with --db.", needed=True)  # fmt: skip
+        return DoctorFinding(
+            "database",
+            "bad",
+            f"{path} cannot be written",
+            "Check its permissions, or give another with --db.",
+            needed=True,
+        )
     return DoctorFinding("database", "well", f"{db}: healthy, {count} sessions")
 
 
@@ -93,7 +105,12 @@ def _servers(base_url: str | None) -> Iterator[DoctorFinding]:
     for name, (host, port) in places.items():
         answers = _answers(host, port)
         how = f"--model {name}:NAME" if name in known else ""
-        yield DoctorFinding(f"server {name}", "well" if answers else "note", f"{'answers' if answers else 'does not answer'} on port {port}", how)  # fmt: skip
+        yield DoctorFinding(
+            f"server {name}",
+            "well" if answers else "note",
+            f"{'answers' if answers else 'does not answer'} on port {port}",
+            how,
+        )
 
 
 def _place(address: str) -> tuple[str, int]:

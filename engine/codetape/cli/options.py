@@ -102,7 +102,9 @@ def allow_build(function: F) -> F:
     return click.option(
         "--allow-build",
         is_flag=True,
-        help="Let the recorded environment have what it asks for: commands, its base image, packages that are not known.",
+        help=(
+            "Let the recorded environment have what it asks for: commands, its base image, packages that are not known."
+        ),
     )(function)
 
 
@@ -131,7 +133,10 @@ def server(function: F) -> F:
         click.option(
             "--api-key-env",
             metavar="NAME",
-            help="The variable that holds the key: OPENAI_API_KEY, if not given; no key goes to ollama:, lmstudio:, llamacpp: and vllm: then.",
+            help=(
+                "The variable that holds the key: OPENAI_API_KEY, if not given; no key goes to ollama:, lmstudio:, "
+                "llamacpp: and vllm: then."
+            ),
         ),
     ):
         function = option(function)

@@ -16,7 +16,8 @@ WAITING = {**{row.name: row.waiting_for for row in PURPOSES}, **WAITING_FOR_JOBS
 
 
 class LiveLine:
-    """Lines on standard error, and in a terminal one live line below them. A context manager; quiet where nobody looks."""
+    """Lines on standard error, and in a terminal one live line below them. A context manager; quiet where nobody
+    looks."""
 
     def __init__(self, render: Callable[[], Any], *, quiet: bool) -> None:
         self.quiet = quiet

@@ -35,8 +35,17 @@ def run(
         return 130
     total = made.progress
     if as_json:
-        say_json({"total": total.total, "solved": total.solved, "failed": total.failed, "stopped": total.stopped,
-                  "found": made.found, "tokens": total.tokens, "attempts": made.records()})  # fmt: skip
+        say_json(
+            {
+                "total": total.total,
+                "solved": total.solved,
+                "failed": total.failed,
+                "stopped": total.stopped,
+                "found": made.found,
+                "tokens": total.tokens,
+                "attempts": made.records(),
+            }
+        )
     else:
         say(f"\n{line_of(total)}" + (f"; {made.found} were there before" if made.found else ""))
         for attempt in made.attempts:

@@ -1,8 +1,11 @@
 """Settings of the command line: flags first, then CODETAPE_* variables, then files, then defaults.
 
-A project's file is ``codetape.toml``, or the table ``[tool.codetape]`` of ``pyproject.toml``, in the working folder or the
-nearest folder above it that has one; the user's own is ``codetape/config.toml`` in the folder of configurations. A key is an
-option's name: ``max-iterations = 5``. A project may come from anywhere: what its file says of policy and of the database's
+A project's file is ``codetape.toml``, or the table ``[tool.codetape]`` of ``pyproject.toml``, in the working folder or
+the
+nearest folder above it that has one; the user's own is ``codetape/config.toml`` in the folder of configurations. A key
+is an
+option's name: ``max-iterations = 5``. A project may come from anywhere: what its file says of policy and of the
+database's
 place is not obeyed, and what it says of models, prompts and sandboxes is told before anything happens.
 """
 
@@ -97,7 +100,8 @@ def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], fold
 
 
 def _whole(setting: Setting) -> str:
-    """Return all of what a setting says: nothing of it may hide behind a cut. Raises UsageError for what no line holds."""
+    """Return all of what a setting says: nothing of it may hide behind a cut. Raises UsageError for what no line
+    holds."""
     text = " ".join(str(setting.value).split())
     if len(text) > _MAX_TOLD:
         raise UsageError(

@@ -19,7 +19,8 @@ from codetape.text.escape import first_line
 
 @dataclass(frozen=True)
 class Again:
-    """The options that a later command must name again, as words: of the database, of where code runs, of the model's server.
+    """The options that a later command must name again, as words: of the database, of where code runs, of the model's
+    server.
 
     ``totals`` are the budgets of several sessions together, as they were given.
     """

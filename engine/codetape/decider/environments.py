@@ -16,11 +16,13 @@ MAX_ASKS = 3  # for code, and for test fixes, between two runs
 MAX_CHAIN = 3
 MAX_REPLACEMENTS = 12
 _CALLS_A_ROUND = 2 * (2 + 1 + 4 * MAX_ASKS + 1 + MAX_CHAIN)
-"""Of opinions, a diagnosis, code, tests and their verifications, packages and replacements: each may be repaired once."""
+"""Of opinions, a diagnosis, code, tests and their verifications, packages and replacements: each may be repaired
+once."""
 
 
 def most_calls(config: Config) -> int:
-    """Return a bound on the calls that a session can make: a plan and tests, then every run with every attempt between two."""
+    """Return a bound on the calls that a session can make: a plan and tests, then every run with every attempt between
+    two."""
     rounds = config.max_logic_attempts + config.max_test_attempts + 2
     return 4 + config.max_iterations * rounds * _CALLS_A_ROUND
 

@@ -70,7 +70,9 @@ def no_tests(run: SessionState, step: Step) -> Step:
             notes=step.notes,
         )
     message = "No test that counts is left, and they were written anew once already."
-    return Step(step.about, ledger=step.ledger, work=step.work, notes=step.notes, halt=Stop("failed", "no_tests", message))  # fmt: skip
+    return Step(
+        step.about, ledger=step.ledger, work=step.work, notes=step.notes, halt=Stop("failed", "no_tests", message)
+    )
 
 
 def quarantined(run: SessionState) -> set[str]:
@@ -88,7 +90,8 @@ def report_of(run: SessionState) -> Report:
 def execution_key(run: SessionState, report: Report, code: str | None = None) -> str:
     """Return what a run of the tests that gave a report depended on, with other code where that is given.
 
-    What is quarantined is part of it only where the run did not end well: leaving out the test that ended it tells more of
+    What is quarantined is part of it only where the run did not end well: leaving out the test that ended it tells more
+    of
     the others, leaving out one that just failed does not.
     """
     environment = run.work.environment.name if run.work.environment else ""

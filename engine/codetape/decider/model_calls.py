@@ -79,7 +79,13 @@ def _refused(run: SessionState, event: CallRefused) -> Step:
     dropped = run.ledger.dropped_parameters
     known = (LENGTH_PARAMETER, *run.the_config.parameters)
     if event.what == "parameter" and event.parameter in known and event.parameter not in dropped:
-        return Step(purpose, usable=False, reason="parameter", ledger={"dropped_parameters": (*dropped, event.parameter)}, target=run.state)  # fmt: skip
+        return Step(
+            purpose,
+            usable=False,
+            reason="parameter",
+            ledger={"dropped_parameters": (*dropped, event.parameter)},
+            target=run.state,
+        )
     if event.what == "context" and not run.ledger.trimmed:
         return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=run.state)
     return _closed(

@@ -1,4 +1,5 @@
-"""What is done where every way to fix a failure is spent: the best program, opinions on examples, a fresh sample, a vote, a person."""
+"""What is done where every way to fix a failure is spent: the best program, opinions on examples, a fresh sample, a
+vote, a person."""
 
 from dataclasses import replace
 
@@ -109,8 +110,10 @@ def set_aside(run: SessionState, step: Step, findings: tuple[Finding, ...], reas
 def spent(run: SessionState, step: Step) -> Step:
     """Every way to fix a failure is spent: the next remedy is taken at once.
 
-    The best program stands again. Then, in this order: examples that outlived a fix are judged by two opinions; one sample is
-    drawn from the plan; own tests that most others speak against are set aside; a person is asked about an example; the end.
+    The best program stands again. Then, in this order: examples that outlived a fix are judged by two opinions; one
+    sample is
+    drawn from the plan; own tests that most others speak against are set aside; a person is asked about an example; the
+    end.
     """
     step = best_of(run, step)
     examples = [f.test for f in step.work["findings"] if f.rule == "anchor" and f.judged == "no"]
@@ -186,7 +189,8 @@ def doubted(run: SessionState, step: Step, examples: list[str]) -> Step:
 
 
 def _fresh(step: Step, *, again: bool) -> Step:
-    """Return the step to one sample from the plan. ``again`` gives a new program's failures every way of fixing once more."""
+    """Return the step to one sample from the plan. ``again`` gives a new program's failures every way of fixing once
+    more."""
     anew = {"checkpoint": None} if again else {}
     return replace(
         step,

@@ -1,6 +1,7 @@
 """The loop as version 1 of the rules had it: tapes that were recorded by it are replayed by it. Frozen.
 
-What has not changed since is taken from the present rules. docs/decisions/0011 says what version 2 does otherwise, and why.
+What has not changed since is taken from the present rules. docs/decisions/0011 says what version 2 does otherwise, and
+why.
 """
 
 from dataclasses import replace
@@ -83,7 +84,9 @@ def _bounded(run: SessionState, step: Step, iteration: int) -> Step:
     return replace(step, halt=Stop("failed", "iterations", message))
 
 
-def weighed(run: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step) -> Step:  # fmt: skip
+def weighed(
+    run: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
+) -> Step:
     """Turn findings into what is owed, after reclassification and quarantine."""
     reopenable = frozenset(c for c in run.ledger.unjudged if run.ledger.unjudged.count(c) == 1)
     result = reclassify_errors(

@@ -83,7 +83,8 @@ def _read(run: SessionState, report: Report, about: str) -> Step:
 
 
 def broken_user_tests(report: Report) -> Stop | None:
-    """Given tests that do not collect, by their own fault, are wrong use. The stub is no witness: only a real run is."""
+    """Given tests that do not collect, by their own fault, are wrong use. The stub is no witness: only a real run
+    is."""
     for result in report.failing:
         own = not result.frames or result.frames[-1].file == USER_FILE
         missing = result.exception in ("ModuleNotFoundError", "ImportError")
@@ -110,12 +111,15 @@ def _bounded(run: SessionState, step: Step, iteration: int) -> Step:
 
 
 def _met(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> bool:
-    """Whether each failure has outlived the attempts at it: what was never judged or met by a change is not voted on."""
+    """Whether each failure has outlived the attempts at it: what was never judged or met by a change is not voted
+    on."""
     counts = {a.signature: a.logic for a in step.work.get("attempts", run.work.attempts)}
     return all(counts.get(f.signature, 0) > run.the_config.max_logic_attempts for f in findings)
 
 
-def weighed(run: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step) -> Step:  # fmt: skip
+def weighed(
+    run: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
+) -> Step:
     """Turn findings into what is owed, after reclassification and quarantine. ``base`` may set the code back."""
     reopenable = frozenset(c for c in run.ledger.unjudged if run.ledger.unjudged.count(c) == 1)
     result = reclassify_errors(
@@ -168,7 +172,8 @@ def _dropped(run: SessionState, findings: tuple[Finding, ...]) -> tuple[Finding,
 
 
 def _amended(run: SessionState, report: Report, findings: tuple[Finding, ...]) -> str:
-    """Return the test file with what two opinions agree on in the place of wrong expectations; empty where there are none."""
+    """Return the test file with what two opinions agree on in the place of wrong expectations; empty where there are
+    none."""
     results, tests = {t.id: t for t in report.tests}, run.work.tests
     for finding in findings:
         said = [o for o in run.work.opinions if o.test == finding.call]

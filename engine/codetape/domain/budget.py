@@ -17,7 +17,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What a call may come to: its estimated input and its maximum output. ``cost`` is None for a model without a price."""
+    """What a call may come to: its estimated input and its maximum output. ``cost`` is None for a model without a
+    price."""
 
     tokens: int
     cost: int | None
@@ -37,16 +38,20 @@ def check(limit: Limit, spent: Spent, wanted: Reservation) -> None:
     name = {"session": "the session", "database": "the database"}.get(limit.scope, limit.scope.replace(":", " ", 1))
     if limit.tokens is not None and spent.tokens + wanted.tokens > limit.tokens:
         raise BudgetSpent(
-            f"The next call does not fit into the budget of {name}, {limit.tokens:,} tokens: {spent.tokens:,} are used or"
+            f"The next call does not fit into the budget of {name}, {limit.tokens:,} tokens: {spent.tokens:,} are "
+            "used or"
             f" reserved, and it may take {wanted.tokens:,}."
         )
     if limit.cost is None:
         return
     if wanted.cost is None:
-        raise BudgetSpent(f"The budget of {name} is in money, and the model has no price: nothing can be reserved.",
-                          remedy="Name its price in [tool.codetape.prices], or give --max-tokens.")  # fmt: skip
+        raise BudgetSpent(
+            f"The budget of {name} is in money, and the model has no price: nothing can be reserved.",
+            remedy="Name its price in [tool.codetape.prices], or give --max-tokens.",
+        )
     if spent.cost + wanted.cost > limit.cost:
         raise BudgetSpent(
-            f"The next call does not fit into the budget of {name}, ${dollars(limit.cost)}: ${dollars(spent.cost)} are used or"
+            f"The next call does not fit into the budget of {name}, ${dollars(limit.cost)}: ${dollars(spent.cost)} "
+            "are used or"
             f" reserved, and it may take ${dollars(wanted.cost)}."
         )

@@ -49,6 +49,7 @@ class ModelRequest(FrozenModel):
 
     @property
     def reserved_input(self) -> int:
-        """Input tokens that a budget reserves: three bytes of UTF-8 a token, the schema among them; rather too many than too few."""
+        """Input tokens that a budget reserves: three bytes of UTF-8 a token, the schema among them; rather too many
+        than too few."""
         schema = len(canonical(self.reply_schema).encode()) if self.reply_schema else 0
         return (sum(len(m.content.encode()) for m in self.messages) + schema) // 3 + 4 * len(self.messages)

@@ -13,7 +13,8 @@ from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, FixVerificati
 
 
 class PurposeRow(NamedTuple):
-    """A purpose of a model call: the state that makes it, the shape of its reply (None for a block of Python), and what is
+    """A purpose of a model call: the state that makes it, the shape of its reply (None for a block of Python), and what
+    is
     waited for meanwhile."""
 
     name: str

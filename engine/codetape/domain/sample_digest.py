@@ -7,7 +7,8 @@ from codetape.domain.canonical import Hash
 
 
 def sample_digest(parts: Iterable[tuple[str, int, Iterable[bytes]]], *, folder: bool) -> Hash:
-    """Return the SHA-256 of a file's bytes; of a folder, of each file's relative path, size and bytes, in order of path.
+    """Return the SHA-256 of a file's bytes; of a folder, of each file's relative path, size and bytes, in order of
+    path.
 
     ``parts`` are (relative path, size in bytes, blocks of bytes).
     """

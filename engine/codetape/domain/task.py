@@ -9,7 +9,8 @@ from codetape.domain.canonical import FrozenModel, Hash
 InputType = Literal["str", "int", "float", "bool", "file", "directory"]
 OutputType = Literal["str", "int", "float", "bool", "file", "directory", "datetime", "timedelta"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
-"""The name of an input or output: it becomes a flag, and a file's name. Checked again here, for a tape may come from anywhere."""
+"""The name of an input or output: it becomes a flag, and a file's name. Checked again here, for a tape may come from
+anywhere."""
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 SOLUTION_FILE = "solution.py"
 TEST_FILE = "test_solution.py"
@@ -88,7 +89,8 @@ class SandboxFacts(FrozenModel):
 class Config(FrozenModel):
     """Everything that decisions depend on beside the task, with every default resolved.
 
-    ``server`` is where the model is reached, without name and password: empty for the provider's own address, None where it is
+    ``server`` is where the model is reached, without name and password: empty for the provider's own address, None
+    where it is
     not known.
     """
 

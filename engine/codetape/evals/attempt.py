@@ -12,7 +12,8 @@ class Attempt:
     """What one session came to. ``solved`` is None where it came to no end: that says nothing of model or prompts.
 
     ``graded`` says who judged: the task's oracle, or tests that the session wrote or found itself. Tokens and calls are
-    the session's own; ``reused`` of the calls were answered from a recording and cost nothing. ``cost`` is in dollars, of the calls
+    the session's own; ``reused`` of the calls were answered from a recording and cost nothing. ``cost`` is in dollars,
+    of the calls
     that have a price; ``unpriced`` have none. ``cause`` says in a word why it did not succeed.
     """
 

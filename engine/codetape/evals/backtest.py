@@ -1,6 +1,7 @@
 """Recorded sessions under other rules or tighter limits: what would have come of them, without a call or a run.
 
-`rules` derives every decision again with the present code. `under` says what a tighter limit would have solved and spent: exactly,
+`rules` derives every decision again with the present code. `under` says what a tighter limit would have solved and
+spent: exactly,
 for a limit only ends a session earlier, as long as no prompt mentions it; where one does, that is refused.
 """
 
@@ -71,7 +72,8 @@ class LimitRow:
 
 
 def rules(member: CorpusSession, stream: Stream) -> list[ChangedDecision]:
-    """Derive a session's decisions and requests again; return what comes out differently, the log being followed throughout."""
+    """Derive a session's decisions and requests again; return what comes out differently, the log being followed
+    throughout."""
     kinds = {event.seq: event for event in stream.events}
     return [
         ChangedDecision(
@@ -137,7 +139,8 @@ def _spent(stream: Stream, stop: int) -> tuple[int, int, int]:
 
 
 def _out_of_tokens(stream: Stream, limit: int) -> int:
-    """Return the first ask that a budget of tokens would not have let through; the stream's length where there is none."""
+    """Return the first ask that a budget of tokens would not have let through; the stream's length where there is
+    none."""
     spent = reserved = 0
     free = {e.payload.call for e in stream.events if isinstance(e.payload, Answered) and e.payload.matched_by}
     for event in stream.events:

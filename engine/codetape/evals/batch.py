@@ -1,6 +1,7 @@
 """Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and resumed where it stopped.
 
-A session's id is the hash of everything that it is made of: the task, the configuration, the prompt pack, the number of the
+A session's id is the hash of everything that it is made of: the task, the configuration, the prompt pack, the number of
+the
 attempt and the batch's name. So a batch that is begun again finds what it has, and asks for the rest alone.
 """
 
@@ -121,7 +122,8 @@ async def run_tasks(
 
 
 async def all_of(work: list[Any]) -> list[Any]:
-    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it continues."""
+    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it
+    continues."""
     running = [asyncio.ensure_future(one) for one in work]
     try:
         return list(await asyncio.gather(*running))
@@ -175,7 +177,8 @@ async def _attempt(
 
 
 async def recorded(store: EventStore, session: str) -> SessionState | None:
-    """Return a session's state as the log has it now; None where there is no such session. Raises what a bad log raises."""
+    """Return a session's state as the log has it now; None where there is no such session. Raises what a bad log
+    raises."""
     try:
         return await loaded(store, session)
     except SessionNotFound:

@@ -1,6 +1,8 @@
-"""The regression test of a change of prompts, model or settings: recorded sessions, resumed afresh from where it matters.
+"""The regression test of a change of prompts, model or settings: recorded sessions, resumed afresh from where it
+matters.
 
-Each session of a corpus is forked at its first request that the change alters, and run live from there, k times; answers that
+Each session of a corpus is forked at its first request that the change alters, and run live from there, k times;
+answers that
 rest on nothing new are reused. The outcomes are compared task by task with a control: the old prompts run afresh from
 the same state, a former report, or past outcomes where nobody chose them for what they were.
 """
@@ -37,7 +39,8 @@ REUSE_KINDS: tuple[ReuseKind, ...] = ("reused", "made", "unknown", "dropped")
 class PlannedSession:
     """One session of the corpus, and what the change would do to it; small, for there may be many.
 
-    ``control_`` figures are what the old prompts would ask for afresh from the same state, as recorded; ``worst_`` ones bound
+    ``control_`` figures are what the old prompts would ask for afresh from the same state, as recorded; ``worst_`` ones
+    bound
     what one continuation can come to.
     """
 
@@ -64,7 +67,8 @@ class PlannedSession:
 
     @classmethod
     def of(cls, found: WhatIf, member: CorpusSession, *, drifted: bool = False) -> "PlannedSession":
-        """Make the record from what was simulated. ``drifted`` says that the session ran in another sandbox than the check will."""
+        """Make the record from what was simulated. ``drifted`` says that the session ran in another sandbox than the
+        check will."""
         tokens: dict[ReuseKind, tuple[int, int]] = {reuse: found.tokens(reuse) for reuse in REUSE_KINDS}
         after = found.fork_at if found.fork_at is not None else 0
         again = [c for c in found.calls if c.seq > after and c.reuse != "reused"] if found.differs else []
@@ -95,7 +99,8 @@ class PlannedSession:
 
 
 def _most_tokens(found: WhatIf) -> int:
-    """Return a bound on the tokens of one continuation: every call as long as the longest recorded, or its own budget."""
+    """Return a bound on the tokens of one continuation: every call as long as the longest recorded, or its own
+    budget."""
     longest = max((call.input_tokens for call in found.calls), default=0)
     most = most_calls(found.config) * (longest + found.config.max_output_tokens)
     return most if found.config.max_tokens is None else min(most, found.config.max_tokens)
@@ -103,9 +108,11 @@ def _most_tokens(found: WhatIf) -> int:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """What a check would do: its id, the sessions that the change alters, and those that it leaves alone or that never ended.
+    """What a check would do: its id, the sessions that the change alters, and those that it leaves alone or that never
+    ended.
 
-    The id is the hash of the change, of where it is run, and of the round: a check that is begun again resumes the attempts that
+    The id is the hash of the change, of where it is run, and of the round: a check that is begun again resumes the
+    attempts that
     it has. ``selected`` says that sessions were chosen for how they ended, or one by one.
     """
 
@@ -150,7 +157,8 @@ class Checked:
 def check_id(change: Change, number: int = 1, where: tuple[str, ...] = ()) -> str:
     """Return a check's id: 12 hex digits. Another ``number`` draws fresh attempts at the same change.
 
-    ``where`` names what answers beside the model's name: servers, an object's class. The sandbox's facts are the change's.
+    ``where`` names what answers beside the model's name: servers, an object's class. The sandbox's facts are the
+    change's.
     """
     pack = sorted((change.pack or {}).items())
     facts = change.facts.model_dump(mode="json", exclude={"why"}) if change.facts else None
@@ -160,7 +168,8 @@ def check_id(change: Change, number: int = 1, where: tuple[str, ...] = ()) -> st
 async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tuple[str, ...] = ()) -> CheckPlan:
     """Say what a check of a corpus would do. No call is made, and no session is held longer than it is looked at.
 
-    The change should hold the facts of the sandbox that the check will run in: where sessions ran in another, more may differ.
+    The change should hold the facts of the sandbox that the check will run in: where sessions ran in another, more may
+    differ.
     """
     changed: list[PlannedSession] = []
     same: list[PlannedSession] = []
@@ -205,7 +214,8 @@ class CheckSetup:
 
 
 async def run(plan: CheckPlan, live: CheckSetup) -> Checked:
-    """Make the attempts of a check, or resume them. Its sessions carry the label ``check:ID``, which is its budget's scope too.
+    """Make the attempts of a check, or resume them. Its sessions carry the label ``check:ID``, which is its budget's
+    scope too.
 
     An attempt that an outage, a question or a budget stopped has no outcome; the same check resumes it.
     """
@@ -244,7 +254,8 @@ class _Work:
         self.spent, self.found = False, 0
 
     def _try_models(self) -> None:
-        """Make each model once, before anything is begun: a missing key, or another server, is told now. Raises UsageError."""
+        """Make each model once, before anything is begun: a missing key, or another server, is told now. Raises
+        UsageError."""
         for arm, agent in self.agents.items():
             live = [one for one in self.plan.changed if one.control_calls or arm == "candidate"]
             for one in {(one.model, one.server): one for one in live}.values():

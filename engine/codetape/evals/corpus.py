@@ -1,4 +1,5 @@
-"""Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is used."""
+"""Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is
+used."""
 
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -24,7 +25,8 @@ _LIMIT = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 class Filter:
     """Which sessions are selected. Texts are globs, one or several; every condition that is given must hold.
 
-    ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time in
+    ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time
+    in
     UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left out
     unless asked for: a corpus of tasks holds what was run from the start, and not what a person made of it.
     """
@@ -46,7 +48,8 @@ class Filter:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether sessions are named, or may be what a person made of others: who named them may have known how they ended."""
+        """Whether sessions are named, or may be what a person made of others: who named them may have known how they
+        ended."""
         return self.forks or any(not set(glob) & set("*?[") for glob in self.task)
 
     @property
@@ -114,7 +117,9 @@ def _since(text: str, now: datetime) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no time.", remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h.") from None  # fmt: skip
+        raise UsageError(
+            f"--since {text!r} is no time.", remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h."
+        ) from None
     try:
         return _iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except OverflowError:
@@ -149,7 +154,8 @@ class CorpusSession:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sessions of a store and tape files, filtered. ``sources`` name sessions, files or folders; none means the whole store."""
+    """Sessions of a store and tape files, filtered. ``sources`` name sessions, files or folders; none means the whole
+    store."""
 
     store: Store | None
     sources: tuple[str, ...] = ()
@@ -192,7 +198,8 @@ class Corpus:
         return [row["session"] for row in self._rows([name for name in self.sources if not is_tape(name)])]
 
     async def names(self) -> list[str]:
-        """Return what each session that is selected is called; of a store none is read, so that damaged ones are named too."""
+        """Return what each session that is selected is called; of a store none is read, so that damaged ones are named
+        too."""
         names = [name for source in self.sources for name in _expanded(source)]
         if self.filter == Filter(forks=self.filter.forks) and names:
             return names

@@ -52,7 +52,8 @@ class TaskOutcome:
 
 @dataclass(frozen=True)
 class State:
-    """One session as the candidate continued with it: from where, and what it came to. A baseline is compared state by state."""
+    """One session as the candidate continued with it: from where, and what it came to. A baseline is compared state by
+    state."""
 
     session: str
     head: str
@@ -73,8 +74,10 @@ class Baseline:
 class CheckReport:
     """A check's result. ``p`` is None where no test may be made; ``why`` says so in words, and what would help.
 
-    ``found`` attempts were there before: whoever looks again after adding some sees too small a p. ``drifted`` sessions ran in another
-    sandbox than this one. ``n_fresh`` counts calls that were made for this check, ``n_reused`` answers taken from recordings. ``tasks_needed`` is how
+    ``found`` attempts were there before: whoever looks again after adding some sees too small a p. ``drifted`` sessions
+    ran in another
+    sandbox than this one. ``n_fresh`` counts calls that were made for this check, ``n_reused`` answers taken from
+    recordings. ``tasks_needed`` is how
     many tasks it would take to find a drop of ``margin`` with a chance of 80 %.
     """
 
@@ -286,7 +289,12 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
     if kind == "none":
         why = _no_control(checked.plan)
         flips = _flips(checked)
-        return blank | {"worse": flips[0], "better": flips[1], "verdict": "inconclusive", "why": f"{why} Give --control to run the old prompts afresh as well."}  # fmt: skip
+        return blank | {
+            "worse": flips[0],
+            "better": flips[1],
+            "verdict": "inconclusive",
+            "why": f"{why} Give --control to run the old prompts afresh as well.",
+        }
     if not pairs:
         return blank | {"verdict": "no outcome", "why": "No task has an outcome on both sides."}
     differences = [pair.difference for pair in pairs.values()]
@@ -310,7 +318,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
         why = f"The change {why}: {shown}."
     elif power < WANTED_POWER or low <= -margin:
         verdict = "inconclusive"
-        why = f"{shown}. A drop of {margin:.0%} would be found here with a chance of {power:.0%}; {needed} tasks would find it with 80 %."  # fmt: skip
+        why = f"{shown}. A drop of {margin:.0%} would be found here with a chance of {power:.0%}; {needed} tasks would find it with 80 %."
     else:
         verdict, why = (
             "no regression",
@@ -323,12 +331,24 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
         why += f" {missing} tasks have no outcome on both sides, and are left out."
     if errors:
         why += f" {errors} attempts have no outcome and are counted nowhere; the same check resumes them."
-    return {"p": p, "test": test, "difference": mean, "low": low, "high": high, "worse": worse, "better": better,
-            "power": power, "tasks_needed": needed, "verdict": verdict, "why": why}  # fmt: skip
+    return {
+        "p": p,
+        "test": test,
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "worse": worse,
+        "better": better,
+        "power": power,
+        "tasks_needed": needed,
+        "verdict": verdict,
+        "why": why,
+    }
 
 
 def _spread(pairs: Mapping[str, _Pair], differences: list[Fraction]) -> float:
-    """Return the deviation of tasks' differences: what was seen, drawn towards what chance alone gives where few were seen."""
+    """Return the deviation of tasks' differences: what was seen, drawn towards what chance alone gives where few were
+    seen."""
     count = len(differences)
     mean = float(sum((p.candidate + p.control for p in pairs.values()), Fraction(0)) / (2 * count))
     rate = min(0.9, max(0.1, mean))

@@ -33,8 +33,13 @@ def as_markdown(report: CheckReport) -> str:
 def as_html(report: CheckReport) -> str:
     """Return the report as one page."""
     mood = {"regression": "bad", "improvement": "good", "no regression": "good"}.get(report.verdict, "dim")
-    rates = [(row.task, (_share(row.candidate_solved, row.candidate_attempts), _share(row.control_solved, row.control_attempts)))
-             for row in report.rows[:200]]  # fmt: skip
+    rates = [
+        (
+            row.task,
+            (_share(row.candidate_solved, row.candidate_attempts), _share(row.control_solved, row.control_attempts)),
+        )
+        for row in report.rows[:200]
+    ]
     body = [
         f'<h1>codetape check: <span class="{mood}">{html_page.html(report.verdict)}</span></h1>',
         f"<p>{html_page.html(report.why)}</p>",

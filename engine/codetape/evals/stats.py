@@ -1,4 +1,5 @@
-"""The statistics of a paired comparison: exact where that is possible, seeded where it is not, from the standard library alone.
+"""The statistics of a paired comparison: exact where that is possible, seeded where it is not, from the standard
+library alone.
 
 The unit is the task. Differences are of solve rates, candidate minus control, a task each.
 """
@@ -85,7 +86,8 @@ def pass_at_k(attempts: int, solved: int, k: int) -> float:
 
 @cache
 def power(tasks: int, worse: float, better: float, *, alpha: float = 0.05) -> float:
-    """Return how likely `mcnemar` finds a drop in so many tasks, where a task turns worse or better with these chances."""
+    """Return how likely `mcnemar` finds a drop in so many tasks, where a task turns worse or better with these
+    chances."""
     changed = worse + better
     if not changed:
         return 0.0
@@ -106,7 +108,8 @@ def _detects(changed: int, worse: float, alpha: float) -> float:
 
 @cache
 def _critical(changed: int, alpha: float) -> int | None:
-    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None where all would not do.
+    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None where all would not
+    do.
 
     By the normal approximation, corrected for continuity, where there are so many that it is the same to a task.
     """
@@ -130,7 +133,8 @@ def _binomial(n: int, k: int, p: float) -> float:
 
 @cache
 def tasks_needed(worse: float, better: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """Return the tasks in which `mcnemar` finds such a drop with the wanted chance. Raises ValueError where there is no drop."""
+    """Return the tasks in which `mcnemar` finds such a drop with the wanted chance. Raises ValueError where there is no
+    drop."""
     if worse <= better:
         raise ValueError("there is no drop to find")
     low, high = 1, 8
@@ -145,7 +149,8 @@ def tasks_needed(worse: float, better: float, *, alpha: float = 0.05, wanted: fl
 
 
 def by_spread(spread: float, drop: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """Return the tasks in which a mean difference of ``drop`` is found, where tasks' differences have such a deviation."""
+    """Return the tasks in which a mean difference of ``drop`` is found, where tasks' differences have such a
+    deviation."""
     normal = NormalDist()
     factor = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(wanted)
     return min(_MOST_TASKS, max(6, ceil((factor * spread / drop) ** 2) + 2))

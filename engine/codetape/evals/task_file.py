@@ -28,7 +28,8 @@ class TaskSpec:
 def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
     """Read a task file: a JSON object a line, with ``id`` and ``prompt``, and what `generate` takes besides.
 
-    ``tests`` and ``oracle`` are a pytest file's text, or its path; paths are relative to the task file. Raises UsageError
+    ``tests`` and ``oracle`` are a pytest file's text, or its path; paths are relative to the task file. Raises
+    UsageError
     with the line for what is no task.
     """
     path = Path(place)

@@ -1,4 +1,5 @@
-"""Events as the log holds them: envelope and codec. A hash covers the stored bytes and is checked before they are read."""
+"""Events as the log holds them: envelope and codec. A hash covers the stored bytes and is checked before they are
+read."""
 
 from __future__ import annotations
 

@@ -67,8 +67,10 @@ class SessionStarted(Transition):
 class SessionForked(Payload):
     """A session that continues from another one's events, up to ``seq``, with changes.
 
-    ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt pack,
-    empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place that no
+    ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt
+    pack,
+    empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place
+    that no
     decision was taken on yet; ``tags`` are added to the parent's.
     """
 
@@ -124,7 +126,8 @@ Amount = Annotated[str, Field(pattern=f"^(?:{_AMOUNT})$")]
 class Price(FrozenModel):
     """What a call cost, in dollars. ``source`` is who says so: provider, settings or genai-prices, of a ``version``.
 
-    ``computed`` is our own figure, kept beside a provider's; ``per_mtok`` are its unit prices, of a million tokens each.
+    ``computed`` is our own figure, kept beside a provider's; ``per_mtok`` are its unit prices, of a million tokens
+    each.
     """
 
     cost: Amount
@@ -214,7 +217,8 @@ class GaveUp(CallClosed):
 
 
 def maybe_billed(payload: CallClosed) -> bool:
-    """Whether a call without an answer may have been billed: lost, or given up after a try that the provider had begun on."""
+    """Whether a call without an answer may have been billed: lost, or given up after a try that the provider had begun
+    on."""
     return isinstance(payload, CallLost) or (isinstance(payload, GaveUp) and payload.maybe_billed)
 
 

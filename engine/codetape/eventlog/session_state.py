@@ -150,7 +150,8 @@ class SessionState:
     forgotten: bool = False
 
     def evolve(self, **changes: Any) -> "SessionState":
-        """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an event."""
+        """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an
+        event."""
         if not changes.keys() <= SessionState.__dataclass_fields__.keys():
             raise TypeError(f"a run has no {', '.join(changes.keys() - SessionState.__dataclass_fields__.keys())}")
         new = object.__new__(SessionState)

@@ -24,7 +24,8 @@ from codetape.eventlog.session_state import OpenCall, SessionState
 def legal(events: Iterable[Event]) -> None:
     """Check what can be checked without texts. Raises CorruptTape.
 
-    Order, sessions and forks, the machine's moves, that every call has its name, is made where calls are made and is closed, that what is
+    Order, sessions and forks, the machine's moves, that every call has its name, is made where calls are made and is
+    closed, that what is
     decided on an outcome follows one, and that what succeeded passed a test.
     """
     run, waiting, passed = SessionState(), False, None

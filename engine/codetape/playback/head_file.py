@@ -1,6 +1,7 @@
 """Head hashes kept elsewhere: a line a session, its last event and that event's hash. It suits a git repository.
 
-Whoever has the file knows that a session said then what it says now: a chain that was forged again, or cut, does not have the hash
+Whoever has the file knows that a session said then what it says now: a chain that was forged again, or cut, does not
+have the hash
 at that event.
 """
 
@@ -60,7 +61,8 @@ def check(heads: HeadHashes, session: str, hashes: Mapping[int, str]) -> list[tu
         return [
             (
                 seq,
-                f"{session} ended at event {seq} when its head was kept, and has fewer events now: its tail was cut off.",
+                f"{session} ended at event {seq} when its head was kept, and has fewer events now: its tail was cut "
+                "off.",
             )
         ]
     if hashes[seq] != kept:
@@ -69,7 +71,8 @@ def check(heads: HeadHashes, session: str, hashes: Mapping[int, str]) -> list[tu
 
 
 def of_chain(heads: HeadHashes, rows: Sequence[tuple[str, int, str]]) -> list[tuple[int, str]]:
-    """Return what is wrong with a chain of (session, seq, hash), what it inherits among it: of a parent it need not hold all."""
+    """Return what is wrong with a chain of (session, seq, hash), what it inherits among it: of a parent it need not
+    hold all."""
     found: list[tuple[int, str]] = []
     for name in dict.fromkeys(session for session, _, _ in rows):
         own = {seq: hash_ for session, seq, hash_ in rows if session == name}

@@ -13,7 +13,8 @@ from codetape.prompts.render import render
 
 
 def lint_pack(pack: Mapping[str, str], recorded: Stream) -> list[str]:
-    """Render each purpose at every point of a recorded session where anything changed; return what went wrong, once each."""
+    """Render each purpose at every point of a recorded session where anything changed; return what went wrong, once
+    each."""
     run, found = SessionState(), dict[str, None]()
     for event in recorded.events:
         run = apply(run, event, recorded.texts)

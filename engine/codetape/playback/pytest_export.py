@@ -1,4 +1,5 @@
-"""A failed run of the tests as one pytest file that needs no codetape and no network: the code, its tests, and which of them failed."""
+"""A failed run of the tests as one pytest file that needs no codetape and no network: the code, its tests, and which of
+them failed."""
 
 import ast
 import base64
@@ -81,7 +82,8 @@ def bundle(
 ) -> str:
     """Return a pytest file of the last run whose tests failed, or of the one at or before an event.
 
-    Samples are taken from where they were, or from ``folder``, as far as they are unchanged. Raises UsageError where no test
+    Samples are taken from where they were, or from ``folder``, as far as they are unchanged. Raises UsageError where no
+    test
     failed, or the tests were stopped before one did.
     """
     found: tuple[Job, TestsFinished, str] | None = None
@@ -101,7 +103,10 @@ def bundle(
         run = apply(run, event, stream.texts)
     if found is None:
         where = f" up to event {seq}" if seq is not None else ""
-        raise UsageError(f"Session {run.session} has no run{where} in which a test failed.", remedy="`codetape show SESSION --events` shows its runs.")  # fmt: skip
+        raise UsageError(
+            f"Session {run.session} has no run{where} in which a test failed.",
+            remedy="`codetape show SESSION --events` shows its runs.",
+        )
     return _file(run, *found, Report.model_validate_json(stream.texts[found[1].report]), name, folder)
 
 
@@ -134,7 +139,8 @@ def _file(
 
 
 def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
-    """Return the samples that are still where they were, unchanged and small, in base 64; and the names of the others."""
+    """Return the samples that are still where they were, unchanged and small, in base 64; and the names of the
+    others."""
     found, absent = {}, []
     for given in job.inputs:
         if given.sample is None:

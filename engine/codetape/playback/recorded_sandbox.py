@@ -1,6 +1,7 @@
 """A tape as a sandbox: builds and executions end as they were recorded. Nothing is executed.
 
-An outcome is found by its request's fingerprint: what was not executed then has no outcome now. Recorded reports come without the
+An outcome is found by its request's fingerprint: what was not executed then has no outcome now. Recorded reports come
+without the
 contents of outputs: a tape holds their hashes.
 """
 

@@ -126,8 +126,11 @@ async def _build(
     if not isinstance(built, Built):
         return Rerun(seq, "build")
     old, new = versions_in(lock), versions_in(built.lock)
-    changed = [f"{n}: {old.get(n, 'absent')} recorded, {new.get(n, 'absent')} now" for n in sorted({*old, *new})
-               if old.get(n) != new.get(n)]  # fmt: skip
+    changed = [
+        f"{n}: {old.get(n, 'absent')} recorded, {new.get(n, 'absent')} now"
+        for n in sorted({*old, *new})
+        if old.get(n) != new.get(n)
+    ]
     return Rerun(seq, "build", tuple(changed), label="drift" if changed else "")
 
 

@@ -1,7 +1,8 @@
 """A recorded session run again from its events, through the same rules: every request and decision is derived again.
 
 Nothing is asked, built or executed. The first thing that is derived differently than recorded is a divergence,
-reported in layers: kind, purpose, fingerprint, request, decision, length. Where the tape was derived by other versions than
+reported in layers: kind, purpose, fingerprint, request, decision, length. Where the tape was derived by other versions
+than
 these, it is drift: the replay follows what was recorded, and lists it.
 """
 
@@ -48,7 +49,8 @@ class DriftedEvent:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A replay that came to the tape's end: the state there, how many requests and decisions were derived, and drift."""
+    """A replay that came to the tape's end: the state there, how many requests and decisions were derived, and
+    drift."""
 
     run: SessionState
     derived: int
@@ -60,8 +62,10 @@ def replay(
 ) -> Replayed:
     """Derive a stream's events again and compare them. ``whole`` asks for a session that has come to a halt.
 
-    ``pack`` is another prompt pack to render with than the tape's own. A tape is derived by the version of the rules that it
-    was recorded by, where that is kept here; ``rules="current"`` derives by the present one, and takes drift as divergence.
+    ``pack`` is another prompt pack to render with than the tape's own. A tape is derived by the version of the rules
+    that it
+    was recorded by, where that is kept here; ``rules="current"`` derives by the present one, and takes drift as
+    divergence.
     Raises Divergence at the first event that differs, CorruptTape for a bad log.
     """
     run, derived, drift = SessionState(), 0, []
@@ -90,7 +94,8 @@ def replay(
 
 
 def changed(stream: Stream) -> Iterator[DriftedEvent]:
-    """Yield every request and decision that the present rules derive differently than recorded; the log is followed throughout.
+    """Yield every request and decision that the present rules derive differently than recorded; the log is followed
+    throughout.
 
     What a version of the rules only keeps its books by is no decision.
     """

@@ -1,6 +1,7 @@
 """A session's events and texts as one portable file, and back: canonical JSON lines, checked as they are read.
 
-The first line is a header, then each event in order, then each text once, in the order of their hashes. The same session
+The first line is a header, then each event in order, then each text once, in the order of their hashes. The same
+session
 gives the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
 """
 
@@ -52,7 +53,8 @@ class Tape:
 
 @dataclass
 class ParsedTape:
-    """A tape as it is written: rows and texts, each with the number of its line. Its form is checked, what it says is not."""
+    """A tape as it is written: rows and texts, each with the number of its line. Its form is checked, what it says is
+    not."""
 
     session: str
     content: bool = True
@@ -91,7 +93,8 @@ def _events(rows: Iterable[StoredEvent]) -> Iterator[str]:
 
 
 def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
-    """Read a tape's lines. Raises CorruptTape, with the line and the reason, for what codetape would not have written."""
+    """Read a tape's lines. Raises CorruptTape, with the line and the reason, for what codetape would not have
+    written."""
     found, wanted = ParsedTape(""), set[str]()
     head: dict[str, Any] = {}
     size = number = 0
@@ -116,7 +119,8 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
             raise CorruptTape(f"{name}, line {number}: neither an event nor a text, or out of order.")
         if head and (len(found.rows) > head["events"] or len(found.texts) > head["texts"]):
             raise CorruptTape(
-                f"{name}, line {number}: more events or texts than the {head['events']} and {head['texts']} of the header."
+                f"{name}, line {number}: more events or texts than the {head['events']} and {head['texts']} of the "
+                "header."
             )
     for what, there in (("events", len(found.rows)), ("texts", len(found.texts))):
         if not number or there < head[what]:
@@ -136,7 +140,9 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
     try:
         for due, (number, row) in enumerate(found.rows):
             if row.seq != due:
-                raise CorruptTape(f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing.")  # fmt: skip
+                raise CorruptTape(
+                    f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing."
+                )
         events = tuple(decode(row) for _, row in found.rows)
         if isinstance(events[-1].payload, ContentForgotten):
             raise CorruptTape(

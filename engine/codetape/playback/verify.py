@@ -1,4 +1,5 @@
-"""Whether a log says what happened: every hash, the chain, the texts, the machine's legality, the decisions derived again.
+"""Whether a log says what happened: every hash, the chain, the texts, the machine's legality, the decisions derived
+again.
 
 Everything that is wrong is found and named, and not only the first. What was forged in a chain that was hashed again is
 found where decisions no longer follow from what was recorded; what was forged consistently, and a tail that was cut, by
@@ -39,7 +40,8 @@ class Defect:
 class Verified:
     """What came of verifying one session. ``derived`` counts the requests and decisions that were derived again.
 
-    Without ``content`` none was: texts were left out or forgotten, and hashes, chain and the machine's moves are what was checked.
+    Without ``content`` none was: texts were left out or forgotten, and hashes, chain and the machine's moves are what
+    was checked.
     """
 
     session: str
@@ -58,14 +60,16 @@ class Verified:
 
     @property
     def settled(self) -> bool:
-        """Whether these versions could tell: what they derive differently than the tape's may be drift, or a forgery."""
+        """Whether these versions could tell: what they derive differently than the tape's may be drift, or a
+        forgery."""
         return not self.drift
 
 
 def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str = "", content: bool = True) -> Verified:
     """Examine a session's stored rows, in the order of their seq, and the texts that could be read.
 
-    ``head`` is the hash that the last event is to have, or its first digits, as kept elsewhere. Without ``content`` texts may be
+    ``head`` is the hash that the last event is to have, or its first digits, as kept elsewhere. Without ``content``
+    texts may be
     missing; so they may where the session says that it was forgotten.
     """
     findings, events = _links(rows), []
@@ -142,7 +146,13 @@ def _links(rows: Sequence[StoredEvent]) -> list[Defect]:
                 Defect(row.seq, "inserted", f"{here}: what lies between was inserted, or the order was changed.")
             )
         elif broken:
-            found.append(Defect(row.seq, "inserted", f"{where} does not follow its predecessor: it was put there, or the one before it was replaced."))  # fmt: skip
+            found.append(
+                Defect(
+                    row.seq,
+                    "inserted",
+                    f"{where} does not follow its predecessor: it was put there, or the one before it was replaced.",
+                )
+            )
         expected, previous = row.seq + 1, row.hash
     return found
 
@@ -153,7 +163,12 @@ def _edited(row: StoredEvent, place: Mapping[str, int]) -> Defect:
     own = place.get(row.prev_hash, -1) + 1
     for seq in {own, row.seq - 1, row.seq + 1}:
         if seq >= 0 and sha256(envelope(row.session, seq, *row[2:7])) == row.hash:
-            return Defect(row.seq, "moved", f"{where} was event {seq} when it was written: an event was deleted or inserted, or the order was changed.")  # fmt: skip
+            return Defect(
+                row.seq,
+                "moved",
+                f"{where} was event {seq} when it was written: an event was deleted or inserted, or the order was "
+                "changed.",
+            )
     return Defect(row.seq, "edited", f"{where} ({row.kind}) was edited: its hash does not cover what it says.")
 
 

@@ -59,7 +59,8 @@ def examined(rows: Any, texts: Any, problems: Iterable[str], *, head: str = "", 
 
 
 def everything_in(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
-    """Examine every session of a store, in as many processes as there are CPUs where there are many, and others can open it."""
+    """Examine every session of a store, in as many processes as there are CPUs where there are many, and others can
+    open it."""
     cpus = os.cpu_count() or 1
     if len(names) < MANY or cpus < 2 or not store.address:
         yield from _several(store, names)

@@ -1,8 +1,11 @@
 """What a change of prompts, model or settings would do to a recorded session, told without making a call.
 
-The session is run again from its log under the change. Its first request (or decision) that comes out otherwise is where a
-fork with the change would begin. Each recorded reply is then reused, available again, or unknown: unknown is what rests on
-an answer that nobody has yet. A later request rests on none if, rendered from what was known before the first difference, it is
+The session is run again from its log under the change. Its first request (or decision) that comes out otherwise is
+where a
+fork with the change would begin. Each recorded reply is then reused, available again, or unknown: unknown is what rests
+on
+an answer that nobody has yet. A later request rests on none if, rendered from what was known before the first
+difference, it is
 the recorded one: so a changed prompt for code leaves the tests, which never see the code, as they are.
 """
 
@@ -46,7 +49,8 @@ Key = tuple[str, int]
 class Change:
     """What is changed: the prompt pack, if any, and fields of the configuration, ``model`` among them.
 
-    ``facts`` are those of the sandbox that a fork would run in, where they are known: prompts and decisions may rest on them.
+    ``facts`` are those of the sandbox that a fork would run in, where they are known: prompts and decisions may rest on
+    them.
     """
 
     pack: Mapping[str, str] | None = None
@@ -55,9 +59,15 @@ class Change:
 
     def __post_init__(self) -> None:
         if wrong := sorted(set(self.config) & {*AT_START}):
-            raise UsageError(f"{wrong[0]} is taken up when a session starts: no fork can change it.", remedy="Make new sessions, with `codetape run`.")  # fmt: skip
+            raise UsageError(
+                f"{wrong[0]} is taken up when a session starts: no fork can change it.",
+                remedy="Make new sessions, with `codetape run`.",
+            )
         if wrong := sorted(set(self.config) & {*BUDGETS}):
-            raise UsageError(f"{wrong[0]} is a budget: it ends a session, and changes no request.", remedy="`codetape backtest limits` says what it would have ended.")  # fmt: skip
+            raise UsageError(
+                f"{wrong[0]} is a budget: it ends a session, and changes no request.",
+                remedy="`codetape backtest limits` says what it would have ended.",
+            )
         if wrong := sorted(set(self.config) - {*Config.model_fields}):
             raise UsageError(
                 f"The configuration has no {', '.join(wrong)}.", remedy="`codetape show --json` shows one."
@@ -121,8 +131,10 @@ class FirstChange:
 class WhatIf:
     """What the change would do to one session. ``fork_at`` is the last event that stays, where anything differs.
 
-    ``first_call`` is the purpose and fingerprint of the first call that would be made; empty where none would, or where that
-    cannot be known. ``config`` is the session's own at its end. ``ends`` says how the session would end without a call more.
+    ``first_call`` is the purpose and fingerprint of the first call that would be made; empty where none would, or where
+    that
+    cannot be known. ``config`` is the session's own at its end. ``ends`` says how the session would end without a call
+    more.
     """
 
     session: str
@@ -169,7 +181,8 @@ class WhatIf:
 
 
 def simulate(stream: Stream, change: Change) -> WhatIf:
-    """Say what a change would do to a recorded session. Raises UsageError for a value that cannot be, CorruptTape for a bad log."""
+    """Say what a change would do to a recorded session. Raises UsageError for a value that cannot be, CorruptTape for a
+    bad log."""
     run, before, split = SessionState(), SessionState(), None
     command: Command | None = None
     for number, event in enumerate(stream.events):
@@ -212,7 +225,8 @@ def _decided(run: SessionState) -> Command | None:
 
 
 def _drifted(event: Event, command: Command | None, run: SessionState) -> bool:
-    """Whether a decision comes out otherwise without the change too: that is these versions' doing, and the log is followed."""
+    """Whether a decision comes out otherwise without the change too: that is these versions' doing, and the log is
+    followed."""
     if isinstance(event.payload, Requested) or not isinstance(command, Record):
         return False
     plain = _decided(run)
@@ -300,8 +314,17 @@ class _Asked:
             tokens = (
                 round(estimate * tokens / request.input_estimate) if request.input_estimate and tokens else estimate
             )
-        return SimulatedCall(self.session, "", seq, request.purpose, reuse, tokens, usage.total_output,
-                    request.fingerprint, self._occurrence[seq])  # fmt: skip
+        return SimulatedCall(
+            self.session,
+            "",
+            seq,
+            request.purpose,
+            reuse,
+            tokens,
+            usage.total_output,
+            request.fingerprint,
+            self._occurrence[seq],
+        )
 
 
 class _After:
@@ -349,7 +372,8 @@ class _After:
         return ("reused", None) if new.fingerprint == request.fingerprint else ("made", new.input_estimate)
 
     def _rendered(self, state: str, purpose: str) -> tuple[str, Any]:
-        """Return what a later state's request is, as far as it can be told before the first difference, without and with the change."""
+        """Return what a later state's request is, as far as it can be told before the first difference, without and
+        with the change."""
         if purpose not in self._known:
             found: tuple[str, Any] = ("", None)
             if PURPOSE_OF.get(state) == purpose and (self._old.work.plan is not None or purpose == "plan"):

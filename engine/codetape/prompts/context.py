@@ -1,4 +1,5 @@
-"""What each template may use, as plain values. No prompt text is here: it is in the pack that the session started with."""
+"""What each template may use, as plain values. No prompt text is here: it is in the pack that the session started
+with."""
 
 from collections.abc import Mapping
 from typing import Any

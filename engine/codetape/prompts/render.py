@@ -50,7 +50,8 @@ _written: ContextVar[list[int]] = ContextVar("written")
 
 
 def _bounded(value: Any, room: list[int]) -> Any:
-    """Return what a template sees, cut where a tape from elsewhere has more than any run makes; ``room`` is taken from."""
+    """Return what a template sees, cut where a tape from elsewhere has more than any run makes; ``room`` is taken
+    from."""
     if isinstance(value, str):
         value = cut(value, MAX_VALUE)
         room[0] -= len(value)

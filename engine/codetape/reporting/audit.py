@@ -1,4 +1,5 @@
-"""One session, accounted for: what was asked and done, each call with its disposition and cost, each decision with its reason, the result."""
+"""One session, accounted for: what was asked and done, each call with its disposition and cost, each decision with its
+reason, the result."""
 
 import json
 import re
@@ -43,7 +44,8 @@ class AuditStep:
 
 @dataclass(frozen=True)
 class Audit:
-    """All of it. ``inherited`` calls of a fork are its parent's, and cost it nothing; ``sound`` is what verification came to."""
+    """All of it. ``inherited`` calls of a fork are its parent's, and cost it nothing; ``sound`` is what verification
+    came to."""
 
     result: GenerateResult
     calls: tuple[CallRecord, ...]
@@ -109,7 +111,8 @@ def _steps(stream: Stream) -> Iterator[AuditStep]:
 
 
 def _words(event: Event, state: SessionState, stream: Stream) -> str:
-    """Return an event in words, with all that an account needs; empty for requests and replies, which are listed as calls."""
+    """Return an event in words, with all that an account needs; empty for requests and replies, which are listed as
+    calls."""
     payload = event.payload
     if isinstance(payload, Requested | Answered | GaveUp):
         return ""
@@ -149,7 +152,11 @@ def _decision(payload: Decided, stream: Stream) -> str:
 def facts(found: Audit) -> list[tuple[str, str]]:
     """Return what there is to say in a line each."""
     result, total = found.result, found.spent.total
-    checked = f"sound: every hash, the chain, and {found.derived} requests and decisions derived again" if found.sound else "; ".join(found.findings[:3])  # fmt: skip
+    checked = (
+        f"sound: every hash, the chain, and {found.derived} requests and decisions derived again"
+        if found.sound
+        else "; ".join(found.findings[:3])
+    )
     return [
         ("session", result.session),
         ("task", result.task),

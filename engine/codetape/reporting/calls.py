@@ -2,9 +2,12 @@
 
 It reads payloads and no texts, so that a thousand sessions take about a second.
 
-Dispositions: *accepted*, its output is in the result as it stands, or led to what is; *superseded*, later output took its place;
-*rejected*, the change was taken back, or the server refused the request's form; *repair*, it could not be used and was asked for
-again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up and made again;
+Dispositions: *accepted*, its output is in the result as it stands, or led to what is; *superseded*, later output took
+its place;
+*rejected*, the change was taken back, or the server refused the request's form; *repair*, it could not be used and was
+asked for
+again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up and made
+again;
 *abandoned*, it was lost, given up, or never decided on.
 """
 
@@ -48,9 +51,11 @@ DISPOSITIONS: tuple[Disposition, ...] = (
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One call. Token buckets are disjoint. ``cost`` is in picodollars, None where it has no price or no answer; 0 for what was replayed.
+    """One call. Token buckets are disjoint. ``cost`` is in picodollars, None where it has no price or no answer; 0 for
+    what was replayed.
 
-    ``lineage`` is the session that the family began with, ``prompts`` the first digits of the prompt pack's hash. ``reserved``
+    ``lineage`` is the session that the family began with, ``prompts`` the first digits of the prompt pack's hash.
+    ``reserved``
     tokens of a lost call may have been billed. ``tries`` failed in transport before the answer came.
     """
 
@@ -141,7 +146,11 @@ class CallReader:
             try:
                 yield from self._session(name, own)
             except CorruptTape as error:
-                raise CorruptTape(f"Session {name} holds an invalid event: {error.message}", remedy=error.remedy or "`codetape verify` says which.", seq=error.seq) from error  # fmt: skip
+                raise CorruptTape(
+                    f"Session {name} holds an invalid event: {error.message}",
+                    remedy=error.remedy or "`codetape verify` says which.",
+                    seq=error.seq,
+                ) from error
 
     def _session(self, name: str, events: Iterable[StoredEvent]) -> Iterator[CallRecord]:
         state = _Session(lineage=name)
@@ -287,7 +296,8 @@ def _unusual(one: _Open, following: list[_Open]) -> Disposition | None:
 
 
 def _served(i: int, one: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
-    """Return the disposition of what is no output by itself: a diagnosis shares that of what it led to, a check that of what it checked."""
+    """Return the disposition of what is no output by itself: a diagnosis shares that of what it led to, a check that of
+    what it checked."""
     made = ("code", "tests", "fix_tests")
     if one.call.purpose == "diagnose":
         until = next((j for j in range(i + 1, len(calls)) if calls[j].call.purpose == "diagnose"), len(calls))

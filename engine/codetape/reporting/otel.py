@@ -1,6 +1,8 @@
-"""A session as OpenTelemetry spans, by the semantic conventions of generative AI: the session, its calls, its executions.
+"""A session as OpenTelemetry spans, by the semantic conventions of generative AI: the session, its calls, its
+executions.
 
-Content (prompts and answers) is left out unless it is asked for. Times are those of the log; ids are made of its hashes, so that the
+Content (prompts and answers) is left out unless it is asked for. Times are those of the log; ids are made of its
+hashes, so that the
 same session gives the same trace. Needs the extra ``codetape[otel]``.
 """
 
@@ -32,12 +34,23 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
         if event.session != run.session or not isinstance(request, Requested) or not isinstance(outcome, CallClosed):
             continue
         call = dispositions.get(request.call)
-        names = _call(request, outcome, call, run.the_config.model, stream, content=content) if request.effect == "ask" else _work(request, outcome)  # fmt: skip
+        names = (
+            _call(request, outcome, call, run.the_config.model, stream, content=content)
+            if request.effect == "ask"
+            else _work(request, outcome)
+        )
         title, attributes = names
         failed = type(outcome).__name__ in ("CallLost", "GaveUp", "CallRefused", "BuildRefused")
         identity = int(event.hash[:16], 16) or 2
-        yield sdk.span(title, sdk.context(trace, identity), context, attributes, _ns(event.at), _ns(following.at),
-                       error=type(outcome).__name__ if failed else "")  # fmt: skip
+        yield sdk.span(
+            title,
+            sdk.context(trace, identity),
+            context,
+            attributes,
+            _ns(event.at),
+            _ns(following.at),
+            error=type(outcome).__name__ if failed else "",
+        )
     yield sdk.span(
         f"invoke_agent {run.the_config.name}",
         context,
@@ -105,7 +118,11 @@ def _call(
                 {"role": role, "parts": [{"type": "text", "content": stream.texts[ref]}]}
                 for role, ref in request.messages
             ]
-            answer = [{"role": "assistant", "parts": [{"type": "text", "content": stream.texts[outcome.text]}]}] if outcome.text else []  # fmt: skip
+            answer = (
+                [{"role": "assistant", "parts": [{"type": "text", "content": stream.texts[outcome.text]}]}]
+                if outcome.text
+                else []
+            )
             found |= {"gen_ai.input.messages": canonical(said), "gen_ai.output.messages": canonical(answer)}
     return f"chat {_bare(model)}", found
 
@@ -133,7 +150,8 @@ def _ns(at: str) -> int:
 
 
 def send(found: list[Any], endpoint: str) -> None:
-    """Send spans to an OTLP/HTTP endpoint, such as http://127.0.0.1:4318/v1/traces. Raises InfrastructureError where it does not take them."""
+    """Send spans to an OTLP/HTTP endpoint, such as http://127.0.0.1:4318/v1/traces. Raises InfrastructureError where it
+    does not take them."""
     _sdk()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import SpanExportResult

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 from codetape.domain.money import dollars, picodollars
@@ -21,8 +20,10 @@ KEYS = (
 class SpendRow:
     """A sum of calls. Buckets are disjoint; ``cost`` is in picodollars, of the calls that have a price.
 
-    ``unpriced`` calls have none. ``estimated`` calls have tokens by rule of thumb. ``possibly_billed`` tokens belong to lost calls, and are
-    in no bucket. ``retries`` failed in transport before an answer came. Of replayed calls only their number and tokens are known here.
+    ``unpriced`` calls have none. ``estimated`` calls have tokens by rule of thumb. ``possibly_billed`` tokens belong to
+    lost calls, and are
+    in no bucket. ``retries`` failed in transport before an answer came. Of replayed calls only their number and tokens
+    are known here.
     """
 
     key: tuple[str, ...]
@@ -90,7 +91,8 @@ class Spend:
 def spend(
     calls: Iterable[CallRecord], by: Sequence[str] = ("purpose",), *, prices: Prices | None = None, as_of: str = ""
 ) -> Spend:
-    """Sum calls. ``as_of`` prices them again with the list's prices of that time; nothing on the tape changes. Raises UsageError."""
+    """Sum calls. ``as_of`` prices them again with the list's prices of that time; nothing on the tape changes. Raises
+    UsageError."""
     if wrong := [name for name in by if name not in KEYS]:
         raise UsageError(f"Spend cannot be told apart by {wrong[0]!r}.", remedy=f"Known are: {', '.join(KEYS)}.")
     rows: dict[tuple[str, ...], SpendRow] = {}
@@ -138,8 +140,3 @@ def _repriced(call: CallRecord, prices: Prices, at: str) -> CallRecord:
     if rate is None:
         return replace(call, cost=None, source="unpriced")
     return replace(call, cost=picodollars(plain(rate.cost(usage))), source=rate.source)
-
-
-def share(part: int, whole: int) -> Decimal:
-    """Return a share, 0 where there is no whole."""
-    return Decimal(part) / whole if whole else Decimal(0)

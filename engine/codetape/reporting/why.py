@@ -105,9 +105,11 @@ def _call(stream: Stream, at: int, request: Requested) -> str:
 
 
 def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield what led to a call, the nearest first: the decision that brought the machine here, what it rests on, and so on back.
+    """Yield what led to a call, the nearest first: the decision that brought the machine here, what it rests on, and so
+    on back.
 
-    It continues from the call whose outcome was decided on, until a run of the tests: what failed there was the code's, and the
+    It continues from the call whose outcome was decided on, until a run of the tests: what failed there was the code's,
+    and the
     code's came from the plan.
     """
     events = stream.events

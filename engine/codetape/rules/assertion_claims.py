@@ -58,7 +58,8 @@ def _claim(source: str, result: TestResult) -> Claim | None:
 def amended(source: str, result: TestResult, value: str) -> str:
     """Return the file with another literal in the place of what the failing assertion expects of its call.
 
-    Empty where the expected value is not written in that assertion as a literal: behind a name, a parameter or a tolerance.
+    Empty where the expected value is not written in that assertion as a literal: behind a name, a parameter or a
+    tolerance.
     """
     try:
         place = _expected_place(source, result)

@@ -1,4 +1,5 @@
-"""What a recorded environment would have done on this machine that only its user may allow: nothing of it is a tape's to decide."""
+"""What a recorded environment would have done on this machine that only its user may allow: nothing of it is a tape's
+to decide."""
 
 from codetape.domain.job import TEST_PACKAGES, BuildSpec
 from codetape.domain.package_names import valid_name

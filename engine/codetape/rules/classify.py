@@ -197,7 +197,8 @@ def _authority(result: TestResult, context: Context) -> Part:
 
 
 def _example_judged(result: TestResult, context: Context) -> Part:
-    """Two opinions on the task's words decide whether a doubted example can hold; where they do not agree, it stands."""
+    """Two opinions on the task's words decide whether a doubted example can hold; where they do not agree, it
+    stands."""
     claim = claim_of(context.files.get(file_of(result.id), ""), result)
     if claim is None or claim.call in context.unjudged:
         return {"judged": "unjudged"}
@@ -250,17 +251,34 @@ def _judged(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Part:
     says_test = any(agrees(o, claim.expected, claim) for o in opinions)
     says_code = [bool(actual) and agrees(o, actual, claim) for o in opinions]
     if says_test:
-        return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+        return {
+            **call,
+            "error_type": "logic",
+            "rule": "upheld",
+            "judged": "upheld",
+            "root_cause": "The specification says what the test expects.",
+        }
     if last.verdict == "silent":
         return {**call, "error_type": "test_error", "rule": "silent", "root_cause": "The specification is silent."}
     if all(says_code):
-        return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "refuted",
+            "judged": "refuted",
+            "root_cause": "The specification says what the code gives, not what the test expects.",
+        }
     if len(opinions) >= OPINIONS and same_opinion(opinions[-2], opinions[-1], claim):
         said = f"raises {last.value}" if last.verdict == "exception" else f"gives {last.value}"
         cause = f"Two readers of the task agree that the call {said}: neither what the code gives nor what the test expects."
         return {**call, "error_type": "test_error", "rule": "third", "root_cause": cause}
     if len(opinions) >= OPINIONS:
-        return {**call, "error_type": "test_error", "rule": "neither", "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects."}  # fmt: skip
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "neither",
+            "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects.",
+        }
     return {**call, "error_type": None, "rule": "in_doubt"}
 
 
@@ -276,11 +294,28 @@ def _judged_v1(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Par
             "root_cause": "The specification is silent.",
         }
     if agrees(last, claim.expected, claim):
-        return {**call, "error_type": "logic", "rule": "upheld", "judged": "upheld", "root_cause": "The specification says what the test expects."}  # fmt: skip
+        return {
+            **call,
+            "error_type": "logic",
+            "rule": "upheld",
+            "judged": "upheld",
+            "root_cause": "The specification says what the test expects.",
+        }
     if actual and agrees(last, actual, claim):
-        return {**call, "error_type": "test_error", "rule": "refuted", "judged": "refuted", "root_cause": "The specification says what the code gives, not what the test expects."}  # fmt: skip
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "refuted",
+            "judged": "refuted",
+            "root_cause": "The specification says what the code gives, not what the test expects.",
+        }
     if len(opinions) > 1:
-        return {**call, "error_type": "test_error", "rule": "neither", "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects."}  # fmt: skip
+        return {
+            **call,
+            "error_type": "test_error",
+            "rule": "neither",
+            "root_cause": "The specification, asked twice, says neither what the code gives nor what the test expects.",
+        }
     return {**call, "error_type": None, "rule": "in_doubt"}
 
 

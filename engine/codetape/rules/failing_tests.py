@@ -10,9 +10,11 @@ from codetape.rules.pytest_source import file_of
 
 
 class FailingTest(FrozenModel):
-    """One failing test. ``assertion`` is its statement's text; ``left`` and ``right`` are representations, empty where unknown.
+    """One failing test. ``assertion`` is its statement's text; ``left`` and ``right`` are representations, empty where
+    unknown.
 
-    ``raised`` is the exception where it is none of the assertion's own; ``where`` the solution's line that it comes from.
+    ``raised`` is the exception where it is none of the assertion's own; ``where`` the solution's line that it comes
+    from.
     """
 
     test: str

@@ -88,7 +88,8 @@ def detect_and_track_packages(
 ) -> Detection:
     """Return what the sources need beside the standard library, local modules and the base packages.
 
-    ``modules`` are imports that only a run showed; ``tracked`` are packages that stay in the image whatever the sources say (asked for by a person or a diagnosis).
+    ``modules`` are imports that only a run showed; ``tracked`` are packages that stay in the image whatever the sources
+    say (asked for by a person or a diagnosis).
     """
     proposed = {p.module: p.distribution for p in proposals}
     given = {bare(p): p for p in (*config.packages, *config.base_packages)}

@@ -103,15 +103,6 @@ def apply_patches(source: str, patches: Iterable[TestFunctionPatch], imports: It
     return "\n".join([*lines[:at], *new, *lines[at:]]).rstrip("\n") + "\n"
 
 
-def without(source: str, tests: Iterable[str]) -> str:
-    """Return the file without the named tests. A class that loses its last one keeps a ``pass``."""
-    gone, lines = set(tests), source.split("\n")
-    for function in reversed(functions(source)):
-        if function.name in gone:
-            lines[function.first - 1 : function.last] = [" " * function.indent + "pass"] if function.indent else []
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
 def _indented(text: str, indent: int) -> str:
     """Move a function to an indent; one that stands there already is left as it is, its long strings with it."""
     first = next((line for line in text.split("\n") if line.strip()), "")

@@ -124,7 +124,8 @@ def _conditions(node: ast.AST, outer: tuple[tuple[Any, ...], ...]) -> Iterator[_
 
 
 def _left_over(body: Any) -> Iterator[_Case]:
-    """Yield what a block gives where an early return for all other values was passed: ``if x != 7: return x``, then 49."""
+    """Yield what a block gives where an early return for all other values was passed: ``if x != 7: return x``, then
+    49."""
     if not isinstance(body, list):
         return
     for statement, following in pairwise(body):
@@ -134,7 +135,8 @@ def _left_over(body: Any) -> Iterator[_Case]:
 
 
 def _given(body: list[ast.stmt], bound: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the values that a block returns, yields or assigns: literals, and what they come to where ``bound`` names are known."""
+    """Yield the values that a block returns, yields or assigns: literals, and what they come to where ``bound`` names
+    are known."""
     for statement in body:
         value = getattr(statement, "value", None)
         value = value.value if isinstance(value, ast.Yield) else value

@@ -42,12 +42,17 @@ class AutoCoderAgent:
 
     ``model``, ``sandbox`` and ``store`` take a name or an object that keeps the port's contract.
     ``secrets`` names environment variables that are handed to `result.run()` and to nothing else.
-    ``server_named`` says whether ``base_url`` was named for this very call: only then may a recorded session continue at another server.
-    ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a local
-    server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``, ``read_seconds``, ``tries`` for openai.
+    ``server_named`` says whether ``base_url`` was named for this very call: only then may a recorded session continue
+    at another server.
+    ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a
+    local
+    server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``,
+    ``read_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
-    ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not fit
-    is not made, and the session is suspended. ``redact`` maps names to patterns that are replaced before anything is written. ``limits`` are budgets of several sessions together, by tag or database.
+    ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not
+    fit
+    is not made, and the session is suspended. ``redact`` maps names to patterns that are replaced before anything is
+    written. ``limits`` are budgets of several sessions together, by tag or database.
     """
 
     model: str | Model
@@ -112,7 +117,9 @@ class AutoCoderAgent:
         Raises UsageError for what cannot be asked, StoreError where the log fails, and nothing for a failed run.
         """
         if session is not None and not SESSION_ID.fullmatch(session):
-            raise UsageError(f"{session[:80]!r} cannot be a session's id.", remedy="Use up to 64 letters, digits, ., _ and -.")  # fmt: skip
+            raise UsageError(
+                f"{session[:80]!r} cannot be a session's id.", remedy="Use up to 64 letters, digits, ., _ and -."
+            )
         redactor = self._redactor()
         asked = self._task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
         sandbox = self._sandbox()
@@ -125,7 +132,8 @@ class AutoCoderAgent:
     def session_id(self, prompt: str, *, key: tuple[str, int] = ("", 1), **options: Any) -> str:
         """Return the id of the session that is made of just this, with this key: the same again for the same.
 
-        Takes what `agenerate` takes of a task. Where its samples lie is no part of it, what they hold is; nor is its budget.
+        Takes what `agenerate` takes of a task. Where its samples lie is no part of it, what they hold is; nor is its
+        budget.
         """
         redactor = self._redactor()
         asked = self._task(redactor, prompt, **options)
@@ -181,7 +189,8 @@ class AutoCoderAgent:
 
         ``answers`` says of packages that were asked about whether they may be installed; ``changes`` are fields
         of the configuration, such as ``max_iterations``. The session keeps its own configuration otherwise.
-        Raises UsageError for another model than the recorded one, or a pack: that would be a fork; and for another server than
+        Raises UsageError for another model than the recorded one, or a pack: that would be a fork; and for another
+        server than
         the recorded one that ``base_url`` does not name.
         """
         if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
@@ -207,7 +216,8 @@ class AutoCoderAgent:
 
         What is before the point is shared by reference, and neither asked for nor paid for again. The fork keeps the
         session's configuration but for the agent's model, its prompt pack if it names one, and ``changes``. ``say`` is
-        a remark that every later prompt shows beside the constraints; ``reply`` takes the place of the answer at the point.
+        a remark that every later prompt shows beside the constraints; ``reply`` takes the place of the answer at the
+        point.
         ``tags`` are added to the session's.
         Raises UsageError for a point that there is not, or from which nothing can continue.
         """
@@ -235,7 +245,8 @@ class AutoCoderAgent:
         return await self._result(driver, sandbox)
 
     def _server_for(self, known: Config) -> str | None:
-        """Return the server that a fork continues at; raises UsageError for another one than the recorded that nobody named."""
+        """Return the server that a fork continues at; raises UsageError for another one than the recorded that nobody
+        named."""
         other = _kind(self._model_name()) != _kind(known.model)  # another adapter has servers of its own
         return same_server(known.server, self._model(), named=self._names_server or other)
 

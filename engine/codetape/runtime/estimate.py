@@ -10,7 +10,8 @@ _PRICED = ("openai",)  # adapters whose name is their provider's in price lists
 
 
 class CostEstimate:
-    """A sum of estimates in dollars; unknown as soon as one model has no price. ``at`` is the time whose prices hold."""
+    """A sum of estimates in dollars; unknown as soon as one model has no price. ``at`` is the time whose prices
+    hold."""
 
     def __init__(self, prices: Prices, at: str) -> None:
         self._prices, self._at = prices, at

@@ -34,7 +34,10 @@ def point(stream: Stream, at: int | str) -> int:
 def _entered(stream: Stream, at: str) -> int:
     match = _STATE.fullmatch(at)
     if match is None or match[1] not in machine.STATES:
-        raise UsageError(f"{at!r} is no point of a session.", remedy=f"Give a seq, or a state such as coding#2: {', '.join(machine.STATES)}.")  # fmt: skip
+        raise UsageError(
+            f"{at!r} is no point of a session.",
+            remedy=f"Give a seq, or a state such as coding#2: {', '.join(machine.STATES)}.",
+        )
     found = [
         event.seq
         for event in stream.events
@@ -42,7 +45,10 @@ def _entered(stream: Stream, at: str) -> int:
     ]
     number = int(match[2] or 1)
     if not 1 <= number <= len(found):
-        raise UsageError(f"The session came to {match[1]} {len(found)} times, not {number}.", remedy="`codetape show SESSION --events` shows the way.")  # fmt: skip
+        raise UsageError(
+            f"The session came to {match[1]} {len(found)} times, not {number}.",
+            remedy="`codetape show SESSION --events` shows the way.",
+        )
     return found[number - 1]
 
 
@@ -54,9 +60,13 @@ def inherited(stream: Stream, seq: int, changes: Mapping[str, Any]) -> SessionSt
         return run
     if run.state in machine.FINAL:
         more = " with a higher --set max_iterations" if run.cause == "iterations" else ""
-        raise UsageError(f"The session has {run.state} at {seq}: nothing continues from there.", remedy=f"Fork it earlier{more}.")  # fmt: skip
+        raise UsageError(
+            f"The session has {run.state} at {seq}: nothing continues from there.", remedy=f"Fork it earlier{more}."
+        )
     if limit <= run.ledger.iteration:
-        raise UsageError(f"At {seq} {run.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N.")  # fmt: skip
+        raise UsageError(
+            f"At {seq} {run.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N."
+        )
     return run
 
 
@@ -71,7 +81,9 @@ def forked(
 ) -> NewEvent:
     """Return a fork's first event. Raises UsageError for a reply where no answer waits for its decision."""
     if reply is not None and (run.outcome is None or getattr(run.outcome.event, "text", None) is None):
-        raise UsageError(f"At {run.seq - 1} no answer waits for a decision.", remedy="Give --at the seq of an Answered event.")  # fmt: skip
+        raise UsageError(
+            f"At {run.seq - 1} no answer waits for a decision.", remedy="Give --at the seq of an Answered event."
+        )
     texts = Blobs()
     payload = SessionForked(
         parent=run.session,

@@ -74,7 +74,9 @@ def _chosen(*, system_packages: bool) -> Sandbox:
         try:
             other.facts()
         except SandboxUnavailable as too:
-            raise SandboxUnavailable(f"{error.message} Nor docker: {too.message}", remedy=error.remedy, step=error.step) from error  # fmt: skip
+            raise SandboxUnavailable(
+                f"{error.message} Nor docker: {too.message}", remedy=error.remedy, step=error.step
+            ) from error
         return FallbackSandbox(other, f"bubblewrap is unavailable: {error.message}")
     return embedded
 

@@ -1,6 +1,7 @@
 """What a call cost: by the provider's own word, by a price that the user set, or by the price list of its date.
 
-The price list is genai-prices' of the installed version; it is never updated over the network. A model that is in neither has
+The price list is genai-prices' of the installed version; it is never updated over the network. A model that is in
+neither has
 no price, and its tokens are shown as unpriced: never as $0.
 """
 
@@ -18,7 +19,8 @@ from codetape.errors import UsageError
 from codetape.eventlog.events import Price
 
 BUCKETS = ("input", "cache_read", "cache_write", "output")
-"""Priced buckets, a million tokens each; reasoning is paid as output, and cached input as input where it has no price."""
+"""Priced buckets, a million tokens each; reasoning is paid as output, and cached input as input where it has no
+price."""
 
 _DIGITS = 18  # after the point: below a picodollar nothing is counted
 _LEAST = Decimal(10) ** -_DIGITS

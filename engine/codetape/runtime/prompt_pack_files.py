@@ -11,7 +11,8 @@ from codetape.prompts.pack import check_pack
 
 
 def load_pack(place: str | Path | Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return a prompt pack's files by name: the one that ships, a folder's, or one that was read. Raises TemplateError."""
+    """Return a prompt pack's files by name: the one that ships, a folder's, or one that was read. Raises
+    TemplateError."""
     if isinstance(place, Mapping):
         check_pack(dict(place))
         return dict(place)

@@ -19,7 +19,9 @@ from codetape.errors import UsageError
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 MIN_LENGTH = 8  # shorter values would redact ordinary words
 
-_HEADER = re.compile(r"(?i)\b(authorization|x-api-key|api-key|proxy-authorization|cookie)(['\"]?\s*[:=]\s*['\"]?)((?:bearer|basic)\s+)?[^\s'\",;}]{6,}")  # fmt: skip
+_HEADER = re.compile(
+    r"(?i)\b(authorization|x-api-key|api-key|proxy-authorization|cookie)(['\"]?\s*[:=]\s*['\"]?)((?:bearer|basic)\s+)?[^\s'\",;}]{6,}"
+)
 _BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{12,}")
 KEY_PATTERNS = {
     "OpenAI key": re.compile(r"\bsk-(?:proj-|svcacct-)?[A-Za-z0-9_-]{20,}"),
@@ -36,7 +38,8 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Redactor:
-    """Replaces the values of known secrets, given by name, and what matches a user's own patterns, with ``[redacted:NAME]``."""
+    """Replaces the values of known secrets, given by name, and what matches a user's own patterns, with
+    ``[redacted:NAME]``."""
 
     def __init__(
         self, secrets: Mapping[str, str] | None = None, patterns: Mapping[str, re.Pattern[str]] | None = None
@@ -57,7 +60,8 @@ class Redactor:
         also: Mapping[str, str] | None = None,
         patterns: Mapping[str, re.Pattern[str]] | None = None,
     ) -> "Redactor":
-        """Take every variable whose name says that it is secret, further secrets by name, and patterns of the user's."""
+        """Take every variable whose name says that it is secret, further secrets by name, and patterns of the
+        user's."""
         named = {
             name: value
             for name, value in environment.items()
@@ -147,7 +151,8 @@ def _is_free(annotation: Any) -> bool:
 
 
 def read_patterns(given: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
-    """Compile a user's patterns, by name. Raises UsageError for one that is no regular expression, or matches nothing at all."""
+    """Compile a user's patterns, by name. Raises UsageError for one that is no regular expression, or matches nothing
+    at all."""
     found = {}
     for name, text in given.items():
         try:

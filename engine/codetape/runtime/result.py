@@ -51,7 +51,8 @@ class Exchange(FrozenModel):
 class GenerateResult(FrozenModel):
     """A session's outcome. ``status`` is succeeded, failed, suspended, or the state it is in while it runs.
 
-    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted. ``cost`` is in dollars, of the
+    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted. ``cost`` is in dollars, of
+    the
     session's own calls that have a price; ``unpriced`` of them have none, ``replayed`` came from a recording.
     """
 
@@ -183,7 +184,8 @@ class GenerateResult(FrozenModel):
     ) -> "GenerateResult":
         """Read a session's result from the log; with a sandbox, its script can be run.
 
-        ``allow_build`` lets its environment be made as recorded: with commands, an image or packages that are not known.
+        ``allow_build`` lets its environment be made as recorded: with commands, an image or packages that are not
+        known.
         """
         stream = await store.read(session)
         result = cls.of(fold(stream.events, stream.texts), stream)
@@ -203,7 +205,9 @@ class GenerateResult(FrozenModel):
         """
         self.raise_for_status()
         if self._sandbox is None or self.solution is None:
-            raise UsageError("This result has no sandbox.", remedy="Load it with one: GenerateResult.load(..., sandbox=...).")  # fmt: skip
+            raise UsageError(
+                "This result has no sandbox.", remedy="Load it with one: GenerateResult.load(..., sandbox=...)."
+            )
         if self._recorded:
             check_approved(self.spec, self._sandbox.facts(), allowed=self._allowed)
         job = Job(
@@ -235,7 +239,9 @@ class GenerateResult(FrozenModel):
     def _given(self, inputs: dict[str, Any]) -> tuple[Input, ...]:
         declared = {i.name.replace("-", "_"): i for i in self.inputs}
         if unknown := sorted(set(inputs) - set(declared)):
-            raise UsageError(f"The script has no input {', '.join(unknown)}.", remedy=f"It has: {', '.join(declared) or 'none'}.")  # fmt: skip
+            raise UsageError(
+                f"The script has no input {', '.join(unknown)}.", remedy=f"It has: {', '.join(declared) or 'none'}."
+            )
         given = {n: with_value(i, inputs[n]) if n in inputs else i for n, i in declared.items()}
         if missing := [n for n, i in given.items() if i.value is None and i.sample is None]:
             raise UsageError(f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE.")

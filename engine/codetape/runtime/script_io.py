@@ -14,7 +14,15 @@ NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
 HEAD_LINES, HEAD_BYTES = 20, 2048
 MAX_TEXT = 100 << 10  # bytes of a scalar: it becomes one argument of a program
 MAX_INPUT = 1 << 30  # bytes of one input file or folder
-_BY_CLASS = {str: "str", int: "int", float: "float", bool: "bool", Path: "file", datetime: "datetime", timedelta: "timedelta"}  # fmt: skip
+_BY_CLASS = {
+    str: "str",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    Path: "file",
+    datetime: "datetime",
+    timedelta: "timedelta",
+}
 
 
 def _named(name: str, kind: str) -> str:
@@ -27,7 +35,8 @@ def _named(name: str, kind: str) -> str:
 
 
 def read_inputs(given: Mapping[str, Any] | None) -> tuple[Input, ...]:
-    """Read declarations: a type (``"int"``, ``int``), a type with a sample (``"int:5"``, ``"file:PATH"``), or a Path."""
+    """Read declarations: a type (``"int"``, ``int``), a type with a sample (``"int:5"``, ``"file:PATH"``), or a
+    Path."""
     names = [name.replace("-", "_") for name in given or {}]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UsageError(

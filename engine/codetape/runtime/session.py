@@ -124,7 +124,8 @@ class CodeGenSession:
 
         ``begin`` is the first event of a new session; without it the session continues from its log, with a
         person's ``answers`` to its questions and ``changes`` of its configuration; ``model``, where it is named, must
-        be the recorded one, and so must its server, unless ``server_named`` says that a person chose it. ``base`` is the state that a fork inherits; ``begin`` is then its first event.
+        be the recorded one, and so must its server, unless ``server_named`` says that a person chose it. ``base`` is
+        the state that a fork inherits; ``begin`` is then its first event.
         Raises what the log raises. On cancellation the open call is closed as lost and the session suspended.
         """
         self._lease = await self._store.acquire(self.session)
@@ -208,7 +209,8 @@ class CodeGenSession:
     # ---- the append
 
     async def _append(self, draft: NewEvent, reserve: Reservation | None = None) -> None:
-        """Make the event, have the fold accept it (which asks the machine), make it durable, then take the new state."""
+        """Make the event, have the fold accept it (which asks the machine), make it durable, then take the new
+        state."""
         if self._lease is None:
             raise CorruptTape("the session has no lease.")
         event = encode(self.session, self.folded.seq, self._clock.now(), draft.payload, self.folded.head)

@@ -24,7 +24,8 @@ def versions() -> Versions:
 
 
 def differences(theirs: Versions | None, ours: Versions) -> tuple[str, ...]:
-    """Return what may derive differently here than on a tape, each as "rules 1 there, 2 here"; the engine's is the last."""
+    """Return what may derive differently here than on a tape, each as "rules 1 there, 2 here"; the engine's is the
+    last."""
     if theirs is None:
         return ()
     names = [name for name in (*_DERIVING, "engine") if _differs(name, theirs, ours)]

@@ -7,7 +7,8 @@ from tempfile import NamedTemporaryFile
 
 
 def write_whole(path: Path, lines: Iterable[str]) -> int:
-    """Write a file through one beside it that takes its place; return its bytes. A link stays one, and a file keeps its mode.
+    """Write a file through one beside it that takes its place; return its bytes. A link stays one, and a file keeps its
+    mode.
 
     What is no regular file (a pipe, a device) is written to as it is. Raises OSError, and leaves what was there.
     """

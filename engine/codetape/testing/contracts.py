@@ -72,7 +72,8 @@ class ModelContract(ABC):
         assert all(isinstance(reply, Reply) for reply in asyncio.run(both()))
 
     def test_it_says_what_it_is(self) -> None:
-        """Its name, its server, who bills it, and whether a request is answered for nothing are known before it is asked."""
+        """Its name, its server, who bills it, and whether a request is answered for nothing are known before it is
+        asked."""
         model = self.make()
         assert model.name
         assert model.server is None or isinstance(model.server, str)
@@ -405,7 +406,8 @@ class SandboxContract(ABC):
         tests = (
             "import pytest\nfrom solution import double\n\n\ndef test_right():\n    assert double(2) == 4\n\n\n"
             "def test_wrong():\n    assert double(2) == 5\n\n\n@pytest.mark.skip\ndef test_later():\n    pass\n\n\n"
-            "def test_raises():\n    double()\n\n\n@pytest.mark.parametrize('n', [1, 2])\ndef test_each(n):\n    assert n == 1\n"
+            "def test_raises():\n    double()\n\n\n@pytest.mark.parametrize('n', [1, 2])\ndef test_each(n):\n    "
+            "assert n == 1\n"
         )
         report = asyncio.run(self.make().execute(self.job("def double(n):\n    return 2 * n\n", tests))).report
         assert report.exit == "tests_failed"

@@ -3,7 +3,8 @@
     story = Given("Add two numbers.").replies(plan_json).replies(code_block)
     assert story.purpose == "tests"
 
-Every outcome becomes an event, and every decision that follows from it is recorded at once, as a session would; a step takes
+Every outcome becomes an event, and every decision that follows from it is recorded at once, as a session would; a step
+takes
 well under a millisecond.
 """
 

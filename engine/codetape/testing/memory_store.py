@@ -51,7 +51,8 @@ class MemoryLease(Lease):
 
 
 class MemoryStore(Store):
-    """A store in memory, with the same checks as a real one. ``events`` are each session's own, in the order sessions came."""
+    """A store in memory, with the same checks as a real one. ``events`` are each session's own, in the order sessions
+    came."""
 
     def __init__(self) -> None:
         self.address = ""  # only this process has it

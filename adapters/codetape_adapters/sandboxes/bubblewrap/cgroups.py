@@ -96,7 +96,8 @@ class Cgroup:
 def whole_cpus(limits: Resources) -> int:
     """Return the number of CPUs where it is a whole one: a process is then kept to so many, which costs nothing.
 
-    Version 1 has a hierarchy of its own for shares of a CPU, and each hierarchy that a process joins costs milliseconds.
+    Version 1 has a hierarchy of its own for shares of a CPU, and each hierarchy that a process joins costs
+    milliseconds.
     """
     cpus = float(limits.cpus)
     return int(cpus) if cpus == int(cpus) else 0

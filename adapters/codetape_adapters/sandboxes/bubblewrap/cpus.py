@@ -21,7 +21,8 @@ class Cpus:
         self._used: Counter[int] = Counter()
 
     def take(self, count: int) -> "Held":
-        """Hold so many CPUs for an execution: free ones first, then those that fewest of this process's executions have."""
+        """Hold so many CPUs for an execution: free ones first, then those that fewest of this process's executions
+        have."""
         if count <= 0:
             return Held(self, (), [])
         allowed = sorted(os.sched_getaffinity(0))

@@ -102,7 +102,11 @@ class Environments:
             (fresh / "ready.json").write_text(json.dumps({"name": spec.name, "lock": made}))
             fresh.rename(target)
         except OSError as error:
-            raise SandboxUnavailable(f"The environment could not be written: {error.strerror}.", remedy="Check the cache's disk.", step="build") from error  # fmt: skip
+            raise SandboxUnavailable(
+                f"The environment could not be written: {error.strerror}.",
+                remedy="Check the cache's disk.",
+                step="build",
+            ) from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return Built(image=spec.name, lock=made, cached=False)

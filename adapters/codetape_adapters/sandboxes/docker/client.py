@@ -33,7 +33,9 @@ def _client(seconds: int) -> docker.DockerClient:
         return docker.from_env(timeout=seconds)
     context = ContextAPI.get_context(named) if named else ContextAPI.get_current_context()
     if context is None:
-        raise SandboxUnavailable(f"There is no Docker context {named!r}.", remedy="`docker context ls` shows them.", step="engine")  # fmt: skip
+        raise SandboxUnavailable(
+            f"There is no Docker context {named!r}.", remedy="`docker context ls` shows them.", step="engine"
+        )
     tls: Any = context.TLSConfig or False
     place = str(context.Host)
     _knock(place)
@@ -41,7 +43,8 @@ def _client(seconds: int) -> docker.DockerClient:
 
 
 def _knock(place: str) -> None:
-    """Try a local engine's socket before the client does, which leaves its own open where nobody answers. Raises OSError."""
+    """Try a local engine's socket before the client does, which leaves its own open where nobody answers. Raises
+    OSError."""
     path = place.partition("unix://")[2].replace("//", "/") or place.partition("http+unix://")[2]
     if path:
         with socket.socket(socket.AF_UNIX) as door:
@@ -54,7 +57,9 @@ def translated(step: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.ImageNotFound as error:
-        raise SandboxUnavailable(f"Docker has no such image: {_said(error)}", remedy="Pull it, or name another base.", step=step) from error  # fmt: skip
+        raise SandboxUnavailable(
+            f"Docker has no such image: {_said(error)}", remedy="Pull it, or name another base.", step=step
+        ) from error
     except docker.errors.APIError as error:
         said = _said(error)
         remedy = "Free some space: `codetape images prune`." if "no space left" in said else "`docker info` says more."
@@ -79,7 +84,8 @@ def _remedy(error: Exception) -> str:
 
 
 def remove_container(client: Any, name: str, *, seconds: float = 10) -> bool:
-    """Kill and remove a container with its volume; whether it is gone. A busy engine refuses while it still dies: asked again."""
+    """Kill and remove a container with its volume; whether it is gone. A busy engine refuses while it still dies: asked
+    again."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -34,7 +34,8 @@ _UNPACK = (
 
 
 class Container:
-    """A container for one execution. Its removal is certain: on every way out, and by label after a kill of this process."""
+    """A container for one execution. Its removal is certain: on every way out, and by label after a kill of this
+    process."""
 
     def __init__(
         self,
@@ -193,7 +194,11 @@ class Container:
         while bytes(data["s"]) != b"ready":
             if not frames.take(data, deadline - time.monotonic()) or time.monotonic() > deadline:
                 said = bytes(frames.stray[-300:]).decode("utf-8", "replace")
-                raise SandboxUnavailable(f"The container did not start: {said or 'no word of why'}", remedy="`docker info` says more.", step="container")  # fmt: skip
+                raise SandboxUnavailable(
+                    f"The container did not start: {said or 'no word of why'}",
+                    remedy="`docker info` says more.",
+                    step="container",
+                )
         data["s"].clear()
 
     def _fill(self, files: dict[str, bytes]) -> None:

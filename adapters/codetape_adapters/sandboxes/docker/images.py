@@ -1,6 +1,7 @@
 """Docker images for executions: a base, a layer of system packages that many share, and the Python packages on top.
 
-Python packages are resolved and unpacked by uv on the host, wheels only and hashed, for the image's platform, and copied in:
+Python packages are resolved and unpacked by uv on the host, wheels only and hashed, for the image's platform, and
+copied in:
 no package's code runs anywhere, and one more package never runs apt again. An image is named by what was asked for.
 """
 
@@ -37,7 +38,10 @@ _PROBE = (
 )
 _VERSIONED = re.compile(r"^python:3\.\d+(-[a-z0-9]+)?$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_NO_SUCH = re.compile(r"E: (?:Unable to locate package|Package '?)\s*([a-z0-9][a-z0-9+.-]*)|E: Package '([^']+)' has no installation candidate")  # fmt: skip
+_NO_SUCH = re.compile(
+    r"E: (?:Unable to locate package|Package '?)\s*([a-z0-9][a-z0-9+.-]*)|E: Package '([^']+)' has no installation "
+    r"candidate"
+)
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ class Images:
                 said = " ".join(str(error.explanation or error).split())[:300]
                 raise SandboxUnavailable(
                     f"The base image {name} is not here, and cannot be pulled: {said}",
-                    remedy=f"`docker pull {name}`, or name another: --sandbox docker:IMAGE.", step="base image",
-                ) from error  # fmt: skip
+                    remedy=f"`docker pull {name}`, or name another: --sandbox docker:IMAGE.",
+                    step="base image",
+                ) from error
 
     def _probed(self, name: str, image: Any) -> Base:
         record = self._folder / f"base-{image.id.removeprefix('sha256:')[:16]}.json"
@@ -116,8 +121,9 @@ class Images:
         except (docker.errors.ContainerError, docker.errors.APIError, ValueError) as error:
             raise SandboxUnavailable(
                 f"The base image {name} has no python3 that runs: {' '.join(str(error).split())[:200]}",
-                remedy="Name one that has: --sandbox docker:python:3.12-slim.", step="base image",
-            ) from error  # fmt: skip
+                remedy="Name one that has: --sandbox docker:python:3.12-slim.",
+                step="base image",
+            ) from error
         return value
 
     # ---- building
@@ -205,12 +211,17 @@ class Images:
             self._lock_of(spec.name, image.id).write_text(record)
             return Built(image=spec.name, lock=record, cached=False)
         except OSError as error:
-            raise SandboxUnavailable(f"The image's files could not be written: {error.strerror}.", remedy="Check the cache's disk.", step="build") from error  # fmt: skip
+            raise SandboxUnavailable(
+                f"The image's files could not be written: {error.strerror}.",
+                remedy="Check the cache's disk.",
+                step="build",
+            ) from error
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
     def _system(self, spec: BuildSpec, base: Base) -> str | BuildRejected:
-        """Return the image below the Python packages: the base, or a layer with these system packages that all share."""
+        """Return the image below the Python packages: the base, or a layer with these system packages that all
+        share."""
         if not spec.system_packages:
             return base.id
         key = sha256(canonical({"base": base.id, "packages": sorted(spec.system_packages)}))[:12]
@@ -222,7 +233,8 @@ class Images:
             names = " ".join(sorted(spec.system_packages))
             text = (
                 f"FROM {base.id}\nUSER 0:0\nENV DEBIAN_FRONTEND=noninteractive\n"
-                f"RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends -- {names} && rm -rf /var/lib/apt/lists/*\n"
+                f"RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends -- {names} && rm -rf "
+                "/var/lib/apt/lists/*\n"
             )
             labels = {LABEL: "system", f"{LABEL}.packages": names}
             try:
@@ -258,7 +270,11 @@ class Images:
             except docker.errors.BuildError as error:
                 said = _log(error)
                 if "no space left" in said:
-                    raise SandboxUnavailable(f"The image could not be built: {said[-300:]}", remedy="Free some space: `codetape images prune`.", step="build") from error  # fmt: skip
+                    raise SandboxUnavailable(
+                        f"The image could not be built: {said[-300:]}",
+                        remedy="Free some space: `codetape images prune`.",
+                        step="build",
+                    ) from error
                 return BuildRejected("needs_commands" if spec.commands else "unknown", said[-2000:])
         return None
 
@@ -321,14 +337,26 @@ def _apt_refusal(error: docker.errors.BuildError, spec: BuildSpec) -> BuildRejec
     if missing:
         return BuildRejected("not_found", said[-2000:], tuple(sorted(missing)))
     if "No space left" in said or "no space left" in said:
-        raise SandboxUnavailable(f"The disk is full: {said[-300:]}", remedy="Free some space: `codetape images prune`.", step="system packages") from error  # fmt: skip
+        raise SandboxUnavailable(
+            f"The disk is full: {said[-300:]}",
+            remedy="Free some space: `codetape images prune`.",
+            step="system packages",
+        ) from error
     if "apt-get: not found" in said:
-        raise SandboxUnavailable("The base image has no apt-get: system packages need a Debian or Ubuntu base.", remedy="Name one: --sandbox docker:python:3.12-slim.", step="system packages") from error  # fmt: skip
+        raise SandboxUnavailable(
+            "The base image has no apt-get: system packages need a Debian or Ubuntu base.",
+            remedy="Name one: --sandbox docker:python:3.12-slim.",
+            step="system packages",
+        ) from error
     if (
         "Unable to fetch" in said
         or "Failed to fetch" in said
         or "Could not resolve" in said
         or "Temporary failure" in said
     ):
-        raise SandboxUnavailable(f"The registry of system packages cannot be reached: {said[-300:]}", remedy="Check the network (CODETAPE_DOCKER_BUILD_NETWORK=host uses the host's), then resume.", step="system packages") from error  # fmt: skip
+        raise SandboxUnavailable(
+            f"The registry of system packages cannot be reached: {said[-300:]}",
+            remedy="Check the network (CODETAPE_DOCKER_BUILD_NETWORK=host uses the host's), then resume.",
+            step="system packages",
+        ) from error
     return BuildRejected("conflict", said[-2000:], tuple(sorted(spec.system_packages)))

@@ -1,4 +1,5 @@
-"""The Docker sandbox: other Python versions, system packages, other machines. Same port and same outcomes as the embedded one.
+"""The Docker sandbox: other Python versions, system packages, other machines. Same port and same outcomes as the
+embedded one.
 
 Each execution is a container of its own: no network, a read-only root, an unprivileged user, no capabilities, no new
 privileges, bounded memory, processes, CPU and disk, the embedded sandbox's seccomp filter. Files go in and outputs come
@@ -152,7 +153,11 @@ class DockerSandbox(Sandbox):
         )
         if PASSED not in raw.stdout:
             said = (raw.stdout + raw.stderr + raw.outcome).decode("utf-8", "replace").strip()[-300:]
-            raise SandboxUnavailable(f"The container's self-test failed: {said or 'no answer'}", remedy="`docker info` says more.", step="self-test")  # fmt: skip
+            raise SandboxUnavailable(
+                f"The container's self-test failed: {said or 'no answer'}",
+                remedy="`docker info` says more.",
+                step="self-test",
+            )
         self._checked.add(base.id)
 
     def _container(self, image: str, base: Base, limits: Resources) -> Container:
@@ -163,7 +168,9 @@ class DockerSandbox(Sandbox):
     def _execute(self, job: Job, started: Callable[[Container], None]) -> Execution:
         built = self._build(job.spec)
         if isinstance(built, BuildRejected):
-            raise SandboxUnavailable(f"The image {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build")  # fmt: skip
+            raise SandboxUnavailable(
+                f"The image {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build"
+            )
         base = self._base(job.spec.python_version, job.spec.base)
         tests = job.purpose != "script"
         for name, value in job.env.items():

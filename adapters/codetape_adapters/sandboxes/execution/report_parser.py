@@ -170,7 +170,9 @@ def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResul
             duration_ms=max(0, int(line.get("ms", 0))),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ValidationError):
-        return TestResult(id=name, outcome="error", exception="BrokenReport", message="The report of this test is broken.")  # fmt: skip
+        return TestResult(
+            id=name, outcome="error", exception="BrokenReport", message="The report of this test is broken."
+        )
 
 
 def _outcome(data: bytes) -> tuple[int | None, dict[str, bytes], tuple[str, ...]]:

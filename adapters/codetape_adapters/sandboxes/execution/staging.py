@@ -21,7 +21,9 @@ def staged(runs: Path, job: Job, *, owner: int | None) -> Iterator[Path]:
         try:
             lay_out(stage, job, owner=owner)
         except OSError as error:
-            raise SandboxUnavailable(f"The job's files could not be laid out: {error}.", remedy="Check the cache's disk.", step="stage") from error  # fmt: skip
+            raise SandboxUnavailable(
+                f"The job's files could not be laid out: {error}.", remedy="Check the cache's disk.", step="stage"
+            ) from error
         yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)

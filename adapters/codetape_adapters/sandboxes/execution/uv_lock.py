@@ -27,9 +27,15 @@ def uv() -> str:
 
 BUILD_SECONDS = 900
 _ADDRESS = re.compile(r"(?:https?|file)://\S+")
-_NOT_FOUND = re.compile(r"Because ([A-Za-z0-9._-]+) was not found in the (?:package registry|cache|provided)|there are no versions of ([A-Za-z0-9._-]+)")  # fmt: skip
-_NO_WHEEL = re.compile(r"([A-Za-z0-9._-]+)(?:==\S+)? (?:has no usable wheels|has no wheels|can't be installed because it is marked as `--no-build`)|building source distributions (?:for `([^`]+)` )?is disabled")  # fmt: skip
-_NETWORK = ("error sending request", "dns error", "Failed to fetch", "connection", "timed out", "Connection", "network")  # fmt: skip
+_NOT_FOUND = re.compile(
+    r"Because ([A-Za-z0-9._-]+) was not found in the (?:package registry|cache|provided)|there are no versions of "
+    r"([A-Za-z0-9._-]+)"
+)
+_NO_WHEEL = re.compile(
+    r"([A-Za-z0-9._-]+)(?:==\S+)? (?:has no usable wheels|has no wheels|can't be installed because it is marked as "
+    r"`--no-build`)|building source distributions (?:for `([^`]+)` )?is disabled"
+)
+_NETWORK = ("error sending request", "dns error", "Failed to fetch", "connection", "timed out", "Connection", "network")
 
 
 def locked(spec: BuildSpec, options: list[str]) -> str | BuildRejected:
@@ -67,7 +73,11 @@ def run_uv(arguments: list[str], spec: BuildSpec, text: str = "") -> str | Build
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise SandboxUnavailable(f"The build of {spec.name} took more than {BUILD_SECONDS} s.", remedy="Check the package registry.", step="build") from error  # fmt: skip
+        raise SandboxUnavailable(
+            f"The build of {spec.name} took more than {BUILD_SECONDS} s.",
+            remedy="Check the package registry.",
+            step="build",
+        ) from error
     return done.stdout if done.returncode == 0 else refusal(done.stderr, spec)
 
 
@@ -79,7 +89,11 @@ def refusal(stderr: str, spec: BuildSpec) -> BuildRejected:
         if "No space left" in message:
             raise SandboxUnavailable(f"The disk is full: {message[:300]}", remedy="Free some space.", step="build")
         why = "cannot be reached" if any(word in message for word in _NETWORK) else "failed"
-        raise SandboxUnavailable(f"The package registry or uv {why}: {message[:400]}", remedy="Check the network and the index settings, then resume.", step="build")  # fmt: skip
+        raise SandboxUnavailable(
+            f"The package registry or uv {why}: {message[:400]}",
+            remedy="Check the network and the index settings, then resume.",
+            step="build",
+        )
     missing = [name for match in _NOT_FOUND.findall(message) for name in match if bare(name or "-") in requested]
     if missing:
         return BuildRejected("not_found", message, tuple(sorted({bare(n) for n in missing})))
@@ -116,7 +130,11 @@ def _usable(value: str) -> list[str]:
 
 def _pip_files(host: dict[str, str] | os._Environ[str]) -> dict[str, str]:
     home = Path(host.get("HOME", "/"))
-    places = [Path("/etc/pip.conf"), home / ".pip/pip.conf", Path(host.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf"]  # fmt: skip
+    places = [
+        Path("/etc/pip.conf"),
+        home / ".pip/pip.conf",
+        Path(host.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf",
+    ]
     if named := host.get("PIP_CONFIG_FILE"):
         places.append(Path(named))
     parser = configparser.RawConfigParser()

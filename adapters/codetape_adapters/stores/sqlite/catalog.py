@@ -10,6 +10,8 @@ from codetape.ports import CALL_EVENT_KINDS
 from codetape_adapters.stores.sqlite.connection import one, translated
 from codetape_adapters.stores.sqlite.recovery import session_ids
 
+_ROW = "e.session, e.seq, e.kind, e.version, e.at, e.payload, e.prev_hash, e.hash"
+
 
 def find(db: Connection, path: Path, name: str) -> str:
     """Return the id that a unique prefix, or ``last``, names. Raises SessionNotFound."""
@@ -34,12 +36,13 @@ def find(db: Connection, path: Path, name: str) -> str:
 
 
 def call_events(db: Connection, path: Path, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
-    """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come from."""
+    """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come
+    from."""
     kinds = ",".join(f"'{kind}'" for kind in CALL_EVENT_KINDS)
+    of_model = "EXISTS (SELECT 1 FROM call_rows c WHERE c.session = e.session AND c.seq = e.seq)"
     query = (
-        "SELECT e.session, e.seq, e.kind, e.version, e.at, e.payload, e.prev_hash, e.hash FROM sessions s JOIN events e USING (session)"  # noqa: S608 - fixed names
-        f" WHERE e.kind IN ({kinds})"
-        " AND (e.kind <> 'Requested' OR EXISTS (SELECT 1 FROM call_rows c WHERE c.session = e.session AND c.seq = e.seq))"
+        f"SELECT {_ROW} FROM sessions s JOIN events e USING (session) WHERE e.kind IN ({kinds})"  # noqa: S608 - fixed names
+        f" AND (e.kind <> 'Requested' OR {of_model})"
     )
     with translated(path):
         wanted = _with_parents(db, sessions) if sessions is not None else None
@@ -64,7 +67,8 @@ def _with_parents(db: Connection, sessions: Collection[str]) -> set[str]:
 def images_needed(db: Connection, path: Path) -> dict[str, list[tuple[str, str]]]:
     """Return the sessions, with their states, that last built each image."""
     query = (
-        "SELECT b.image, b.session, s.state FROM build_rows b JOIN sessions s USING (session) WHERE b.outcome = 'BuildFinished'"
+        "SELECT b.image, b.session, s.state FROM build_rows b JOIN sessions s USING (session) WHERE b.outcome = "
+        "'BuildFinished'"
         " AND b.seq = (SELECT max(seq) FROM build_rows l WHERE l.session = b.session AND l.outcome = 'BuildFinished')"
     )
     found: dict[str, list[tuple[str, str]]] = {}

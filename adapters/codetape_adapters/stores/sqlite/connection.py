@@ -105,7 +105,8 @@ def open_database(path: Path, *, read_only: bool) -> Connection:
 
 
 def _for_reading(path: Path) -> Connection:
-    """Open a database that is only read: one that an older codetape made is brought up to date first, where it can be."""
+    """Open a database that is only read: one that an older codetape made is brought up to date first, where it can
+    be."""
     place = quote(str(path.absolute()))
     for how in ("mode=ro", "immutable=1"):  # without a folder that can be written there is no shared memory for its log
         try:

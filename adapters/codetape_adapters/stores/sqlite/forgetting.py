@@ -1,7 +1,9 @@
 """A session's content erased: a new database is written without it, and takes the old one's place.
 
-Nothing is deleted in place, for SQLite leaves what it deletes in free pages and in its log. What other sessions need, forks of the
-forgotten one among them, stays; so do tables and views that are not codetape's. A kill at any time leaves the old database, or the new
+Nothing is deleted in place, for SQLite leaves what it deletes in free pages and in its log. What other sessions need,
+forks of the
+forgotten one among them, stays; so do tables and views that are not codetape's. A kill at any time leaves the old
+database, or the new
 one, whole; what a killed one left behind is swept by the next.
 """
 

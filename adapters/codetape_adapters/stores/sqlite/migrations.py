@@ -1,4 +1,5 @@
-"""The database's tables, triggers and views, as an append-only list of steps. A step that was released is never changed."""
+"""The database's tables, triggers and views, as an append-only list of steps. A step that was released is never
+changed."""
 
 from sqlite_utils import Database, Migrations
 
@@ -19,10 +20,12 @@ def mark_applied(db: Database, count: int) -> None:
 @MIGRATIONS()
 def _first(db: Database) -> None:
     for statement in (
-        "CREATE TABLE events (session TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,"
+        "CREATE TABLE events (session TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, version INTEGER NOT "
+        "NULL,"
         " at TEXT NOT NULL, payload TEXT NOT NULL, prev_hash TEXT NOT NULL, hash TEXT NOT NULL, UNIQUE (session, seq))",
         "CREATE TABLE blobs (hash BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, data BLOB NOT NULL)",
-        "CREATE TABLE sessions (session TEXT NOT NULL UNIQUE, task TEXT NOT NULL, model TEXT NOT NULL, tags TEXT NOT NULL,"
+        "CREATE TABLE sessions (session TEXT NOT NULL UNIQUE, task TEXT NOT NULL, model TEXT NOT NULL, tags TEXT NOT "
+        "NULL,"
         " state TEXT NOT NULL, reason TEXT NOT NULL, iteration INTEGER NOT NULL, events INTEGER NOT NULL,"
         " input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, started_at TEXT NOT NULL,"
         " updated_at TEXT NOT NULL, head TEXT NOT NULL)",
@@ -43,9 +46,11 @@ def _first(db: Database) -> None:
         "CREATE VIEW llm_calls AS SELECT r.session, r.seq, r.at, json_extract(r.payload, '$.purpose') AS purpose,"
         " a.kind AS outcome, json_extract(a.payload, '$.model') AS model,"
         " json_extract(a.payload, '$.finish_reason') AS finish_reason,"
-        " json_extract(a.payload, '$.usage.input') AS input, json_extract(a.payload, '$.usage.cache_read') AS cache_read,"
+        " json_extract(a.payload, '$.usage.input') AS input, json_extract(a.payload, '$.usage.cache_read') AS "
+        "cache_read,"
         " json_extract(a.payload, '$.usage.cache_write') AS cache_write,"
-        " json_extract(a.payload, '$.usage.output') AS output, json_extract(a.payload, '$.usage.reasoning') AS reasoning,"
+        " json_extract(a.payload, '$.usage.output') AS output, json_extract(a.payload, '$.usage.reasoning') AS "
+        "reasoning,"
         " json_extract(a.payload, '$.duration_ms') AS duration_ms"
         " FROM events r LEFT JOIN events a ON a.session = r.session AND a.seq = r.seq + 1"
         " WHERE r.kind = 'Requested' AND json_extract(r.payload, '$.effect') = 'ask'",
@@ -76,7 +81,8 @@ def _money(db: Database) -> None:
 
 @MIGRATIONS()
 def _views(db: Database) -> None:
-    """Answers to the common questions, for whoever opens the database with something else than codetape. Costs are in dollars."""
+    """Answers to the common questions, for whoever opens the database with something else than codetape. Costs are in
+    dollars."""
     for view in ("spend", "llm_calls"):
         db.execute(f"DROP VIEW {view}")
     payload = "json_extract({}.payload, '$.{}')".format
@@ -89,10 +95,13 @@ def _views(db: Database) -> None:
         + f" CAST({payload(a, 'price.cost')} AS REAL) AS cost, {payload(a, 'price.source')} AS cost_source,"
         f" coalesce({payload(a, 'matched_by')}, '') <> '' AS replayed,"
         f" json_array_length(a.payload, '$.tries') AS retries, {payload(a, 'duration_ms')} AS duration_ms"
-        " FROM events r JOIN sessions s USING (session) LEFT JOIN events a ON a.session = r.session AND a.seq = r.seq + 1"
+        " FROM events r JOIN sessions s USING (session) LEFT JOIN events a ON a.session = r.session AND a.seq = r.seq "
+        "+ 1"
         f" WHERE r.kind = 'Requested' AND {payload('r', 'effect')} = 'ask'",
-        "CREATE VIEW spend AS SELECT session, task, asked_model AS model, purpose, count(*) AS calls, sum(input) AS input,"
-        " sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(output) AS output, sum(reasoning) AS reasoning,"
+        "CREATE VIEW spend AS SELECT session, task, asked_model AS model, purpose, count(*) AS calls, sum(input) AS "
+        "input,"
+        " sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(output) AS output, sum(reasoning) AS "
+        "reasoning,"
         " sum(cost) AS cost, sum(outcome = 'Answered' AND cost IS NULL) AS unpriced"
         " FROM llm_calls WHERE NOT replayed GROUP BY session, purpose",
         f"CREATE VIEW decisions AS SELECT session, seq, at, kind, {payload('events', 'about')} AS about,"
@@ -101,11 +110,14 @@ def _views(db: Database) -> None:
         f" {payload('events', 'confidence')} AS confidence"
         " FROM events WHERE kind IN ('Decided', 'Suspended', 'Succeeded', 'Failed')",
         "CREATE VIEW failures AS"
-        " SELECT session, seq, at, 'tests' AS what, purpose || ': ' || failed || ' failed, ' || errors || ' errors, ' || exit AS detail"
+        " SELECT session, seq, at, 'tests' AS what, purpose || ': ' || failed || ' failed, ' || errors || ' errors, ' "
+        "|| exit AS detail"
         " FROM test_runs WHERE purpose <> 'vet' AND (failed > 0 OR errors > 0 OR exit <> 'ok')"
         " UNION ALL SELECT session, seq, at, 'answer', about || ': ' || reason FROM decisions WHERE NOT usable"
-        f" UNION ALL SELECT session, seq, at, 'call', kind FROM events WHERE kind IN ('CallLost', 'GaveUp', 'CallRefused')"
-        f" UNION ALL SELECT session, seq, at, 'build', {payload('events', 'reason')} FROM events WHERE kind = 'BuildRefused'"
+        " UNION ALL SELECT session, seq, at, 'call', kind FROM events WHERE kind IN ('CallLost', 'GaveUp', "
+        "'CallRefused')"
+        f" UNION ALL SELECT session, seq, at, 'build', {payload('events', 'reason')} FROM events WHERE kind = "
+        "'BuildRefused'"
         " UNION ALL SELECT session, seq, at, 'session', reason FROM decisions WHERE kind = 'Failed'",
     ):
         db.execute(statement)
@@ -113,7 +125,8 @@ def _views(db: Database) -> None:
 
 @MIGRATIONS()
 def _read_models(db: Database) -> None:
-    """Keep what views show in tables, filled through the decoder: a view over stored payloads reads one version of them alone."""
+    """Keep what views show in tables, filled through the decoder: a view over stored payloads reads one version of them
+    alone."""
     for view in ("failures", "decisions", "spend", "llm_calls", "test_runs"):
         db.execute(f"DROP VIEW IF EXISTS {view}")
     for statement in (*READ_MODEL_TABLES, *READ_MODEL_VIEWS):

@@ -16,7 +16,17 @@ def project(db: Connection, event: Event) -> None:
     payload = event.payload
     add(db, event.session, event.seq, event.at, payload)
     if isinstance(payload, SessionStarted):
-        insert(db, "sessions", {**_line(event), "task": payload.task_id, "model": payload.model, "tags": ",".join(payload.tags), "state": payload.target})  # fmt: skip
+        insert(
+            db,
+            "sessions",
+            {
+                **_line(event),
+                "task": payload.task_id,
+                "model": payload.model,
+                "tags": ",".join(payload.tags),
+                "state": payload.target,
+            },
+        )
         return
     if isinstance(payload, SessionForked):
         _project_fork(db, event, payload)

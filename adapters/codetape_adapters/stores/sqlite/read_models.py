@@ -1,6 +1,7 @@
 """Tables of calls, test runs, decisions and builds: what views show, brought up to date with every event.
 
-Rows are made from decoded payloads, so that views show events of every version alike; they can be rebuilt from the events.
+Rows are made from decoded payloads, so that views show events of every version alike; they can be rebuilt from the
+events.
 Statements are plain SQL by column name, for they are part of the append, which every event waits for.
 """
 
@@ -28,12 +29,15 @@ from codetape.eventlog.upcasters import decode_payload
 
 _BUCKETS = ("input", "cache_read", "cache_write", "output", "reasoning")
 READ_MODEL_TABLES = (
-    "CREATE TABLE call_rows (session TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, purpose TEXT NOT NULL, outcome TEXT,"
-    " model TEXT, finish_reason TEXT, input INTEGER, cache_read INTEGER, cache_write INTEGER, output INTEGER, reasoning INTEGER,"
+    "CREATE TABLE call_rows (session TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, purpose TEXT NOT NULL, "
+    "outcome TEXT,"
+    " model TEXT, finish_reason TEXT, input INTEGER, cache_read INTEGER, cache_write INTEGER, output INTEGER, "
+    "reasoning INTEGER,"
     " cost REAL, cost_source TEXT, replayed INTEGER NOT NULL DEFAULT 0, retries INTEGER, duration_ms INTEGER,"
     " UNIQUE (session, seq))",
     "CREATE TABLE test_run_rows (session TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, purpose TEXT NOT NULL,"
-    " exit TEXT NOT NULL, passed INTEGER NOT NULL, failed INTEGER NOT NULL, errors INTEGER NOT NULL, skipped INTEGER NOT NULL,"
+    " exit TEXT NOT NULL, passed INTEGER NOT NULL, failed INTEGER NOT NULL, errors INTEGER NOT NULL, skipped INTEGER "
+    "NOT NULL,"
     " duration_ms INTEGER NOT NULL, UNIQUE (session, seq))",
     "CREATE TABLE decision_rows (session TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL,"
     " about TEXT NOT NULL, usable INTEGER NOT NULL, reason TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,"
@@ -42,17 +46,21 @@ READ_MODEL_TABLES = (
     " image TEXT NOT NULL, reason TEXT NOT NULL, UNIQUE (session, seq))",
 )
 READ_MODEL_VIEWS = (
-    "CREATE VIEW llm_calls AS SELECT c.session, c.seq, c.at, s.task, s.model AS asked_model, c.purpose, c.outcome, c.model,"
-    " c.finish_reason, c.input, c.cache_read, c.cache_write, c.output, c.reasoning, c.cost, c.cost_source, c.replayed, c.retries,"
+    "CREATE VIEW llm_calls AS SELECT c.session, c.seq, c.at, s.task, s.model AS asked_model, c.purpose, c.outcome, "
+    "c.model,"
+    " c.finish_reason, c.input, c.cache_read, c.cache_write, c.output, c.reasoning, c.cost, c.cost_source, "
+    "c.replayed, c.retries,"
     " c.duration_ms FROM call_rows c JOIN sessions s USING (session)",
     "CREATE VIEW test_runs AS SELECT * FROM test_run_rows",
     "CREATE VIEW spend AS SELECT session, task, asked_model AS model, purpose, count(*) AS calls, sum(input) AS input,"
-    " sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(output) AS output, sum(reasoning) AS reasoning,"
+    " sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(output) AS output, sum(reasoning) AS "
+    "reasoning,"
     " sum(cost) AS cost, sum(outcome = 'Answered' AND cost IS NULL) AS unpriced"
     " FROM llm_calls WHERE NOT replayed GROUP BY session, purpose",
     "CREATE VIEW decisions AS SELECT * FROM decision_rows",
     "CREATE VIEW failures AS"
-    " SELECT session, seq, at, 'tests' AS what, purpose || ': ' || failed || ' failed, ' || errors || ' errors, ' || exit AS detail"
+    " SELECT session, seq, at, 'tests' AS what, purpose || ': ' || failed || ' failed, ' || errors || ' errors, ' || "
+    "exit AS detail"
     " FROM test_runs WHERE purpose <> 'vet' AND (failed > 0 OR errors > 0 OR exit <> 'ok')"
     " UNION ALL SELECT session, seq, at, 'answer', about || ': ' || reason FROM decisions WHERE NOT usable"
     " UNION ALL SELECT session, seq, at, 'call', kind FROM events WHERE kind IN ('CallLost', 'GaveUp', 'CallRefused')"

@@ -1,4 +1,5 @@
-"""Budgets in the database: what is spent and reserved, summed and checked inside the transaction that announces a call."""
+"""Budgets in the database: what is spent and reserved, summed and checked inside the transaction that announces a
+call."""
 
 from sqlite3 import Connection
 
@@ -34,6 +35,7 @@ def spent(db: Connection, limit: Limit, session: str) -> Spent:
 
 
 def settled(payload: CallClosed) -> list[str]:
-    """Return what a call's end sets: its reservation is let go, but for a call's that may have been billed without an answer."""
+    """Return what a call's end sets: its reservation is let go, but for a call's that may have been billed without an
+    answer."""
     kept = ["reserved_tokens = reserved_tokens + open_tokens", "reserved_cost = reserved_cost + open_cost"]
     return [*(kept if maybe_billed(payload) else ()), "open_tokens = 0", "open_cost = 0"]

@@ -142,7 +142,8 @@ class SqliteStore(Store):
         """Add streams that were read from tapes, all of them or none; return how many events of each were new.
 
         Of two chains under one id the longer stands, where one begins with the other; texts that are missing are put
-        back. Raises StoreError where the chains diverge, or what is there is damaged; LeaseHeld where a process adds to one.
+        back. Raises StoreError where the chains diverge, or what is there is damaged; LeaseHeld where a process adds to
+        one.
         """
         with self._transaction() as db:
             return [self._put(db, stream) for stream in streams]
@@ -155,7 +156,8 @@ class SqliteStore(Store):
             new = [event for event in chain if _is_new(event, have)]
             if new and have and (new[0].seq != max(have) + 1 or len(have) != max(have) + 1 - chain[0].seq):
                 raise StoreError(
-                    f"Session {session} is in the database already, and damaged there: `codetape verify {session}` says how.",
+                    f"Session {session} is in the database already, and damaged there: `codetape verify {session}` "
+                    "says how.",
                     remedy="Nothing was imported; use another database with --db.",
                 )
             if new:
@@ -172,7 +174,8 @@ class SqliteStore(Store):
         return added
 
     async def forget(self, session: str) -> int:
-        """Erase a session's content for good, and say so in its log; return how many texts went. Raises LeaseHeld, StoreError.
+        """Erase a session's content for good, and say so in its log; return how many texts went. Raises LeaseHeld,
+        StoreError.
 
         All of it is one change of files: until then nothing has happened. This store is closed afterwards.
         """
@@ -221,7 +224,8 @@ class SqliteStore(Store):
         return catalog.find(self._db(), self.path, name)
 
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
-        """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come from."""
+        """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come
+        from."""
         return catalog.call_events(self._db(), self.path, sessions)
 
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
@@ -235,11 +239,13 @@ class SqliteStore(Store):
         return recovery.session_ids(self._db(), self.path)
 
     def recover(self, session: str) -> RecoveredSession:
-        """Read a session's rows and texts as far as they can be read; nothing of them is checked but the texts' hashes."""
+        """Read a session's rows and texts as far as they can be read; nothing of them is checked but the texts'
+        hashes."""
         return recovery.session(self._db(), self.path, session)
 
     def unsound(self) -> list[str]:
-        """Return what SQLite itself finds wrong with the file, and sessions whose list line is not that of their events."""
+        """Return what SQLite itself finds wrong with the file, and sessions whose list line is not that of their
+        events."""
         return recovery.unsound(self._db(), self.path)
 
     def beat(self, session: str, token: int, *, held: bool) -> None:

@@ -13,7 +13,8 @@ from codetape.errors import UsageError
 @database
 @as_json
 def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int:
-    """Account for a session in one report: what was asked and done, each call's disposition and cost, each decision's reason, the result."""
+    """Account for a session in one report: what was asked and done, each call's disposition and cost, each decision's
+    reason, the result."""
     from codetape import api
     from codetape.reporting import audit
 

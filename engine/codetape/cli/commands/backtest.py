@@ -29,7 +29,8 @@ class LimitsOptions(FilterOptions):
 
 @click.group("backtest")
 def command() -> None:
-    """Run recorded sessions again under the present rules, or under tighter limits. No call is made, and nothing is executed."""
+    """Run recorded sessions again under the present rules, or under tighter limits. No call is made, and nothing is
+    executed."""
 
 
 @command.command("rules")
@@ -39,7 +40,8 @@ def command() -> None:
 @as_json
 @typed(RulesOptions)
 def rules(options: RulesOptions) -> int:
-    """Derive the engine's own decisions (verdicts, packages, routing) again with the present code; list every one that changed."""
+    """Derive the engine's own decisions (verdicts, packages, routing) again with the present code; list every one that
+    changed."""
     from codetape.api.opening import corpus
     from codetape.api.studies import abacktest_rules
 
@@ -68,7 +70,8 @@ def rules(options: RulesOptions) -> int:
 def limits(options: LimitsOptions) -> int:
     """Say what tighter limits would have solved and spent.
 
-    Exact: a limit only ends a session earlier. Where a prompt mentions it, or a session ended at its own limit, it is refused.
+    Exact: a limit only ends a session earlier. Where a prompt mentions it, or a session ended at its own limit, it is
+    refused.
     """
     from codetape.api.opening import corpus
     from codetape.api.studies import abacktest_limits

@@ -93,7 +93,8 @@ class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, Red
 def command(options: CheckOptions) -> int:
     """Test a change of prompts, model or settings on recorded sessions, and say whether it solves less.
 
-    Each session is resumed live from its first request that differs; what stays is reused. The outcomes are compared task by
+    Each session is resumed live from its first request that differs; what stays is reused. The outcomes are compared
+    task by
     task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
     """
     from codetape.api.studies import prepare_check
@@ -213,22 +214,26 @@ def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
     once, times = found["once"], options.attempts
     made, unknown = once["made"], once["unknown"]
     lines = [
-        f"check {plan.id}: {len(plan.changed)} sessions would come out differently, {len(plan.same)} not, {len(plan.skipped)} have no end",
+        f"check {plan.id}: {len(plan.changed)} sessions would come out differently, {len(plan.same)} not, "
+        f"{len(plan.skipped)} have no end",
         f"  first to differ  {', '.join(f'{name} {count}' for name, count in found['first'].items()) or 'none'}",
         f"  attempts         {found['attempts']}" + (", the control's among them" if options.control else ""),
-        f"  calls            up to {made['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} that rest on them",
+        f"  calls            up to {made['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} that "
+        "rest on them",
         f"  tokens           about {made['input'] * times:,} in, {made['output'] * times:,} out to be made;"
         f" {unknown['input'] * times:,} in, {unknown['output'] * times:,} out as recorded for the rest",
     ]
     control = found["control_once"]
     if control["calls"]:
         lines.append(
-            f"  control          {control['calls'] * times:,} calls, {control['input'] * times:,} tokens in, {control['output'] * times:,} out, as recorded"
+            f"  control          {control['calls'] * times:,} calls, {control['input'] * times:,} tokens in, "
+            f"{control['output'] * times:,} out, as recorded"
         )
     if worst := found["worst"]["calls"]:
         bound = "" if options.max_tokens else "; --max-tokens and --max-cost bound it"
         lines.append(
-            f"  at worst         {worst:,} calls, {found['worst']['tokens']:,} tokens: every run and attempt used{bound}"
+            f"  at worst         {worst:,} calls, {found['worst']['tokens']:,} tokens: every run and attempt "
+            f"used{bound}"
         )
     if plan.changed:
         cost = prepared.cost()
@@ -260,7 +265,8 @@ def _say(found: Any, files: tuple[str, ...]) -> None:
             say(f"  no outcome       {outcome.made.task} ({outcome.made.session}): {outcome.made.reason}")
     if found.self_graded:
         say(
-            "  careful          tasks without an oracle are judged by tests that the sessions wrote themselves; exit 0 needs --accept-self-graded"
+            "  careful          tasks without an oracle are judged by tests that the sessions wrote themselves; exit "
+            "0 needs --accept-self-graded"
         )
     for file in files:
         say(f"  report           {file}")

@@ -16,7 +16,8 @@ def command(as_json: bool) -> int:
     """Show each setting, its value and where it comes from.
 
     Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml,
-    in this folder or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file
+    in this folder or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's
+    file
     does not decide on db and package-policy.
     """
     found = read_settings(os.environ, Path.cwd())

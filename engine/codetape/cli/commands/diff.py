@@ -17,7 +17,8 @@ from codetape.text import html_page
 @database
 @as_json
 def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
-    """Compare two sessions or tape files: where they diverge and why, prompts, code, tests, packages, verdicts, tokens."""
+    """Compare two sessions or tape files: where they diverge and why, prompts, code, tests, packages, verdicts,
+    tokens."""
     from codetape import api
 
     found = asdict(api.diff(a, b, store=db))

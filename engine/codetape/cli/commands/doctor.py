@@ -31,4 +31,10 @@ def command(base_url: str | None, db: str, as_json: bool) -> int:
 
 
 def _plain(finding: Any) -> dict[str, Any]:
-    return {"name": finding.name, "status": finding.status, "says": finding.says, "remedy": finding.remedy, "needed": finding.needed}  # fmt: skip
+    return {
+        "name": finding.name,
+        "status": finding.status,
+        "says": finding.says,
+        "remedy": finding.remedy,
+        "needed": finding.needed,
+    }

@@ -59,7 +59,8 @@ class ExportOptions(FilterOptions):
 @as_json
 @typed(ExportOptions)
 def command(options: ExportOptions) -> int:
-    """Write a session to one portable file, or many sessions as records or spans. The same session gives the same bytes.
+    """Write a session to one portable file, or many sessions as records or spans. The same session gives the same
+    bytes.
 
     With --pytest SESSION may be SESSION:SEQ: the last run of the tests up to that event in which one failed.
     """
@@ -172,13 +173,15 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
         say(f"{file}: what failed in session {known.session}; run it with `pytest {file}`")
         if "A tape holds no samples" in text:
             say(
-                "  careful     its samples are not at hand: put them into a folder `inputs` beside it, as it says at its top"
+                "  careful     its samples are not at hand: put them into a folder `inputs` beside it, as it says at "
+                "its top"
             )
     return 0
 
 
 def _write(file: str, lines: Iterable[str]) -> int:
-    """Write a file whole or not at all, and return its bytes; what is no regular file (a pipe, a device) is written to as it is."""
+    """Write a file whole or not at all, and return its bytes; what is no regular file (a pipe, a device) is written to
+    as it is."""
     if file == "-":
         sys.stdout.writelines(lines)
         return 0

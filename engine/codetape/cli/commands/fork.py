@@ -64,7 +64,8 @@ class ForkOptions(LiveOptions):
 def command(options: ForkOptions) -> int:
     """Continue from a point of a session with changes, as a session of its own.
 
-    What is before the point is shared and paid for by the parent. --at moves back to the nearest point with no open call.
+    What is before the point is shared and paid for by the parent. --at moves back to the nearest point with no open
+    call.
     """
     from codetape.api.driving import afork
     from codetape.api.opening import open_session

@@ -36,7 +36,8 @@ def list_(db: str, as_json: bool) -> int:
         used = time.strftime("%Y-%m-%d", time.localtime(row["last_used"]))
         needed = f", needed by {len(row['needed_by'])}" if row["needed_by"] else ""
         say(
-            f"{row['name']:<32} {row['sandbox']:<10} {row['size'] / 1e6:7.0f} MB  last used {used}{needed}  {' '.join(row['packages'])[:60]}"
+            f"{row['name']:<32} {row['sandbox']:<10} {row['size'] / 1e6:7.0f} MB  last used {used}{needed}  "
+            f"{' '.join(row['packages'])[:60]}"
         )
     if not rows:
         say("No environments yet.")
@@ -58,7 +59,8 @@ def show(name: str, db: str, as_json: bool) -> int:
         return 0
     for row in found:
         say(
-            f"{row['name']} ({row['sandbox']}, {row['size'] / 1e6:.0f} MB{', on ' + row['base'] if row['base'] else ''})"
+            f"{row['name']} ({row['sandbox']}, {row['size'] / 1e6:.0f} "
+            f"MB{', on ' + row['base'] if row['base'] else ''})"
         )
         for package in row["packages"]:
             say(f"  {package}")
@@ -109,14 +111,16 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
         say(f"removed {image.name} ({image.sandbox})")
     for image in kept:
         say(
-            f"kept    {image.name} ({image.sandbox}): {'needed by ' + needed[image.name][0] if needed.get(image.name) else 'in use'}"
+            f"kept    {image.name} ({image.sandbox}): "
+            f"{'needed by ' + needed[image.name][0] if needed.get(image.name) else 'in use'}"
         )
     say(f"{len(removed)} removed, {sum(i.size for i in removed) / 1e6:,.0f} MB")
     return 0
 
 
 def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
-    """Yield each sandbox that is there without being told a place, the images it keeps, and why that cannot be said, if so."""
+    """Yield each sandbox that is there without being told a place, the images it keeps, and why that cannot be said, if
+    so."""
     from codetape.runtime import plugins
 
     for name in sorted(plugins.available("sandboxes")):

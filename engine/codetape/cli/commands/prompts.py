@@ -97,7 +97,11 @@ def lint(folder: str, as_json: bool) -> int:
 
     try:
         pack = load_pack(folder)
-        problems = [f"schemas/{p}.json differs from what codetape reads" for p in SHAPES if json.loads(pack[f"schemas/{p}.json"]) != schema_for(p)]  # fmt: skip
+        problems = [
+            f"schemas/{p}.json differs from what codetape reads"
+            for p in SHAPES
+            if json.loads(pack[f"schemas/{p}.json"]) != schema_for(p)
+        ]
         problems += lint_pack(pack, tape_file.load("demo").stream)
     except TemplateError as error:
         problems = [str(error)]

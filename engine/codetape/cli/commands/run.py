@@ -144,7 +144,8 @@ class RunOptions(LiveOptions, ManyOptions):
 def command(options: RunOptions) -> int:
     """Turn a prompt into a verified script; "-" reads the prompt from standard input.
 
-    With --tasks every task of a file is run, and a batch that was stopped is resumed: an attempt is known by its task, number,
+    With --tasks every task of a file is run, and a batch that was stopped is resumed: an attempt is known by its task,
+    number,
     settings, prompts and --tag.
     """
     from codetape.cli.run_session import again_live, drive

@@ -113,7 +113,8 @@ def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:
         return
     for step in steps:
         say(
-            f"{step.event.seq:5}  {step.event.at}  {step.run.state:<18} {step.event.kind:<20} {describe(step.event, step.run)}"
+            f"{step.event.seq:5}  {step.event.at}  {step.run.state:<18} {step.event.kind:<20} "
+            f"{describe(step.event, step.run)}"
         )
 
 

@@ -24,7 +24,16 @@ class SpendOptions(FilterOptions):
 
 
 @click.command("spend")
-@click.option("--by", default="purpose", show_default=True, metavar="KEY,KEY...", help="What to tell calls apart by: model, provider, purpose, state, iteration, session, task, tag, day, prompts, disposition, lineage.")  # fmt: skip
+@click.option(
+    "--by",
+    default="purpose",
+    show_default=True,
+    metavar="KEY,KEY...",
+    help=(
+        "What to tell calls apart by: model, provider, purpose, state, iteration, session, task, tag, day, prompts, "
+        "disposition, lineage."
+    ),
+)
 @click.option(
     "--prices-as-of",
     "as_of",
@@ -40,7 +49,8 @@ class SpendOptions(FilterOptions):
 def command(options: SpendOptions) -> int:
     """Say what was spent: tokens in disjoint buckets, money, calls, and what of it was repaired, lost, or failed.
 
-    Every session counts, forks among them, each with its own calls alone. Replayed calls cost nothing and are shown apart.
+    Every session counts, forks among them, each with its own calls alone. Replayed calls cost nothing and are shown
+    apart.
     """
     from codetape.api.accounts import spend
 
@@ -61,7 +71,15 @@ def command(options: SpendOptions) -> int:
             return 0
     if options.as_json:
         inherited = _inherited(options)
-        say_json({"by": by, "rows": found.records(), "total": found.total.record(()), "inherited": inherited, "prices_as_of": found.prices_as_of})  # fmt: skip
+        say_json(
+            {
+                "by": by,
+                "rows": found.records(),
+                "total": found.total.record(()),
+                "inherited": inherited,
+                "prices_as_of": found.prices_as_of,
+            }
+        )
         return 0
     _say(found, by)
     if inherited := _inherited(options):
@@ -108,7 +126,14 @@ def _say(found: Any, by: list[str]) -> None:
         cost = "no answer" if not (row.cost or row.unpriced or row.tokens) and row.lost else cost
         words = (*row.key,) if row.key or not by else ("total", *("" for _ in by[1:]))
         bar = "" if row is total else "█" * round(_BAR * share)
-        figures = (f"{row.calls:,}", f"{row.input:,}", f"{row.cache_read + row.cache_write:,}", f"{row.output:,}", f"{row.reasoning:,}", f"{row.tokens:,}")  # fmt: skip
+        figures = (
+            f"{row.calls:,}",
+            f"{row.input:,}",
+            f"{row.cache_read + row.cache_write:,}",
+            f"{row.output:,}",
+            f"{row.reasoning:,}",
+            f"{row.tokens:,}",
+        )
         rows.append((*words, *figures, cost, f"{share:.0%}", bar))
     names = (*by, "calls", "input", "cached", "output", "reasoning", "tokens", "cost", "share", "")
     say(columns([names, *rows], right=range(len(by), len(by) + 8)))

@@ -52,8 +52,10 @@ def command(options: VerifyOptions) -> int:
     """Check every hash, the chain, the texts, the machine's legality, and derive the decisions again.
 
     Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed again,
-    unless what it rests on was forged with it. A tail that was cut off is found with --head or --anchor. Sound: exit 0; damaged
-    or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell: 103.
+    unless what it rests on was forged with it. A tail that was cut off is found with --head or --anchor. Sound: exit 0;
+    damaged
+    or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell:
+    103.
     """
     from codetape.api.keeping import verify
 
@@ -93,7 +95,8 @@ def _say(one: dict[str, Any]) -> None:
         if one["drift"]:
             first = one["drift"][0]
             say(
-                f"{one['name']}: not settled: {len(one['drift'])} of {one['derived']} were derived by other versions than these, and otherwise; the first at {first['seq']}: {first['message']}",
+                f"{one['name']}: not settled: {len(one['drift'])} of {one['derived']} were derived by other versions "
+                f"than these, and otherwise; the first at {first['seq']}: {first['message']}",
                 err=True,
             )
             return

@@ -28,7 +28,8 @@ class WhatIfOptions(ChangeOptions, FilterOptions):
 def command(options: WhatIfOptions) -> int:
     """Say what a change of prompts, model or settings would do to recorded sessions. No call is made.
 
-    Every session is run again from its log under the change, up to its first request that differs. Each recorded reply is
+    Every session is run again from its log under the change, up to its first request that differs. Each recorded reply
+    is
     reused, to be made again (tokens estimated), or unknown: it rests on a reply that nobody has (tokens as recorded).
     """
     from codetape.api.opening import corpus

@@ -13,7 +13,8 @@ from codetape.cli.output import say, say_json
 @database
 @as_json
 def command(named: str, db: str, as_json: bool) -> int:
-    """Say why a call was made: the causal chain back to the prompt, and where each part of its prompt is from, in tokens."""
+    """Say why a call was made: the causal chain back to the prompt, and where each part of its prompt is from, in
+    tokens."""
     from codetape import api
 
     name, seq = at_event(named)
@@ -28,6 +29,7 @@ def command(named: str, db: str, as_json: bool) -> int:
         say(f"\nits prompt, about {total:,} tokens:")
         for part in found.parts:
             say(
-                f"  {part.tokens:7,}  {part.tokens / total if total else 0:4.0%}  {part.role:<9} {part.heading[:60]:<60}  {part.origin}"
+                f"  {part.tokens:7,}  {part.tokens / total if total else 0:4.0%}  {part.role:<9} "
+                f"{part.heading[:60]:<60}  {part.origin}"
             )
     return 0

@@ -42,7 +42,8 @@ def diagnose(run: SessionState, text: str) -> Read:
 def _blaming_tests(run: SessionState, step: Step, told: Mapping[str, TestFailure]) -> Step:
     """Heed a diagnosis that says `test_error`, and has no fix, where the rules say that the code is at fault.
 
-    Own tests that are fewer than those that pass are set aside; examples are put to opinions. What it blames on the code
+    Own tests that are fewer than those that pass are set aside; examples are put to opinions. What it blames on the
+    code
     alone is asked for: a question without a fix would be put in vain.
     """
     findings: tuple[Finding, ...] = step.work["findings"]

@@ -42,7 +42,13 @@ def fix_tests(run: SessionState, text: str) -> Read:
     same = new == old or (unchanged and not whole_file(run))
     if same and asks < MAX_ASKS:
         missing = unchanged or tuple(_owed_test(f) for f in at_fault)
-        return Step("fix_tests", reason="unchanged", ledger={"fix_asks": asks}, work={"tests": new, "missing": missing}, target="fixing_tests")  # fmt: skip
+        return Step(
+            "fix_tests",
+            reason="unchanged",
+            ledger={"fix_asks": asks},
+            work={"tests": new, "missing": missing},
+            target="fixing_tests",
+        )
     unsettled = tuple(_owed_test(f) for f in at_fault if not _says(f, text_of(new, f.test), run.work.opinions))
     vanished = _vanished(run, old, new)
     return Step(

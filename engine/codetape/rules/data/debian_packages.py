@@ -1,4 +1,5 @@
-"""Debian packages that may be installed without asking: programs and libraries that Python packages commonly stand on."""
+"""Debian packages that may be installed without asking: programs and libraries that Python packages commonly stand
+on."""
 
 KNOWN_SYSTEM = frozenset(
     [

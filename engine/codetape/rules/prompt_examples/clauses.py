@@ -120,7 +120,8 @@ class ClauseReader:
         return name.isidentifier() and re.search(rf"\bclass\s+`?{name}\b", self.reader.prose) is not None
 
     def _balanced(self, line: str, start: int) -> str:
-        """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500 characters."""
+        """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500
+        characters."""
         for end in range(start, min(len(line), start + 500)):
             if line[end] == ")" and not self.reader.spent() and is_expression(line[start : end + 1]):
                 return line[start : end + 1]

@@ -121,7 +121,8 @@ class DoctestReader:
         return PromptExample((), call, want.strip(), "value", prints=prints)
 
     def _setup(self, source: str, before: list[doctest.Example]) -> Iterator[str]:
-        """Yield what runs before an example: statements that show nothing, and whatever touches a name that it stands on."""
+        """Yield what runs before an example: statements that show nothing, and whatever touches a name that it stands
+        on."""
         repeated = any(b.want and b.source.strip() == source for b in before)
         touched, offered = _names(source), _offered(before)
         chosen: list[doctest.Example] = []
@@ -188,7 +189,8 @@ def _examples(passage: str) -> Iterator[doctest.Example | str]:
 
 
 def _share_a_state(examples: list[doctest.Example]) -> bool:
-    """Whether examples lean on what earlier ones did to the script: a call for its effect alone, or one call with two outcomes."""
+    """Whether examples lean on what earlier ones did to the script: a call for its effect alone, or one call with two
+    outcomes."""
     shown: dict[str, str] = {}
     bound: set[str] = set()
     for example in examples:
@@ -222,7 +224,8 @@ def _stored(source: str) -> frozenset[str]:
 
 
 def _offered(before: list[doctest.Example]) -> set[str]:
-    """Return the names that stand for no state of an interpreter: what the solution or an import offers is shared by all."""
+    """Return the names that stand for no state of an interpreter: what the solution or an import offers is shared by
+    all."""
     bound = {name for b in before for name in _stored(b.source)}
     imports = [n for b in before for n in ast.walk(ast.parse(b.source)) if isinstance(n, ast.Import | ast.ImportFrom)]
     imported = {name for node in imports for alias in node.names for name in bound_by(alias)}

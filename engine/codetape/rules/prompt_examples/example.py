@@ -12,9 +12,11 @@ Kind = Literal["value", "true", "printed", "repr", "raises"]
 class PromptExample:
     """One example: statements that prepare it, the code, and what must come of it.
 
-    ``kind`` says how: a call that gives a ``value``, a condition that is ``true``, a value whose text is ``printed``, whatever the
+    ``kind`` says how: a call that gives a ``value``, a condition that is ``true``, a value whose text is ``printed``,
+    whatever the
     interpreter shows (``repr``: output, then the value's representation), an exception that it ``raises``.
-    ``options`` are doctest's, by name; ``prints`` says that the shown value may as well be output. ``parts`` are examples that
+    ``options`` are doctest's, by name; ``prints`` says that the shown value may as well be output. ``parts`` are
+    examples that
     come before it in the same test: they share a state that no name stands for.
     """
 

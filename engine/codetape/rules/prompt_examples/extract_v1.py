@@ -1,4 +1,5 @@
-"""Examples in a prompt, as version 1 of the rules took them: tapes that were recorded by it are replayed by it. Frozen."""
+"""Examples in a prompt, as version 1 of the rules took them: tapes that were recorded by it are replayed by it.
+Frozen."""
 
 import ast
 import builtins
@@ -173,7 +174,8 @@ class _Budget:
 
 
 def _balanced(line: str, start: int, budget: _Budget) -> str:
-    """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500 characters."""
+    """Return the call that begins at ``start``, up to its closing bracket; empty where none closes in 500
+    characters."""
     for end in range(start, min(len(line), start + 500)):
         if line[end] == ")" and not budget.spent() and _is_expression(line[start : end + 1]):
             return line[start : end + 1]

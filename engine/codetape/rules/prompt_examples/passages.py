@@ -49,7 +49,8 @@ def read(prompt: str) -> Passages:
 
 
 def _blocks(text: str) -> Iterator[tuple[bool, str]]:
-    """Yield a text's fenced blocks and what stands between them, in order; a fence that is never closed reaches to the end."""
+    """Yield a text's fenced blocks and what stands between them, in order; a fence that is never closed reaches to the
+    end."""
     fence, lines = "", list[str]()
     for line in text.split("\n"):
         match = _FENCE.match(line)
@@ -89,7 +90,8 @@ def _prose(text: str, found: Passages) -> None:
 
 
 def _region(lines: list[str], start: int, margin: str) -> int:
-    """Return where the code ends that begins at a line: before the first line at its margin that begins no definition."""
+    """Return where the code ends that begins at a line: before the first line at its margin that begins no
+    definition."""
     inside, end = "", start
     for number in range(start, len(lines)):
         line = lines[number]

@@ -13,7 +13,8 @@ MAX_PARSES = 5000  # texts that are parsed in the search of one prompt
 
 
 class Reader:
-    """What readers of a prompt's passages share: examples as they are found, those left out, and how many texts may still be parsed.
+    """What readers of a prompt's passages share: examples as they are found, those left out, and how many texts may
+    still be parsed.
 
     A prompt of nothing but brackets would be parsed for hours.
     """
