@@ -65,12 +65,12 @@ class SessionProgress:
     def __exit__(self, *ended: object) -> None:
         self._display.__exit__(*ended)
 
-    def __call__(self, event: Event, run: SessionState) -> None:
+    def __call__(self, event: Event, session: SessionState) -> None:
         """Show one event."""
-        self._run = run
+        self._run = session
         if isinstance(event.payload, Requested):
             self._waiting = WAITING.get(event.payload.purpose, event.payload.purpose)
-        if line := describe(event, run):
+        if line := describe(event, session):
             self._display.line(f"{time.monotonic() - self._begun:6.1f} s  {line}")
 
     def _status(self) -> Any:

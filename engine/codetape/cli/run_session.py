@@ -37,9 +37,9 @@ def drive(
     last: list[SessionState] = []
     progress = SessionProgress(quiet=as_json)
 
-    def hook(event: Event, run: SessionState) -> None:
-        last[:] = [run]
-        progress(event, run)
+    def hook(event: Event, state: SessionState) -> None:
+        last[:] = [state]
+        progress(event, state)
 
     try:
         with progress:
@@ -60,14 +60,20 @@ async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
 
 
 def _end(
-    result: GenerateResult, run: SessionState, spent: float, folder: str | None, *, as_json: bool, again: summary.Again
+    result: GenerateResult,
+    session: SessionState,
+    spent: float,
+    folder: str | None,
+    *,
+    as_json: bool,
+    again: summary.Again,
 ) -> int:
     path = summary.write_files(result, Path(folder)) if folder else None
     if as_json:
         say_json(summary.as_object(result, spent, path))
     else:
-        summary.summarise(result, run, spent, path, again)
-    return summary.exit_code(run)
+        summary.summarise(result, session, spent, path, again)
+    return summary.exit_code(session)
 
 
 def _asked(

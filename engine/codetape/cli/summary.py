@@ -52,13 +52,13 @@ CONFIDENCE = {
 }
 
 
-def exit_code(run: SessionState) -> int:
+def exit_code(session: SessionState) -> int:
     """Return the process's exit code for a session's state."""
-    if run.state == "succeeded":
+    if session.state == "succeeded":
         return 0
-    if run.state == "failed":
+    if session.state == "failed":
         return 100
-    return {"question": 104, "budget": 101, "person": 130}.get(run.cause, 1)
+    return {"question": 104, "budget": 101, "person": 130}.get(session.cause, 1)
 
 
 def as_object(result: GenerateResult, duration_s: float, solution_path: Path | None = None) -> dict[str, Any]:
@@ -154,7 +154,9 @@ def write_files(result: GenerateResult, folder: Path) -> Path | None:
     return folder / SOLUTION_FILE
 
 
-def summarise(result: GenerateResult, run: SessionState, duration_s: float, path: Path | None, again: Again) -> None:
+def summarise(
+    result: GenerateResult, session: SessionState, duration_s: float, path: Path | None, again: Again
+) -> None:
     """Print the end for a person: verdict, figures, where the script is, what to try next."""
     counts, usage = result.counts, result.usage
     say()
@@ -187,19 +189,23 @@ def summarise(result: GenerateResult, run: SessionState, duration_s: float, path
         say(f"  careful     the script or its tests seem to hold a key: {kind}")
     for gone in result.quarantined:
         say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
-    for line in next_steps(result, run, path, again):
+    for line in next_steps(result, session, path, again):
         say(f"  next        {line}")
 
 
-def next_steps(result: GenerateResult, run: SessionState, path: Path | None, again: Again) -> list[str]:
+def next_steps(result: GenerateResult, session: SessionState, path: Path | None, again: Again) -> list[str]:
     """Return what a person can do now, as commands that work as they stand."""
-    name, server = result.session, run.the_config.server
+    name, server = result.session, session.the_config.server
     if server and "--base-url" not in again.model:
         again = replace(again, model=(*again.model, "--base-url", server))
     if result.status == "suspended":
-        return _resumes(result, run, again)
+        return _resumes(result, session, again)
     if result.status == "failed":
-        more = [again.resume(name, "--max-iterations", str(result.iterations + 5))] if run.cause == "iterations" else []
+        more = (
+            [again.resume(name, "--max-iterations", str(result.iterations + 5))]
+            if session.cause == "iterations"
+            else []
+        )
         return [again.command("show", name, "--prompts"), *more]
     if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
         return [again.command("exec", name, sandbox=True)]
@@ -208,23 +214,23 @@ def next_steps(result: GenerateResult, run: SessionState, path: Path | None, aga
     return [again.command("show", name, "--code")]
 
 
-def _resumes(result: GenerateResult, run: SessionState, again: Again) -> list[str]:
+def _resumes(result: GenerateResult, session: SessionState, again: Again) -> list[str]:
     """Return how a suspended session continues: with an answer, a higher budget, or as it is."""
     name = result.session
-    if run.cause == "question" and (test := example_of(result.question)):
+    if session.cause == "question" and (test := example_of(result.question)):
         return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]
-    if run.cause == "question":
+    if session.cause == "question":
         return [again.resume(name, f"--{verb}-package", result.question) for verb in ("allow", "deny")]
-    if run.cause != "budget":
+    if session.cause != "budget":
         return [again.resume(name)]
-    config, used = run.the_config, result.total_input_tokens + result.total_output_tokens
+    config, used = session.the_config, result.total_input_tokens + result.total_output_tokens
     higher: list[str] = []
     if config.max_tokens is not None:
         higher += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
     if config.max_cost:
-        higher += ["--max-cost", _more(config.max_cost, run.spent.cost)]
+        higher += ["--max-cost", _more(config.max_cost, session.spent.cost)]
     if config.max_seconds is not None:
-        higher += ["--max-time", f"{max(2 * config.max_seconds, run.spent.ms // 1000 + 300)}s"]
+        higher += ["--max-time", f"{max(2 * config.max_seconds, session.spent.ms // 1000 + 300)}s"]
     for total in again.totals:
         label, sign, amount = total.rpartition("=")
         higher += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]

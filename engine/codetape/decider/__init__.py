@@ -14,46 +14,46 @@ from codetape.eventlog.session_state import SessionState
 __all__ = ["decide"]
 
 
-def decide(run: SessionState) -> Command | None:
+def decide(session: SessionState) -> Command | None:
     """Return what the run does next; None when it is suspended or ended."""
-    if run.state not in machine.ACTIVE:
+    if session.state not in machine.ACTIVE:
         return None
-    if run.anchors is None:
-        return Record(examples_event(run))
-    step = _settled(run) if run.outcome else _without_effect(run)
-    return record(run, step) if step else _effect(run)
+    if session.anchors is None:
+        return Record(examples_event(session))
+    step = _settled(session) if session.outcome else _without_effect(session)
+    return record(session, step) if step else _effect(session)
 
 
-def _settled(run: SessionState) -> Step:
+def _settled(session: SessionState) -> Step:
     """Return what becomes of the closed call."""
-    purpose = run.outcome.purpose if run.outcome else ""
+    purpose = session.outcome.purpose if session.outcome else ""
     if purpose == "build":
-        return environments.built(run)
+        return environments.built(session)
     if purpose in ("run", "script"):
-        return rule_set(run).executed(run)
+        return rule_set(session).executed(session)
     if purpose == "vet":
-        return executions.vetted(run)
+        return executions.vetted(session)
     if purpose == "oracle":
-        return executions.proven(run)
-    return model_calls.answered(run)
+        return executions.proven(session)
+    return model_calls.answered(session)
 
 
-def _without_effect(run: SessionState) -> Step | None:
+def _without_effect(session: SessionState) -> Step | None:
     """Return the step of a state that leaves without an effect, or None where it wants one."""
-    if run.state == "resolving":
-        return environments.resolved(run)
-    if run.state == "executing":
-        return rule_set(run).standing(run)
-    if run.state == "vetting":
-        return executions.nothing_to_vet(run)
-    if run.state in ("coding", "judging", "fixing_tests"):
-        return model_calls.nothing_to_ask(run)
+    if session.state == "resolving":
+        return environments.resolved(session)
+    if session.state == "executing":
+        return rule_set(session).standing(session)
+    if session.state == "vetting":
+        return executions.nothing_to_vet(session)
+    if session.state in ("coding", "judging", "fixing_tests"):
+        return model_calls.nothing_to_ask(session)
     return None
 
 
-def _effect(run: SessionState) -> Command:
-    if run.state == "building":
-        return environments.build(run)
-    if run.state in ("vetting", "executing", "proving"):
-        return Execute(executions.job(run))
-    return model_calls.ask(run)
+def _effect(session: SessionState) -> Command:
+    if session.state == "building":
+        return environments.build(session)
+    if session.state in ("vetting", "executing", "proving"):
+        return Execute(executions.job(session))
+    return model_calls.ask(session)

@@ -27,54 +27,54 @@ def most_calls(config: Config) -> int:
     return 4 + config.max_iterations * rounds * _CALLS_A_ROUND
 
 
-def spec_of(run: SessionState) -> BuildSpec:
+def spec_of(session: SessionState) -> BuildSpec:
     """Return the environment that the run needs now."""
-    found = detected(run)
-    packages = {*run.the_config.base_packages, *found.packages}
+    found = detected(session)
+    packages = {*session.the_config.base_packages, *found.packages}
     return BuildSpec(
-        python_version=run.the_config.python_version,
+        python_version=session.the_config.python_version,
         packages=tuple(sorted(packages)),
-        system_packages=tuple(sorted({*run.the_config.system_packages, *run.ledger.system_packages})),
-        commands=tuple(dict.fromkeys([*run.the_config.commands, *run.ledger.commands])),
-        base=run.the_config.sandbox.base,
+        system_packages=tuple(sorted({*session.the_config.system_packages, *session.ledger.system_packages})),
+        commands=tuple(dict.fromkeys([*session.the_config.commands, *session.ledger.commands])),
+        base=session.the_config.sandbox.base,
     )
 
 
-def resolved(run: SessionState) -> Step | None:
+def resolved(session: SessionState) -> Step | None:
     """Return the step out of resolving; None where the model must be asked about unknown imports."""
-    found = detected(run)
-    if found.denied and (step := without(run, found.denied, "policy")):
+    found = detected(session)
+    if found.denied and (step := without(session, found.denied, "policy")):
         return step
     if found.unknown:
         return None
     if found.ask:
-        return _question(found.ask[0], run)
-    if run.the_config.sandbox.system_packages and (step := system_packages.settled(run)):
+        return _question(found.ask[0], session)
+    if session.the_config.sandbox.system_packages and (step := system_packages.settled(session)):
         return step
-    spec = spec_of(run)
-    if missing := _capability(run, spec):
+    spec = spec_of(session)
+    if missing := _capability(session, spec):
         return Step("packages", halt=Stop("suspended", "capability", missing, "need"))
-    same = run.work.environment is not None and run.work.environment.name == spec.name
-    packages = tuple(sorted({*run.ledger.packages} | {p for p in found.packages if bare(p) in _tracked(run)}))
+    same = session.work.environment is not None and session.work.environment.name == spec.name
+    packages = tuple(sorted({*session.ledger.packages} | {p for p in found.packages if bare(p) in _tracked(session)}))
     return Step("packages", done=("resolving",), owes=() if same else ("building",), ledger={"packages": packages})
 
 
-def _tracked(run: SessionState) -> set[str]:
-    return {bare(p) for p in run.ledger.packages}
+def _tracked(session: SessionState) -> set[str]:
+    return {bare(p) for p in session.ledger.packages}
 
 
-def _question(package: str, run: SessionState) -> Step:
-    modules = ", ".join(modules_of(package, run))
+def _question(package: str, session: SessionState) -> Step:
+    modules = ", ".join(modules_of(package, session))
     message = (
         f"The code imports {modules}, which the package {package} is said to provide. "
-        f"The package policy ({run.the_config.package_policy}) does not know it: may it be installed?"
+        f"The package policy ({session.the_config.package_policy}) does not know it: may it be installed?"
     )
     question = Question(kind="package", subject=package, reason=message)
     return Step("packages", work={"question": question}, halt=Stop("suspended", "question", message, "question"))
 
 
-def _capability(run: SessionState, spec: BuildSpec) -> str:
-    facts = run.the_config.sandbox
+def _capability(session: SessionState, spec: BuildSpec) -> str:
+    facts = session.the_config.sandbox
     if spec.system_packages and not facts.system_packages:
         names = ", ".join(spec.system_packages)
         return f"The {facts.name} sandbox cannot install system packages, and the script needs {names}. The docker sandbox can."
@@ -83,17 +83,17 @@ def _capability(run: SessionState, spec: BuildSpec) -> str:
     return ""
 
 
-def without(run: SessionState, packages: tuple[str, ...], why: str) -> Step | None:
+def without(session: SessionState, packages: tuple[str, ...], why: str) -> Step | None:
     """Return the step that drops packages: the code that imports them owes coding, tests that do owe fixing.
 
     None where there is nothing new to drop and no ask left before the next run: the run will show what is missing.
     """
-    modules = tuple(sorted({m for package in packages for m in modules_of(package, run)}))
-    in_code = _imported(modules, run.work.code)
-    in_tests = _imported(modules, run.work.tests)
-    code = bool(in_code) and run.ledger.code_asks < MAX_ASKS
-    tests = bool(in_tests) and run.ledger.fix_asks < MAX_ASKS
-    known = {*packages} <= {*run.ledger.refused} and {*modules} <= {*run.ledger.unavailable}
+    modules = tuple(sorted({m for package in packages for m in modules_of(package, session)}))
+    in_code = _imported(modules, session.work.code)
+    in_tests = _imported(modules, session.work.tests)
+    code = bool(in_code) and session.ledger.code_asks < MAX_ASKS
+    tests = bool(in_tests) and session.ledger.fix_asks < MAX_ASKS
+    known = {*packages} <= {*session.ledger.refused} and {*modules} <= {*session.ledger.unavailable}
     if known and not code and not tests:
         return None
     gone = {bare(p) for p in packages}
@@ -103,10 +103,10 @@ def without(run: SessionState, packages: tuple[str, ...], why: str) -> Step | No
         done=("building",),
         owes=(*(("coding",) if code else ()), *(("fixing_tests",) if tests else ()), "resolving"),
         ledger={
-            "unavailable": tuple(sorted({*run.ledger.unavailable, *modules})),
-            "refused": tuple(sorted({*run.ledger.refused, *gone})),
-            "packages": tuple(p for p in run.ledger.packages if bare(p) not in gone),
-            "modules": tuple(m for m in run.ledger.modules if m.partition(".")[0] not in modules),
+            "unavailable": tuple(sorted({*session.ledger.unavailable, *modules})),
+            "refused": tuple(sorted({*session.ledger.refused, *gone})),
+            "packages": tuple(p for p in session.ledger.packages if bare(p) not in gone),
+            "modules": tuple(m for m in session.ledger.modules if m.partition(".")[0] not in modules),
             "chain": 0,
             "replacing": "",
         },
@@ -114,7 +114,7 @@ def without(run: SessionState, packages: tuple[str, ...], why: str) -> Step | No
             "findings": (*_findings(in_code, "logic"), *_findings(in_tests, "test_error")),
             "fixes": (),
             "missing": (),
-            "notes": (*run.work.notes, f"{', '.join(packages)} cannot be had ({why}): do without."),
+            "notes": (*session.work.notes, f"{', '.join(packages)} cannot be had ({why}): do without."),
         },
     )
 
@@ -137,14 +137,14 @@ def _findings(modules: tuple[str, ...], error_type: ErrorType) -> tuple[Finding,
     )
 
 
-def build(run: SessionState) -> Build:
+def build(session: SessionState) -> Build:
     """Return the build of what the run needs."""
-    return Build(spec_of(run))
+    return Build(spec_of(session))
 
 
-def built(run: SessionState) -> Step:
+def built(session: SessionState) -> Step:
     """Return the step after a build: ready, a package to replace, or packages to do without."""
-    outcome = run.outcome
+    outcome = session.outcome
     if outcome is None:
         raise ValueError("no build was closed")
     event = outcome.event
@@ -155,30 +155,30 @@ def built(run: SessionState) -> Step:
         raise TypeError(f"{type(event).__name__} closes no build")
     if event.reason in ("needs_system_packages", "needs_commands"):
         return Step("build", usable=False, halt=Stop("suspended", event.reason, outcome.message, "need"))
-    if below := tuple(p for p in event.packages if p in run.ledger.system_packages):
-        if {*below} & {*run.the_config.system_packages}:
+    if below := tuple(p for p in event.packages if p in session.ledger.system_packages):
+        if {*below} & {*session.the_config.system_packages}:
             return Step("build", usable=False, halt=Stop("suspended", "base", outcome.message, "need"))
-        return system_packages.dropped(run, tuple(system_packages.PACKAGE + p for p in below), event.reason)
-    demanded = {bare(p) for p in (*run.the_config.base_packages, *run.the_config.packages)}
-    asked = {bare(p) for p in spec_of(run).packages}
+        return system_packages.dropped(session, tuple(system_packages.PACKAGE + p for p in below), event.reason)
+    demanded = {bare(p) for p in (*session.the_config.base_packages, *session.the_config.packages)}
+    asked = {bare(p) for p in spec_of(session).packages}
     refused_names = {bare(p) for p in event.packages} & asked
-    names = tuple(sorted(refused_names - demanded)) or (() if refused_names else _newest(run))
+    names = tuple(sorted(refused_names - demanded)) or (() if refused_names else _newest(session))
     if not names or (event.reason != "conflict" and refused_names & demanded):
         return Step("build", usable=False, halt=Stop("suspended", "base", outcome.message, "need"))
     replaceable = event.reason in ("not_found", "no_wheel")
-    if replaceable and run.ledger.chain < MAX_CHAIN and run.ledger.replacements < MAX_REPLACEMENTS:
-        refused = tuple(sorted({*run.ledger.refused, names[0]}))
+    if replaceable and session.ledger.chain < MAX_CHAIN and session.ledger.replacements < MAX_REPLACEMENTS:
+        refused = tuple(sorted({*session.ledger.refused, names[0]}))
         ledger = {"replacing": names[0], "refused": refused}
         return Step("build", usable=False, reason=event.reason, ledger=ledger, target="replacing_package")
-    step = without(run, names, event.reason)
+    step = without(session, names, event.reason)
     if step is None and set(names) <= set(
-        run.ledger.refused
+        session.ledger.refused
     ):  # dropped already, and refused again: nothing would change
         return Step("build", usable=False, halt=Stop("suspended", "base", outcome.message, "need"))
     return step or Step("build", usable=False, owes=("resolving",), done=("building",))
 
 
-def _newest(run: SessionState) -> tuple[str, ...]:
+def _newest(session: SessionState) -> tuple[str, ...]:
     """Return what to drop where a build names no package: everything that was not there from the start."""
-    base = {bare(p) for p in (*run.the_config.base_packages, *run.the_config.packages)}
-    return tuple(p for p in detected(run).packages if bare(p) not in base)
+    base = {bare(p) for p in (*session.the_config.base_packages, *session.the_config.packages)}
+    return tuple(p for p in detected(session).packages if bare(p) not in base)

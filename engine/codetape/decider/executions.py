@@ -14,52 +14,54 @@ from codetape.rules.pytest_source import stub
 from codetape.rules.session_view import test_files
 
 
-def job(run: SessionState) -> Job:
+def job(session: SessionState) -> Job:
     """Return what the state wants executed: tests against the stub or the code, the oracle, or the script."""
-    purpose = {"vetting": "vet", "proving": "oracle"}.get(run.state, "run")
-    if run.the_config.skip_tests and purpose == "run":
+    purpose = {"vetting": "vet", "proving": "oracle"}.get(session.state, "run")
+    if session.the_config.skip_tests and purpose == "run":
         purpose = "script"
-    files = {"oracle": {ORACLE_FILE: run.the_task.oracle}, "script": {}}.get(purpose, test_files(run))
-    code = stub(run.work.code) if purpose == "vet" else run.work.code
+    files = {"oracle": {ORACLE_FILE: session.the_task.oracle}, "script": {}}.get(purpose, test_files(session))
+    code = stub(session.work.code) if purpose == "vet" else session.work.code
     return Job.model_validate(
         {
             "purpose": purpose,
-            "spec": spec_of(run),
+            "spec": spec_of(session),
             "files": {SOLUTION_FILE: code, **files},
             "targets": tuple(files),
-            "deselect": () if purpose == "oracle" else tuple(q.test for q in run.work.quarantined if "::" in q.test),
-            "inputs": run.the_task.inputs,
-            "outputs": run.the_task.outputs,
-            "resources": run.the_config.resources,
-            "env": run.the_config.env_vars,
+            "deselect": ()
+            if purpose == "oracle"
+            else tuple(q.test for q in session.work.quarantined if "::" in q.test),
+            "inputs": session.the_task.inputs,
+            "outputs": session.the_task.outputs,
+            "resources": session.the_config.resources,
+            "env": session.the_config.env_vars,
         }
     )
 
 
-def nothing_to_vet(run: SessionState) -> Step | None:
+def nothing_to_vet(session: SessionState) -> Step | None:
     """Return the step out of vetting where there is no test, or nothing to empty; else None."""
-    if not test_files(run):
-        return no_tests(run, Step("vet", done=("vetting",)))
+    if not test_files(session):
+        return no_tests(session, Step("vet", done=("vetting",)))
     return None
 
 
-def vetted(run: SessionState) -> Step:
+def vetted(session: SessionState) -> Step:
     """Return the step after the tests ran against the stub: those that pass there are vacuous."""
-    report = report_of(run)
+    report = report_of(session)
     at_solution = [t for t in report.failing if t.frames and t.frames[-1].file == SOLUTION_FILE]
     module_broke = any("::" not in t.id for t in at_solution)
     vacuous = () if module_broke or (report.exit != "ok" and not report.tests) else report.passed
     step = Step("vet", done=("vetting",), work={"vacuous": tuple(vacuous)})
-    hidden = {function_id(test) for test in quarantined(run)}
-    expected = {name for name in expected_names(test_files(run)) if name not in hidden}
+    hidden = {function_id(test) for test in quarantined(session)}
+    expected = {name for name in expected_names(test_files(session)) if name not in hidden}
     ran = {function_id(t.id) for t in report.tests}
     idle = {function_id(t) for t in vacuous} - {function_id(t.id) for t in report.failing}
-    return step if (expected - idle) or not (expected & ran) else no_tests(run, step)
+    return step if (expected - idle) or not (expected & ran) else no_tests(session, step)
 
 
-def no_tests(run: SessionState, step: Step) -> Step:
+def no_tests(session: SessionState, step: Step) -> Step:
     """No test that counts is left: they are written again once, then the session fails."""
-    if not run.ledger.rewritten:
+    if not session.ledger.rewritten:
         return Step(
             step.about,
             reason="no_tests",
@@ -75,68 +77,68 @@ def no_tests(run: SessionState, step: Step) -> Step:
     )
 
 
-def quarantined(run: SessionState) -> set[str]:
+def quarantined(session: SessionState) -> set[str]:
     """Return the ids of the tests that run no more."""
-    return {q.test for q in run.work.quarantined}
+    return {q.test for q in session.work.quarantined}
 
 
-def report_of(run: SessionState) -> Report:
+def report_of(session: SessionState) -> Report:
     """Return the report of the execution that was just closed."""
-    if run.outcome is None or run.outcome.report is None:
+    if session.outcome is None or session.outcome.report is None:
         raise ValueError("no execution was closed")
-    return run.outcome.report
+    return session.outcome.report
 
 
-def execution_key(run: SessionState, report: Report, code: str | None = None) -> str:
+def execution_key(session: SessionState, report: Report, code: str | None = None) -> str:
     """Return what a run of the tests that gave a report depended on, with other code where that is given.
 
     What is quarantined is part of it only where the run did not end well: leaving out the test that ended it tells more
     of
     the others, leaving out one that just failed does not.
     """
-    environment = run.work.environment.name if run.work.environment else ""
-    left_out = [] if report.whole and report.exit in ("ok", "tests_failed") else sorted(quarantined(run))
-    return sha256(canonical([run.work.code if code is None else code, test_files(run), environment, left_out]))
+    environment = session.work.environment.name if session.work.environment else ""
+    left_out = [] if report.whole and report.exit in ("ok", "tests_failed") else sorted(quarantined(session))
+    return sha256(canonical([session.work.code if code is None else code, test_files(session), environment, left_out]))
 
 
-def context_of(run: SessionState, opinions: tuple[Opinion, ...], unjudged: tuple[str, ...]) -> Context:
+def context_of(session: SessionState, opinions: tuple[Opinion, ...], unjudged: tuple[str, ...]) -> Context:
     """Return what the rules need beside a report."""
-    spec = spec_of(run)
+    spec = spec_of(session)
     return Context(
-        files=test_files(run),
-        python=run.the_config.python_version,
+        files=test_files(session),
+        python=session.the_config.python_version,
         installed=frozenset(bare(p) for p in spec.all_packages),
-        unavailable=frozenset(run.ledger.unavailable),
+        unavailable=frozenset(session.ledger.unavailable),
         opinions=opinions,
         unjudged=frozenset(unjudged),
-        hidden=frozenset(function_id(test) for test in quarantined(run)),
-        doubted=frozenset(run.ledger.doubted),
-        version=run.rules,
+        hidden=frozenset(function_id(test) for test in quarantined(session)),
+        doubted=frozenset(session.ledger.doubted),
+        version=session.rules,
     )
 
 
-def solved(run: SessionState, report: Report, quarantined: set[str]) -> bool:
+def solved(session: SessionState, report: Report, quarantined: set[str]) -> bool:
     """Whether the report is whole, every expected test ran, one that counts passed, and none failed."""
-    if run.the_config.skip_tests:
-        return report.exit == "ok" and not missing_outputs(run, report)
+    if session.the_config.skip_tests:
+        return report.exit == "ok" and not missing_outputs(session, report)
     hidden = {function_id(test) for test in quarantined}
-    absent = {name for name in missing_tests(report, test_files(run)) if name not in hidden}
+    absent = {name for name in missing_tests(report, test_files(session)) if name not in hidden}
     bad = [t for t in report.failing if t.id not in quarantined]
-    good = [t for t in report.passed if t not in quarantined and t not in run.work.vacuous]
+    good = [t for t in report.passed if t not in quarantined and t not in session.work.vacuous]
     explained = report.exit == "ok" or (report.exit == "tests_failed" and bool(report.failing))
     return report.whole and explained and not absent and not bad and bool(good)
 
 
-def missing_outputs(run: SessionState, report: Report) -> list[str]:
+def missing_outputs(session: SessionState, report: Report) -> list[str]:
     """Return the declared outputs that an execution did not leave."""
     there = {o.path.partition("/")[0] for o in report.outputs}
-    return [o.name for o in run.the_task.outputs if o.name not in there]
+    return [o.name for o in session.the_task.outputs if o.name not in there]
 
 
-def proven(run: SessionState) -> Step:
+def proven(session: SessionState) -> Step:
     """Return the end: the oracle passed whole, or it did not. It is never tried again."""
-    report = report_of(run)
-    absent = missing_tests(report, {ORACLE_FILE: run.the_task.oracle})
+    report = report_of(session)
+    absent = missing_tests(report, {ORACLE_FILE: session.the_task.oracle})
     if report.exit == "ok" and report.whole and report.passed and not report.failing and not absent:
         return Step("oracle", done=("proving",))
     failed = ", ".join(t.id for t in report.failing[:5]) or report.exit

@@ -17,31 +17,31 @@ from codetape.rules.session_view import calls_in_doubt
 PURPOSE_OF = {row.state: row.name for row in PURPOSES}
 
 
-def ask(run: SessionState) -> CallModel:
+def ask(session: SessionState) -> CallModel:
     """Return the state's request, rendered afresh from what the run has made."""
-    purpose, config = PURPOSE_OF[run.state], run.the_config
-    kept = {k: v for k, v in config.parameters.items() if k not in run.ledger.dropped_parameters}
+    purpose, config = PURPOSE_OF[session.state], session.the_config
+    kept = {k: v for k, v in config.parameters.items() if k not in session.ledger.dropped_parameters}
     return CallModel(
         ModelRequest(
             model=config.model,
             purpose=purpose,
-            messages=messages(run, purpose),
-            reply_schema=None if run.ledger.schemaless else schema_of(run, purpose),
-            json_mode=run.ledger.schemaless and not run.ledger.formless and purpose in SHAPES,
+            messages=messages(session, purpose),
+            reply_schema=None if session.ledger.schemaless else schema_of(session, purpose),
+            json_mode=session.ledger.schemaless and not session.ledger.formless and purpose in SHAPES,
             max_output_tokens=config.max_output_tokens,
-            older_limit=LENGTH_PARAMETER in run.ledger.dropped_parameters,
+            older_limit=LENGTH_PARAMETER in session.ledger.dropped_parameters,
             parameters=kept,
         )
     )
 
 
-def nothing_to_ask(run: SessionState) -> Step | None:
+def nothing_to_ask(session: SessionState) -> Step | None:
     """Return the step out of a state that turns out to have nothing to ask about; else None."""
-    if run.state == "judging" and not calls_in_doubt(run):
+    if session.state == "judging" and not calls_in_doubt(session):
         return Step("second_opinion", done=("judging",))
-    if run.state == "fixing_tests":
-        at_fault = [f for f in run.work.findings if f.error_type == "test_error"]
-        if not run.work.tests or not at_fault:
+    if session.state == "fixing_tests":
+        at_fault = [f for f in session.work.findings if f.error_type == "test_error"]
+        if not session.work.tests or not at_fault:
             return Step("fix_tests", done=("fixing_tests",), owes=("executing",))
     return None
 
@@ -50,19 +50,19 @@ _SETTLED = {"repairs": 0}
 _CLEARED = {"bad_reply": "", "repair": ""}
 
 
-def answered(run: SessionState) -> Step:
+def answered(session: SessionState) -> Step:
     """Return what becomes of a reply: its use, a repair ask, or the consequence of having none."""
-    outcome = run.outcome
+    outcome = session.outcome
     if outcome is None:
         raise ValueError("no ask was closed")
     if isinstance(outcome.event, CallRefused):
-        return _refused(run, outcome.event)
+        return _refused(session, outcome.event)
     if not isinstance(outcome.event, Answered):
         raise TypeError(f"{type(outcome.event).__name__} closes no ask")
     text = arrived(outcome.text, outcome.message, outcome.event.finish_reason)
-    used = text if isinstance(text, Unusable) else REPLIES[outcome.purpose].read(run, text)
+    used = text if isinstance(text, Unusable) else REPLIES[outcome.purpose].read(session, text)
     if isinstance(used, Unusable):
-        return _unusable(run, outcome.purpose, used, outcome.text or "")
+        return _unusable(session, outcome.purpose, used, outcome.text or "")
     return _closed(used)
 
 
@@ -70,38 +70,38 @@ def _closed(step: Step) -> Step:
     return replace(step, ledger={**step.ledger, **_SETTLED}, work={**step.work, **_CLEARED})
 
 
-def _refused(run: SessionState, event: CallRefused) -> Step:
+def _refused(session: SessionState, event: CallRefused) -> Step:
     """The server refuses the form: ask again without what it refuses, once each."""
-    purpose = run.outcome.purpose if run.outcome else ""
-    if event.what == "schema" and not run.ledger.formless:
-        less = {"formless": True} if run.ledger.schemaless else {"schemaless": True}
-        return Step(purpose, usable=False, reason="schema", ledger=less, target=run.state)
-    dropped = run.ledger.dropped_parameters
-    known = (LENGTH_PARAMETER, *run.the_config.parameters)
+    purpose = session.outcome.purpose if session.outcome else ""
+    if event.what == "schema" and not session.ledger.formless:
+        less = {"formless": True} if session.ledger.schemaless else {"schemaless": True}
+        return Step(purpose, usable=False, reason="schema", ledger=less, target=session.state)
+    dropped = session.ledger.dropped_parameters
+    known = (LENGTH_PARAMETER, *session.the_config.parameters)
     if event.what == "parameter" and event.parameter in known and event.parameter not in dropped:
         return Step(
             purpose,
             usable=False,
             reason="parameter",
             ledger={"dropped_parameters": (*dropped, event.parameter)},
-            target=run.state,
+            target=session.state,
         )
-    if event.what == "context" and not run.ledger.trimmed:
-        return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=run.state)
+    if event.what == "context" and not session.ledger.trimmed:
+        return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=session.state)
     return _closed(
-        REPLIES[purpose].without(run, Unusable(event.what, f"The server refuses the request: {event.what}."))
+        REPLIES[purpose].without(session, Unusable(event.what, f"The server refuses the request: {event.what}."))
     )
 
 
-def _unusable(run: SessionState, purpose: str, why: Unusable, text: str) -> Step:
+def _unusable(session: SessionState, purpose: str, why: Unusable, text: str) -> Step:
     """One repair ask, which costs no iteration; then the consequence."""
-    if run.ledger.repairs == 0:
+    if session.ledger.repairs == 0:
         return Step(
             purpose,
             usable=False,
             reason=why.reason,
             ledger={"repairs": 1},
             work={"repair": why.detail, "bad_reply": text},
-            target=run.state,
+            target=session.state,
         )
-    return _closed(REPLIES[purpose].without(run, why))
+    return _closed(REPLIES[purpose].without(session, why))

@@ -20,61 +20,61 @@ CRASHES = frozenset({"raised_in_solution", "ended_process", "timeout", "oom", "p
 """Rules of failures in which the code gave nothing that a test could be wrong about."""
 
 
-def rank(run: SessionState, stand: Checkpoint, quarantined: set[str]) -> tuple[int, int]:
+def rank(session: SessionState, stand: Checkpoint, quarantined: set[str]) -> tuple[int, int]:
     """Return how good a program is: examples and given tests passed, then own tests that stand as they are now."""
-    passed = [t for t in stand.report.passed if t not in quarantined and t not in run.work.vacuous]
-    own = [t for t in passed if file_of(t) == TEST_FILE and text_of(stand.tests, t) == text_of(run.work.tests, t)]
+    passed = [t for t in stand.report.passed if t not in quarantined and t not in session.work.vacuous]
+    own = [t for t in passed if file_of(t) == TEST_FILE and text_of(stand.tests, t) == text_of(session.work.tests, t)]
     return len([t for t in passed if file_of(t) != TEST_FILE]), len(own)
 
 
-def better(run: SessionState, stand: Checkpoint, quarantined: set[str]) -> Checkpoint:
+def better(session: SessionState, stand: Checkpoint, quarantined: set[str]) -> Checkpoint:
     """Return the better one of the best program so far and this one; of equals the later."""
-    best = run.work.best
-    return best if best and rank(run, best, quarantined) > rank(run, stand, quarantined) else stand
+    best = session.work.best
+    return best if best and rank(session, best, quarantined) > rank(session, stand, quarantined) else stand
 
 
-def best_of(run: SessionState, step: Step, *, last: bool = False) -> Step:
+def best_of(session: SessionState, step: Step, *, last: bool = False) -> Step:
     """Return the step with the best program in the place of the present one, and what its report owes.
 
     Where the tests were changed since it ran, it takes the place only as the ``last`` word, and owes a run.
     """
-    best: Checkpoint | None = step.work.get("best", run.work.best)
-    tests = step.work.get("tests", run.work.tests)
-    if best is None or best.code == step.work.get("code", run.work.code):
+    best: Checkpoint | None = step.work.get("best", session.work.best)
+    tests = step.work.get("tests", session.work.tests)
+    if best is None or best.code == step.work.get("code", session.work.code):
         return step
     work = {**step.work, "code": best.code, "fixes": (), "missing": (), "diagnosis": None}
     if best.tests != tests:
         work |= {"report": best.report, "findings": (), "checkpoint": None}
         owed = ("resolving", "vetting", "executing")
         return replace(step, work=work, owes=owed, done=BEFORE_RUN) if last else step
-    known = {q.test for q in step.work.get("quarantined", run.work.quarantined)}
-    findings = tuple(f for f in findings_of(run, best.report) if f.test not in known)
+    known = {q.test for q in step.work.get("quarantined", session.work.quarantined)}
+    findings = tuple(f for f in findings_of(session, best.report) if f.test not in known)
     stand = best.model_copy(update={"findings": findings})
     step = replace(
         step,
-        ledger={**step.ledger, "executed": execution_key(run, best.report, best.code)},
+        ledger={**step.ledger, "executed": execution_key(session, best.report, best.code)},
         work={**work, "report": best.report, "findings": findings, "checkpoint": stand},
     )
-    return owing(run, step, findings)
+    return owing(session, step, findings)
 
 
-def standing_report(run: SessionState, step: Step) -> Report:
+def standing_report(session: SessionState, step: Step) -> Report:
     """Return the report that a step stands on."""
-    report: Report | None = step.work.get("report", run.work.report)
+    report: Report | None = step.work.get("report", session.work.report)
     if report is None:
         raise ValueError("there is no report to judge")
     return report
 
 
-def outvoted(run: SessionState, step: Step) -> tuple[Finding, ...]:
+def outvoted(session: SessionState, step: Step) -> tuple[Finding, ...]:
     """Return the failing own tests, where all examples and given tests pass and most own tests do; else none."""
-    report = standing_report(run, step)
-    findings: tuple[Finding, ...] = step.work.get("findings", run.work.findings)
-    quarantined = {q.test for q in step.work.get("quarantined", run.work.quarantined)}
-    return findings if is_minority(run, report, findings, quarantined) else ()
+    report = standing_report(session, step)
+    findings: tuple[Finding, ...] = step.work.get("findings", session.work.findings)
+    quarantined = {q.test for q in step.work.get("quarantined", session.work.quarantined)}
+    return findings if is_minority(session, report, findings, quarantined) else ()
 
 
-def is_minority(run: SessionState, report: Report, findings: tuple[Finding, ...], quarantined: set[str]) -> bool:
+def is_minority(session: SessionState, report: Report, findings: tuple[Finding, ...], quarantined: set[str]) -> bool:
     """Whether what fails is expectations of own tests, fewer than those that pass, and nothing else.
 
     Code that crashes where a value is expected says nothing against the test.
@@ -82,23 +82,25 @@ def is_minority(run: SessionState, report: Report, findings: tuple[Finding, ...]
     if any(f.rule in CRASHES for f in findings):
         return False
     failing = {t.id for t in report.failing} - quarantined
-    own = [t for t in report.passed if file_of(t) == TEST_FILE and t not in quarantined and t not in run.work.vacuous]
+    own = [
+        t for t in report.passed if file_of(t) == TEST_FILE and t not in quarantined and t not in session.work.vacuous
+    ]
     settled = failing == {f.test for f in findings} and all(
         file_of(t) == TEST_FILE and "::" in t and report.outcome_of(t) != "unfinished" for t in failing
     )
-    return settled and len(own) > len(failing) and solved(run, report, quarantined | failing)
+    return settled and len(own) > len(failing) and solved(session, report, quarantined | failing)
 
 
-def set_aside(run: SessionState, step: Step, findings: tuple[Finding, ...], reason: str) -> Step:
+def set_aside(session: SessionState, step: Step, findings: tuple[Finding, ...], reason: str) -> Step:
     """Return the step with tests quarantined for a reason."""
     gone = tuple(Quarantined(test=f.test, reason=reason, words=f.words or f.root_cause) for f in findings)
-    left = tuple(f for f in step.work.get("findings", run.work.findings) if f not in findings)
+    left = tuple(f for f in step.work.get("findings", session.work.findings) if f not in findings)
     return replace(
         step,
         work={
             **step.work,
             "findings": left,
-            "quarantined": (*step.work.get("quarantined", run.work.quarantined), *gone),
+            "quarantined": (*step.work.get("quarantined", session.work.quarantined), *gone),
         },
         notes=(
             *step.notes,
@@ -107,7 +109,7 @@ def set_aside(run: SessionState, step: Step, findings: tuple[Finding, ...], reas
     )
 
 
-def spent(run: SessionState, step: Step) -> Step:
+def spent(session: SessionState, step: Step) -> Step:
     """Every way to fix a failure is spent: the next remedy is taken at once.
 
     The best program stands again. Then, in this order: examples that outlived a fix are judged by two opinions; one
@@ -115,14 +117,14 @@ def spent(run: SessionState, step: Step) -> Step:
     drawn from the plan; own tests that most others speak against are set aside; a person is asked about an example; the
     end.
     """
-    step = best_of(run, step)
+    step = best_of(session, step)
     examples = [f.test for f in step.work["findings"] if f.rule == "anchor" and f.judged == "no"]
-    if examples and not {*examples} <= {*run.ledger.doubted}:
-        return doubted(run, step, examples)
-    aside = outvoted(run, step)
-    if not run.ledger.fresh:
+    if examples and not {*examples} <= {*session.ledger.doubted}:
+        return doubted(session, step, examples)
+    aside = outvoted(session, step)
+    if not session.ledger.fresh:
         return _fresh(step, again=not aside)
-    return vote(run, step, aside) if aside else _stalled(run, step)
+    return vote(session, step, aside) if aside else _stalled(session, step)
 
 
 BEFORE_RUN = ("judging", "diagnosing", "coding", "verifying_code", "fixing_tests", "verifying_tests")
@@ -137,13 +139,13 @@ def example(name: str) -> str:
     return EXAMPLE + (name if "::" in name else f"{ANCHOR_FILE}::{name}")
 
 
-def _stalled(run: SessionState, step: Step) -> Step:
+def _stalled(session: SessionState, step: Step) -> Step:
     """The end of the loop's means: a person is asked about an example that stays in the way, else the session fails."""
-    answers = dict(run.answers)
+    answers = dict(session.answers)
     message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
     for finding in step.work["findings"]:
         if file_of(finding.test) == ANCHOR_FILE and EXAMPLE + finding.test not in answers:
-            reason = _example_question(run, step.work["checkpoint"], finding)
+            reason = _example_question(session, step.work["checkpoint"], finding)
             question = Question(kind="example", subject=EXAMPLE + finding.test, reason=reason)
             work = {**step.work, "question": question}
             return replace(
@@ -156,11 +158,11 @@ def _stalled(run: SessionState, step: Step) -> Step:
     return replace(step, halt=Stop("failed", "stalled", message))
 
 
-def _example_question(run: SessionState, stand: Checkpoint, finding: Finding) -> str:
+def _example_question(session: SessionState, stand: Checkpoint, finding: Finding) -> str:
     """Say which example stays in the way, and what the code gives for it."""
-    text = text_of(run.anchors or "", finding.test)
+    text = text_of(session.anchors or "", finding.test)
     result = next((t for t in stand.report.tests if t.id == finding.test), None)
-    claim = claim_of(run.anchors or "", result) if result else None
+    claim = claim_of(session.anchors or "", result) if result else None
     given = actual_of(claim, result) if claim and result else ""
     if claim and given:
         said = f"the task's example says that {claim.call} gives {claim.expected}, and the code gives {given}"
@@ -172,20 +174,20 @@ def _example_question(run: SessionState, stand: Checkpoint, finding: Finding) ->
     return f"After every fix and a fresh attempt, {said} ({name_of(finding.test)}). Is the example wrong, so that it may be set aside, or does it stand?"
 
 
-def doubted(run: SessionState, step: Step, examples: list[str]) -> Step:
+def doubted(session: SessionState, step: Step, examples: list[str]) -> Step:
     """Return the step that puts examples to opinions on the task's words."""
-    names = tuple(dict.fromkeys((*run.ledger.doubted, *examples)))
-    report = standing_report(run, step)
-    context = replace(context_of(run, run.work.opinions, run.ledger.unjudged), doubted=frozenset(names))
+    names = tuple(dict.fromkeys((*session.ledger.doubted, *examples)))
+    report = standing_report(session, step)
+    context = replace(context_of(session, session.work.opinions, session.ledger.unjudged), doubted=frozenset(names))
     findings = classify(report, context)
-    kept = {f.test: f for f in step.work.get("findings", run.work.findings)}
+    kept = {f.test: f for f in step.work.get("findings", session.work.findings)}
     merged = tuple(f if f.test in examples else kept[f.test] for f in findings if f.test in kept)
     step = replace(step, ledger={**step.ledger, "doubted": names}, work={**step.work, "findings": merged})
     if any(f.rule == "in_doubt" for f in merged):
         return replace(
             step, owes=("judging", "executing"), done=("diagnosing", "coding", "fixing_tests", "verifying_code")
         )
-    return spent(run.evolve(ledger=run.ledger.model_copy(update={"doubted": names})), step)
+    return spent(session.evolve(ledger=session.ledger.model_copy(update={"doubted": names})), step)
 
 
 def _fresh(step: Step, *, again: bool) -> Step:
@@ -202,8 +204,8 @@ def _fresh(step: Step, *, again: bool) -> Step:
     )
 
 
-def vote(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
+def vote(session: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
     """Return the step with own tests set aside that the most speak against, and what is left then."""
-    report = standing_report(run, step)
-    step = replace(set_aside(run, step, findings, OUTVOTED), owes=(), done=())
-    return after_quarantine(run, report, step)
+    report = standing_report(session, step)
+    step = replace(set_aside(session, step, findings, OUTVOTED), owes=(), done=())
+    return after_quarantine(session, report, step)

@@ -8,10 +8,10 @@ from codetape.eventlog.events import Blobs, NewEvent, Requested
 from codetape.eventlog.session_state import SessionState
 
 
-def requested(run: SessionState, command: CallModel | Build | Execute) -> NewEvent:
+def requested(session: SessionState, command: CallModel | Build | Execute) -> NewEvent:
     """Return the event that announces a call, with the texts that it refers to."""
     texts = Blobs()
-    call = f"{run.session}:{run.seq}"
+    call = f"{session.session}:{session.seq}"
     if isinstance(command, CallModel):
         request = command.request
         payload = Requested(

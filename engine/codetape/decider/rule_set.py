@@ -12,15 +12,15 @@ from codetape.eventlog.session_state import SessionState
 class RuleSet(Protocol):
     """What a version of the rules makes of reports."""
 
-    def executed(self, run: SessionState) -> Step:
+    def executed(self, session: SessionState) -> Step:
         """Return the step after a run."""
 
-    def standing(self, run: SessionState) -> Step | None:
+    def standing(self, session: SessionState) -> Step | None:
         """Return the step where no run is needed."""
 
     def weighed(
         self,
-        run: SessionState,
+        session: SessionState,
         report: Report,
         findings: tuple[Finding, ...],
         attempts: tuple[FixCounts, ...],
@@ -29,6 +29,6 @@ class RuleSet(Protocol):
         """Return what findings owe."""
 
 
-def rule_set(run: SessionState) -> RuleSet:
+def rule_set(session: SessionState) -> RuleSet:
     """Return the version that the run's decisions are made by."""
-    return rules_v1 if run.rules == 1 else weighing
+    return rules_v1 if session.rules == 1 else weighing

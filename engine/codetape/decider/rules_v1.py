@@ -22,119 +22,127 @@ from codetape.rules.session_view import test_files
 UNSETTLED = ("silent", "neither")
 
 
-def execution_key(run: SessionState) -> str:
+def execution_key(session: SessionState) -> str:
     """Return what a run of the tests depends on: where it is as it was, the run is not made again."""
-    environment = run.work.environment.name if run.work.environment else ""
-    return sha256(canonical([run.work.code, test_files(run), sorted(quarantined(run)), environment]))
+    environment = session.work.environment.name if session.work.environment else ""
+    return sha256(canonical([session.work.code, test_files(session), sorted(quarantined(session)), environment]))
 
 
-def standing(run: SessionState) -> Step | None:
+def standing(session: SessionState) -> Step | None:
     """Return the step where nothing changed since the last run: its report stands, the iteration counts."""
-    if run.work.report is None or run.ledger.executed != execution_key(run):
+    if session.work.report is None or session.ledger.executed != execution_key(session):
         return None
-    return _read(run, run.work.report, "standing")
+    return _read(session, session.work.report, "standing")
 
 
-def executed(run: SessionState) -> Step:
+def executed(session: SessionState) -> Step:
     """Return the step after a run of the tests, or of the script where there are none."""
-    return _read(run, report_of(run), "run")
+    return _read(session, report_of(session), "run")
 
 
-def _read(run: SessionState, report: Report, about: str) -> Step:
+def _read(session: SessionState, report: Report, about: str) -> Step:
     """Weigh a report: solved, a change to revert, or failures with what each owes."""
-    iteration = run.ledger.iteration + 1
+    iteration = session.ledger.iteration + 1
     base = {
         "iteration": iteration,
-        "executed": execution_key(run),
+        "executed": execution_key(session),
         "code_asks": 0,
         "fix_asks": 0,
         "from_plan": False,
-        "cured": weighing.cured(run, report),
+        "cured": weighing.cured(session, report),
     }
-    if solved(run, report, quarantined(run)):
+    if solved(session, report, quarantined(session)):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         return Step(about, done=done, ledger=base, work={"report": report, "findings": ()})
     if halt := weighing.broken_user_tests(report):
         return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
-    if step := _reverted(run, report, base):
-        return _bounded(run, step, iteration)
+    if step := _reverted(session, report, base):
+        return _bounded(session, step, iteration)
     findings = (
-        script_findings(run, report)
-        if run.the_config.skip_tests
-        else classify(report, context_of(run, run.work.opinions, run.ledger.unjudged))
+        script_findings(session, report)
+        if session.the_config.skip_tests
+        else classify(report, context_of(session, session.work.opinions, session.ledger.unjudged))
     )
-    before = run.work.checkpoint
-    code = before is not None and before.code != run.work.code
-    tests = before is not None and before.tests != run.work.tests
-    attempts = counted(run.work.attempts, run.work.findings, code=code, tests=tests) if before else run.work.attempts
+    before = session.work.checkpoint
+    code = before is not None and before.code != session.work.code
+    tests = before is not None and before.tests != session.work.tests
+    attempts = (
+        counted(session.work.attempts, session.work.findings, code=code, tests=tests)
+        if before
+        else session.work.attempts
+    )
     work = {
         "report": report,
         "attempts": attempts,
-        "notes": (*run.work.notes, weighing.report_line(iteration, report, findings))[-12:],
+        "notes": (*session.work.notes, weighing.report_line(iteration, report, findings))[-12:],
     }
-    return _bounded(run, weighed(run, report, findings, attempts, Step(about, ledger=base, work=work)), iteration)
+    return _bounded(
+        session, weighed(session, report, findings, attempts, Step(about, ledger=base, work=work)), iteration
+    )
 
 
-def _bounded(run: SessionState, step: Step, iteration: int) -> Step:
+def _bounded(session: SessionState, step: Step, iteration: int) -> Step:
     """The last allowed run failed: the session fails, and keeps what it owes for a resume with a higher limit."""
-    passed = "executing" not in owed_after(run, step)  # what failed is quarantined, and what is left is solved
-    if step.halt or passed or iteration < run.the_config.max_iterations:
+    passed = "executing" not in owed_after(session, step)  # what failed is quarantined, and what is left is solved
+    if step.halt or passed or iteration < session.the_config.max_iterations:
         return step
     message = f"All {iteration} allowed iterations ran, and tests still fail."
     return replace(step, halt=Stop("failed", "iterations", message))
 
 
 def weighed(
-    run: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
+    session: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
 ) -> Step:
     """Turn findings into what is owed, after reclassification and quarantine."""
-    reopenable = frozenset(c for c in run.ledger.unjudged if run.ledger.unjudged.count(c) == 1)
+    reopenable = frozenset(c for c in session.ledger.unjudged if session.ledger.unjudged.count(c) == 1)
     result = reclassify_errors(
         findings,
         attempts,
-        max_logic=run.the_config.max_logic_attempts,
-        max_test=run.the_config.max_test_attempts,
+        max_logic=session.the_config.max_logic_attempts,
+        max_test=session.the_config.max_test_attempts,
         reopenable=reopenable,
     )
     gone = tuple(
         Quarantined(test=f.test, reason=f.rule, words=f.words or f.root_cause)
         for f in result.quarantine
-        if f.test not in quarantined(run)
+        if f.test not in quarantined(session)
     )
-    quarantined = (*run.work.quarantined, *gone)
+    quarantined = (*session.work.quarantined, *gone)
     notes = (*base.notes, *weighing.quarantine_notes(result, gone))
     work = {
         **base.work,
         "findings": result.findings,
         "quarantined": quarantined,
-        "checkpoint": Checkpoint(code=run.work.code, tests=run.work.tests, report=report, findings=result.findings),
+        "checkpoint": Checkpoint(
+            code=session.work.code, tests=session.work.tests, report=report, findings=result.findings
+        ),
         "fixes": (),
         "missing": (),
         "diagnosis": None,
     }
     ledger = dict(base.ledger)
     step = Step(base.about, usable=base.usable, reason=base.reason, ledger=ledger, work=work, notes=notes)
-    if result.spent and not ledger.get("cured", run.ledger.cured):
-        return _fresh(run, step)
+    if result.spent and not ledger.get("cured", session.ledger.cured):
+        return _fresh(session, step)
     if not result.findings:
-        return after_quarantine(run, report, step)
-    return owing(run, step, result.findings)
+        return after_quarantine(session, report, step)
+    return owing(session, step, result.findings)
 
 
-def after_quarantine(run: SessionState, report: Report, step: Step) -> Step:
+def after_quarantine(session: SessionState, report: Report, step: Step) -> Step:
     """Every failing test is quarantined: what is left decides."""
     quarantined = {q.test for q in step.work["quarantined"]}
-    if solved(run, report, quarantined):
+    if solved(session, report, quarantined):
         return replace(step, done=("executing", "judging", "diagnosing"))
-    live = [t for t in report.tests if t.id not in quarantined and t.id not in run.work.vacuous]
+    live = [t for t in report.tests if t.id not in quarantined and t.id not in session.work.vacuous]
     if live:
         return replace(step, done=("judging", "diagnosing"), owes=("executing",))
-    return no_tests(run, replace(step, done=("judging", "diagnosing")))
+    return no_tests(session, replace(step, done=("judging", "diagnosing")))
 
 
-def _fresh(run: SessionState, step: Step) -> Step:
+def _fresh(session: SessionState, step: Step) -> Step:
     """Both ways are spent: one sample from the plan, with the counts at zero; after that the session is stalled."""
-    if run.ledger.fresh:
+    if session.ledger.fresh:
         message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
         return replace(step, halt=Stop("failed", "stalled", message))
     return replace(
@@ -147,16 +155,16 @@ def _fresh(run: SessionState, step: Step) -> Step:
     )
 
 
-def _reverted(run: SessionState, report: Report, base: dict[str, object]) -> Step | None:
+def _reverted(session: SessionState, report: Report, base: dict[str, object]) -> Step | None:
     """Return the step back where a change of code broke what had passed, and cured nothing."""
-    before = run.work.checkpoint
-    if before is None or before.code == run.work.code or run.the_config.skip_tests:
+    before = session.work.checkpoint
+    if before is None or before.code == session.work.code or session.the_config.skip_tests:
         return None
-    broken = weighing.broken_since(run, report, before)
-    if not broken or weighing.cured(run, report):
+    broken = weighing.broken_since(session, report, before)
+    if not broken or weighing.cured(session, report):
         return None
     attempt = f"A change broke {', '.join(broken[:5])} and mended nothing: it was taken back."
-    attempts = counted(run.work.attempts, before.findings, code=True, tests=before.tests != run.work.tests)
+    attempts = counted(session.work.attempts, before.findings, code=True, tests=before.tests != session.work.tests)
     logic = any(f.error_type in ("logic", None) for f in before.findings)
     return Step(
         "run",
@@ -170,7 +178,7 @@ def _reverted(run: SessionState, report: Report, base: dict[str, object]) -> Ste
             "findings": before.findings,
             "attempts": attempts,
             "missing": (),
-            "notes": (*run.work.notes, attempt)[-12:],
+            "notes": (*session.work.notes, attempt)[-12:],
         },
         notes=(Fact(CodeReverted, {"broken": broken}, {"attempt": attempt}),),
     )

@@ -58,32 +58,32 @@ def unusable(purpose: str, why: Unusable) -> Step:
     return Step(purpose, usable=False, halt=Stop("failed", "unusable", message))
 
 
-def owed_after(run: SessionState, step: Step) -> tuple[str, ...]:
+def owed_after(session: SessionState, step: Step) -> tuple[str, ...]:
     """Return what is owed after the step, in the machine's order."""
-    pending = ({*run.ledger.owed} - {*step.done}) | {*step.owes}
+    pending = ({*session.ledger.owed} - {*step.done}) | {*step.owes}
     return tuple(state for state in machine.ORDER if state in pending)
 
 
-def record(run: SessionState, step: Step) -> Record:
+def record(session: SessionState, step: Step) -> Record:
     """Return the step's next event: its notes one after another, then the decision that makes the change.
 
     Each is derived from the run alone, so that a session that stopped between two of them continues.
     """
-    if run.noted < len(step.notes):
-        note = step.notes[run.noted]
+    if session.noted < len(step.notes):
+        note = step.notes[session.noted]
         texts = Blobs()
         refs = {name: texts.put(text) for name, text in note.texts.items()}
         return Record(NewEvent(note.kind(**note.fields, **refs), texts))
-    return Record(_decision(run, step))
+    return Record(_decision(session, step))
 
 
-def _decision(run: SessionState, step: Step) -> NewEvent:
+def _decision(session: SessionState, step: Step) -> NewEvent:
     texts = Blobs()
-    owed = owed_after(run, step)
-    ledger = {name: value for name, value in step.ledger.items() if getattr(run.ledger, name) != value}
-    if owed != run.ledger.owed:
+    owed = owed_after(session, step)
+    ledger = {name: value for name, value in step.ledger.items() if getattr(session.ledger, name) != value}
+    if owed != session.ledger.owed:
         ledger["owed"] = owed
-    changed = {name: value for name, value in step.work.items() if getattr(run.work, name) != value}
+    changed = {name: value for name, value in step.work.items() if getattr(session.work, name) != value}
     changes = {
         name: None if _empty(value) else texts.put(artifact_text(name, value)) for name, value in changed.items()
     }
@@ -96,10 +96,10 @@ def _decision(run: SessionState, step: Step) -> NewEvent:
         if kind is Suspended:
             more["cause"] = step.halt.cause
     elif target == "succeeded":
-        kind, more = Succeeded, {"confidence": confidence(run, step)}
+        kind, more = Succeeded, {"confidence": confidence(session, step)}
     payload = kind(
-        trigger=machine.trigger(run.state, target),
-        source=run.state,
+        trigger=machine.trigger(session.state, target),
+        source=session.state,
         target=target,
         about=step.about,
         usable=step.usable,
@@ -115,28 +115,28 @@ def _empty(value: object) -> bool:
     return value is None or value in ("", ())
 
 
-def confidence(run: SessionState, step: Step) -> Confidence:
+def confidence(session: SessionState, step: Step) -> Confidence:
     """Return how far the success can be trusted: by what passed, never by how sure a model is."""
     if step.about == "oracle":
         return "oracle"
-    report = step.work.get("report", run.work.report)
-    idle = {*step.work.get("vacuous", run.work.vacuous), *(q.test for q in run.work.quarantined)}
+    report = step.work.get("report", session.work.report)
+    idle = {*step.work.get("vacuous", session.work.vacuous), *(q.test for q in session.work.quarantined)}
     passed: Iterable[str] = [t for t in report.passed if t not in idle] if report else ()
-    if run.the_config.skip_tests:
+    if session.the_config.skip_tests:
         return "untested"
     anchored = any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed)
-    gone = {q.test: q.reason for q in (*run.work.quarantined, *step.work.get("quarantined", ()))}
+    gone = {q.test: q.reason for q in (*session.work.quarantined, *step.work.get("quarantined", ()))}
     fewer = not anchored and len(gone) > len(list(passed))  # what was set aside outnumbers what carries the verdict
-    if run.rules > 1 and (fewer or any(reason in DISPUTED for reason in gone.values())):
+    if session.rules > 1 and (fewer or any(reason in DISPUTED for reason in gone.values())):
         return "disputed"
     return "anchored" if anchored else "self_tested"
 
 
-def examples_event(run: SessionState) -> NewEvent:
+def examples_event(session: SessionState) -> NewEvent:
     """Return the event that keeps the prompt's examples as tests."""
-    if run.rules == 1:
-        return _examples_event_v1(run)
-    found = extract.read(run.the_task.prompt)
+    if session.rules == 1:
+        return _examples_event_v1(session)
+    found = extract.read(session.the_task.prompt)
     text = as_tests.test_file(found.anchors)
     texts = Blobs()
     left_out = texts.put(canonical([list(one) for one in found.left_out])) if found.left_out else None
@@ -144,8 +144,8 @@ def examples_event(run: SessionState) -> NewEvent:
     return NewEvent(AnchorsExtracted(count=count, anchors=texts.put(text), left_out=left_out), texts)
 
 
-def _examples_event_v1(run: SessionState) -> NewEvent:
-    found = extract_v1.extract(run.the_task.prompt)
+def _examples_event_v1(session: SessionState) -> NewEvent:
+    found = extract_v1.extract(session.the_task.prompt)
     text = extract_v1.test_file(found)
     texts = Blobs()
     return NewEvent(AnchorsExtracted(count=len(found) if text else 0, anchors=texts.put(text)), texts)

@@ -12,28 +12,28 @@ PACKAGE, COMMAND = "apt:", "run:"
 """How the subjects of questions begin, so that a system package is never taken for one of Python's."""
 
 
-def settled(run: SessionState) -> Step | None:
+def settled(session: SessionState) -> Step | None:
     """Return the question or refusal that what was learned below Python leads to; None where everything may be had."""
-    for subject in _learned(run):
-        said = _ruling(subject, run)
+    for subject in _learned(session):
+        said = _ruling(subject, session)
         if said == "ask":
             return _question(subject)
         if said == "deny":
-            return dropped(run, (subject,), "policy")
+            return dropped(session, (subject,), "policy")
     return None
 
 
-def _learned(run: SessionState) -> tuple[str, ...]:
-    config = run.the_config
-    packages = [PACKAGE + name for name in run.ledger.system_packages if name not in config.system_packages]
-    return (*packages, *(COMMAND + command for command in run.ledger.commands if command not in config.commands))
+def _learned(session: SessionState) -> tuple[str, ...]:
+    config = session.the_config
+    packages = [PACKAGE + name for name in session.ledger.system_packages if name not in config.system_packages]
+    return (*packages, *(COMMAND + command for command in session.ledger.commands if command not in config.commands))
 
 
-def _ruling(subject: str, run: SessionState) -> Ruling:
-    answer = dict(run.answers).get(subject)
+def _ruling(subject: str, session: SessionState) -> Ruling:
+    answer = dict(session.answers).get(subject)
     if answer:
         return answer  # type: ignore[return-value]  # its values are two of a ruling's
-    return _by_policy(subject, run.the_config)
+    return _by_policy(subject, session.the_config)
 
 
 def _by_policy(subject: str, config: Config) -> Ruling:
@@ -60,19 +60,19 @@ def _question(subject: str) -> Step:
     return Step("packages", work={"question": question}, halt=Stop("suspended", "question", message, "question"))
 
 
-def dropped(run: SessionState, subjects: tuple[str, ...], why: str) -> Step:
+def dropped(session: SessionState, subjects: tuple[str, ...], why: str) -> Step:
     """Return the step that does without: the code that stands on it owes coding, if there is an ask left."""
     names = tuple(s.removeprefix(PACKAGE).removeprefix(COMMAND) for s in subjects)
-    coding = ("coding",) if run.ledger.code_asks < MAX_ASKS else ()
+    coding = ("coding",) if session.ledger.code_asks < MAX_ASKS else ()
     return Step(
         "packages",
         reason="dropped",
         done=("building",),
         owes=(*coding, "resolving"),
         ledger={
-            "system_packages": tuple(p for p in run.ledger.system_packages if PACKAGE + p not in subjects),
-            "commands": tuple(c for c in run.ledger.commands if COMMAND + c not in subjects),
-            "refused": tuple(sorted({*run.ledger.refused, *subjects})),
+            "system_packages": tuple(p for p in session.ledger.system_packages if PACKAGE + p not in subjects),
+            "commands": tuple(c for c in session.ledger.commands if COMMAND + c not in subjects),
+            "refused": tuple(sorted({*session.ledger.refused, *subjects})),
         },
         work={
             "findings": tuple(
@@ -87,6 +87,6 @@ def dropped(run: SessionState, subjects: tuple[str, ...], why: str) -> Step:
             ),
             "fixes": (),
             "missing": (),
-            "notes": (*run.work.notes, f"{', '.join(names)} cannot be had ({why}): do without."),
+            "notes": (*session.work.notes, f"{', '.join(names)} cannot be had ({why}): do without."),
         },
     )

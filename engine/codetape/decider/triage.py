@@ -10,25 +10,27 @@ from codetape.eventlog.session_state import SessionState
 from codetape.rules.classify import SESSION, classify
 
 
-def findings_of(run: SessionState, report: Report) -> tuple[Finding, ...]:
+def findings_of(session: SessionState, report: Report) -> tuple[Finding, ...]:
     """Return what the rules say of a report, with the opinions had so far."""
-    if run.the_config.skip_tests:
-        return script_findings(run, report)
-    gone = quarantined(run)  # a report that stands still names what was set aside since
+    if session.the_config.skip_tests:
+        return script_findings(session, report)
+    gone = quarantined(session)  # a report that stands still names what was set aside since
     return tuple(
-        f for f in classify(report, context_of(run, run.work.opinions, run.ledger.unjudged)) if f.test not in gone
+        f
+        for f in classify(report, context_of(session, session.work.opinions, session.ledger.unjudged))
+        if f.test not in gone
     )
 
 
-def script_findings(run: SessionState, report: Report) -> tuple[Finding, ...]:
+def script_findings(session: SessionState, report: Report) -> tuple[Finding, ...]:
     """Return what a failing run of the script means; it has no tests to name."""
-    missing = missing_outputs(run, report)
+    missing = missing_outputs(session, report)
     cause = f"The script did not write: {', '.join(missing)}." if missing else f"The script ended with {report.exit}."
     rule = "missing_output" if missing else report.exit
     return (Finding(test=SESSION, error_type="logic", rule=rule, signature=f"{SESSION} {rule}", root_cause=cause),)
 
 
-def owing(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
+def owing(session: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
     """Return the step with what the findings owe: opinions, a diagnosis, fixed tests, packages; then a run."""
     environment = [f for f in findings if f.error_type == "environment"]
     doubt = any(f.rule == "in_doubt" and f.error_type is None for f in findings)
@@ -37,7 +39,7 @@ def owing(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
         for f in findings
     )
     tests = any(f.error_type == "test_error" for f in findings)
-    modules = {*run.ledger.modules, *(f.module for f in environment if f.module)}
+    modules = {*session.ledger.modules, *(f.module for f in environment if f.module)}
     owes = (
         *(("judging",) if doubt else ()),
         *(("diagnosing",) if asks else ()),
@@ -50,12 +52,12 @@ def owing(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> Step:
     return replace(step, owes=owes, done=done, ledger=ledger)
 
 
-def after_quarantine(run: SessionState, report: Report, step: Step) -> Step:
+def after_quarantine(session: SessionState, report: Report, step: Step) -> Step:
     """Every failing test is quarantined: what is left decides."""
     quarantined = {q.test for q in step.work["quarantined"]}
-    if solved(run, report, quarantined):
+    if solved(session, report, quarantined):
         return replace(step, done=("executing", "judging", "diagnosing", "coding", "fixing_tests"))
-    live = [t for t in report.tests if t.id not in quarantined and t.id not in run.work.vacuous]
+    live = [t for t in report.tests if t.id not in quarantined and t.id not in session.work.vacuous]
     if live:
         return replace(step, done=("judging", "diagnosing"), owes=("executing",))
-    return no_tests(run, replace(step, done=("judging", "diagnosing")))
+    return no_tests(session, replace(step, done=("judging", "diagnosing")))

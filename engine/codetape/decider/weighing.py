@@ -18,68 +18,70 @@ from codetape.rules.reclassify import DROPPED, UNSETTLED, Reclassification, coun
 MAX_TRIED, SHORT = 64, 16  # runs that are remembered, so that none is made twice, and characters of each one's key
 
 
-def standing(run: SessionState) -> Step | None:
+def standing(session: SessionState) -> Step | None:
     """Return the step where a run would tell nothing new, for the same was made: it is neither made nor counted.
 
     Whatever was asked for since the last report is a spent attempt.
     """
-    report = run.work.report
-    key = execution_key(run, report) if report else ""
-    if report is None or (key != run.ledger.executed and key[:SHORT] not in run.ledger.tried):
+    report = session.work.report
+    key = execution_key(session, report) if report else ""
+    if report is None or (key != session.ledger.executed and key[:SHORT] not in session.ledger.tried):
         return None
     base: dict[str, object] = {"code_asks": 0, "fix_asks": 0, "from_plan": False, "cured": False, "executed": key}
-    if key != run.ledger.executed:  # a program that failed before the last one did
-        stands = [stand for stand in (run.work.checkpoint, run.work.best) if stand is not None]
-        same = next((s for s in stands if (s.code, s.tests) == (run.work.code, run.work.tests)), None)
+    if key != session.ledger.executed:  # a program that failed before the last one did
+        stands = [stand for stand in (session.work.checkpoint, session.work.best) if stand is not None]
+        same = next((s for s in stands if (s.code, s.tests) == (session.work.code, session.work.tests)), None)
         if same is None and stands:
             attempt = "A change led back to a program that had failed already: it was not run again."
-            return _taken_back(run, stands[0], base, "standing", attempt)
+            return _taken_back(session, stands[0], base, "standing", attempt)
         if same is None:
             return None
         report = same.report
-    if solved(run, report, quarantined(run)):
+    if solved(session, report, quarantined(session)):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         return Step("standing", done=done, ledger=base, work={"report": report, "findings": ()})
-    attempts = counted(run.work.attempts, run.work.findings, code=True, tests=True)
+    attempts = counted(session.work.attempts, session.work.findings, code=True, tests=True)
     step = Step("standing", ledger=base, work={"report": report, "attempts": attempts})
-    return weighed(run, report, findings_of(run, report), attempts, step)
+    return weighed(session, report, findings_of(session, report), attempts, step)
 
 
-def executed(run: SessionState) -> Step:
+def executed(session: SessionState) -> Step:
     """Return the step after a run of the tests, or of the script where there are none."""
-    return _read(run, report_of(run), "run")
+    return _read(session, report_of(session), "run")
 
 
-def _read(run: SessionState, report: Report, about: str) -> Step:
+def _read(session: SessionState, report: Report, about: str) -> Step:
     """Weigh a report: solved, a change to revert, or failures with what each owes."""
-    iteration, key = run.ledger.iteration + 1, execution_key(run, report)
+    iteration, key = session.ledger.iteration + 1, execution_key(session, report)
     base: dict[str, object] = {
         "iteration": iteration,
         "executed": key,
         "code_asks": 0,
         "fix_asks": 0,
         "from_plan": False,
-        "cured": cured(run, report),
+        "cured": cured(session, report),
     }
-    if solved(run, report, quarantined(run)):
+    if solved(session, report, quarantined(session)):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         return Step(about, done=done, ledger=base, work={"report": report, "findings": ()})
     if halt := broken_user_tests(report):
         return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
-    base["tried"] = (*run.ledger.tried, key[:SHORT])[-MAX_TRIED:]
-    if step := _reverted(run, report, base):
-        return _bounded(run, step, iteration)
-    findings = findings_of(run, report)
-    before = run.work.checkpoint
-    code = before is not None and before.code != run.work.code
-    tests = before is not None and before.tests != run.work.tests
-    attempts = counted(run.work.attempts, run.work.findings, code=code, tests=tests) if before else ()
+    base["tried"] = (*session.ledger.tried, key[:SHORT])[-MAX_TRIED:]
+    if step := _reverted(session, report, base):
+        return _bounded(session, step, iteration)
+    findings = findings_of(session, report)
+    before = session.work.checkpoint
+    code = before is not None and before.code != session.work.code
+    tests = before is not None and before.tests != session.work.tests
+    attempts = counted(session.work.attempts, session.work.findings, code=code, tests=tests) if before else ()
     work = {
         "report": report,
         "attempts": attempts,
-        "notes": (*run.work.notes, report_line(iteration, report, findings))[-12:],
+        "notes": (*session.work.notes, report_line(iteration, report, findings))[-12:],
     }
-    return _bounded(run, weighed(run, report, findings, attempts, Step(about, ledger=base, work=work)), iteration)
+    return _bounded(
+        session, weighed(session, report, findings, attempts, Step(about, ledger=base, work=work)), iteration
+    )
 
 
 def broken_user_tests(report: Report) -> Stop | None:
@@ -94,61 +96,61 @@ def broken_user_tests(report: Report) -> Stop | None:
     return None
 
 
-def _bounded(run: SessionState, step: Step, iteration: int) -> Step:
+def _bounded(session: SessionState, step: Step, iteration: int) -> Step:
     """The last allowed run failed: what own tests claim against the rest is set aside, or the session fails.
 
     It keeps what it owes for a resume with a higher limit.
     """
-    passed = "executing" not in owed_after(run, step)  # what failed is quarantined, and what is left is solved
-    if step.halt or passed or iteration < run.the_config.max_iterations:
+    passed = "executing" not in owed_after(session, step)  # what failed is quarantined, and what is left is solved
+    if step.halt or passed or iteration < session.the_config.max_iterations:
         return step
     message = f"All {iteration} allowed iterations ran, and tests still fail."
-    step = best_of(run, step, last=True)
+    step = best_of(session, step, last=True)
     stands = "tests" not in step.work and step.work.get("checkpoint") is not None  # no report stands over changed tests
-    if stands and (aside := outvoted(run, step)) and _met(run, step, aside):
-        return vote(run, step, aside)
+    if stands and (aside := outvoted(session, step)) and _met(session, step, aside):
+        return vote(session, step, aside)
     return replace(step, halt=Stop("failed", "iterations", message))
 
 
-def _met(run: SessionState, step: Step, findings: tuple[Finding, ...]) -> bool:
+def _met(session: SessionState, step: Step, findings: tuple[Finding, ...]) -> bool:
     """Whether each failure has outlived the attempts at it: what was never judged or met by a change is not voted
     on."""
-    counts = {a.signature: a.logic for a in step.work.get("attempts", run.work.attempts)}
-    return all(counts.get(f.signature, 0) > run.the_config.max_logic_attempts for f in findings)
+    counts = {a.signature: a.logic for a in step.work.get("attempts", session.work.attempts)}
+    return all(counts.get(f.signature, 0) > session.the_config.max_logic_attempts for f in findings)
 
 
 def weighed(
-    run: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
+    session: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
 ) -> Step:
     """Turn findings into what is owed, after reclassification and quarantine. ``base`` may set the code back."""
-    reopenable = frozenset(c for c in run.ledger.unjudged if run.ledger.unjudged.count(c) == 1)
+    reopenable = frozenset(c for c in session.ledger.unjudged if session.ledger.unjudged.count(c) == 1)
     result = reclassify_errors(
         findings,
         attempts,
-        max_logic=run.the_config.max_logic_attempts,
-        max_test=run.the_config.max_test_attempts,
+        max_logic=session.the_config.max_logic_attempts,
+        max_test=session.the_config.max_test_attempts,
         reopenable=reopenable,
     )
-    known = quarantined(run)
-    quarantine = tuple(f for f in (*result.quarantine, *_dropped(run, result.findings)) if f.test not in known)
+    known = quarantined(session)
+    quarantine = tuple(f for f in (*result.quarantine, *_dropped(session, result.findings)) if f.test not in known)
     gone = tuple(Quarantined(test=f.test, reason=_reason(f), words=f.words or f.root_cause) for f in quarantine)
     left = tuple(f for f in result.findings if f not in quarantine and f.test not in known)
-    code = base.work.get("code", run.work.code)
-    stand = Checkpoint(code=code, tests=run.work.tests, report=report, findings=left)
+    code = base.work.get("code", session.work.code)
+    stand = Checkpoint(code=code, tests=session.work.tests, report=report, findings=left)
     work = {
         **base.work,
         "findings": left,
-        "quarantined": (*run.work.quarantined, *gone),
+        "quarantined": (*session.work.quarantined, *gone),
         "checkpoint": stand,
-        "best": better(run, stand, {*known, *(q.test for q in gone)}),
+        "best": better(session, stand, {*known, *(q.test for q in gone)}),
         "fixes": (),
         "missing": (),
         "diagnosis": None,
     }
     step = replace(base, ledger=dict(base.ledger), work=work, notes=(*base.notes, *quarantine_notes(result, gone)))
     if not left:
-        return after_quarantine(run, report, step)
-    if mended := _amended(run, report, left):
+        return after_quarantine(session, report, step)
+    if mended := _amended(session, report, left):
         return replace(
             step,
             work={**step.work, "tests": mended},
@@ -156,46 +158,46 @@ def weighed(
             done=("judging", "diagnosing", "coding", "fixing_tests"),
         )
     doubt = any(f.rule == "in_doubt" for f in left)
-    if result.spent and not doubt and not step.ledger.get("cured", run.ledger.cured):
-        return spent(run, step)
-    return owing(run, step, left)
+    if result.spent and not doubt and not step.ledger.get("cured", session.ledger.cured):
+        return spent(session, step)
+    return owing(session, step, left)
 
 
 def _reason(finding: Finding) -> str:
     return DROPPED if finding.rule not in UNSETTLED and finding.judged != "refuted" else finding.rule
 
 
-def _dropped(run: SessionState, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def _dropped(session: SessionState, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Return the failing examples that a person said may be set aside."""
-    answers = dict(run.answers)
+    answers = dict(session.answers)
     return tuple(f for f in findings if answers.get(EXAMPLE + f.test) == "allow")
 
 
-def _amended(run: SessionState, report: Report, findings: tuple[Finding, ...]) -> str:
+def _amended(session: SessionState, report: Report, findings: tuple[Finding, ...]) -> str:
     """Return the test file with what two opinions agree on in the place of wrong expectations; empty where there are
     none."""
-    results, tests = {t.id: t for t in report.tests}, run.work.tests
+    results, tests = {t.id: t for t in report.tests}, session.work.tests
     for finding in findings:
-        said = [o for o in run.work.opinions if o.test == finding.call]
+        said = [o for o in session.work.opinions if o.test == finding.call]
         if finding.rule == "third" and said and said[-1].verdict == "value" and finding.test in results:
             tests = amended(tests, results[finding.test], said[-1].value) or tests
-    return tests if tests != run.work.tests else ""
+    return tests if tests != session.work.tests else ""
 
 
-def cured(run: SessionState, report: Report) -> bool:
+def cured(session: SessionState, report: Report) -> bool:
     """Whether a test that failed before passes now; a first report cures by being the first."""
-    before = run.work.checkpoint
+    before = session.work.checkpoint
     return before is None or any(report.outcome_of(t.id) == "passed" for t in before.report.failing)
 
 
-def broken_since(run: SessionState, report: Report, before: Checkpoint) -> tuple[str, ...]:
+def broken_since(session: SessionState, report: Report, before: Checkpoint) -> tuple[str, ...]:
     """Return the tests in force that passed at the checkpoint, fail now, and say the same as then."""
     return tuple(
         t.id
         for t in report.failing
         if before.report.outcome_of(t.id) == "passed"
-        and text_of(before.tests, t.id) == text_of(run.work.tests, t.id)
-        and t.id not in quarantined(run)
+        and text_of(before.tests, t.id) == text_of(session.work.tests, t.id)
+        and t.id not in quarantined(session)
     )
 
 
@@ -215,35 +217,35 @@ def quarantine_notes(result: Reclassification, gone: tuple[Quarantined, ...]) ->
     )
 
 
-def _reverted(run: SessionState, report: Report, base: dict[str, object]) -> Step | None:
+def _reverted(session: SessionState, report: Report, base: dict[str, object]) -> Step | None:
     """Return the step back where a change of code broke what had passed, and cured nothing."""
-    before = run.work.checkpoint
-    if before is None or before.code == run.work.code or run.the_config.skip_tests:
+    before = session.work.checkpoint
+    if before is None or before.code == session.work.code or session.the_config.skip_tests:
         return None
-    broken = broken_since(run, report, before)
-    if not broken or cured(run, report):
+    broken = broken_since(session, report, before)
+    if not broken or cured(session, report):
         return None
     attempt = f"A change broke {', '.join(broken[:5])} and mended nothing: it was taken back."
     note = Fact(CodeReverted, {"broken": broken}, {"attempt": attempt})
-    return _taken_back(run, before, base, "run", attempt, note)
+    return _taken_back(session, before, base, "run", attempt, note)
 
 
 def _taken_back(
-    run: SessionState, before: Checkpoint, base: dict[str, object], about: str, attempt: str, *notes: Fact
+    session: SessionState, before: Checkpoint, base: dict[str, object], about: str, attempt: str, *notes: Fact
 ) -> Step:
     """Return the step back to the code before a change: a spent attempt, whose fixes are forgotten.
 
     The earlier report is weighed again; where the tests were changed since, it does not stand, and they are run.
     """
-    changed = before.tests != run.work.tests
-    attempts = counted(run.work.attempts, before.findings, code=True, tests=changed)
+    changed = before.tests != session.work.tests
+    attempts = counted(session.work.attempts, before.findings, code=True, tests=changed)
     work = {
         "code": before.code,
         "attempts": attempts,
         "fixes": (),
         "missing": (),
         "diagnosis": None,
-        "notes": (*run.work.notes, attempt)[-12:],
+        "notes": (*session.work.notes, attempt)[-12:],
     }
     step = Step(about, reason="reverted", work=work, notes=notes)
     if changed:
@@ -253,9 +255,9 @@ def _taken_back(
             done=("judging", "diagnosing", "coding", "fixing_tests"),
             owes=("resolving", "executing"),
         )
-    ledger = {**base, "executed": execution_key(run, before.report, before.code)}
+    ledger = {**base, "executed": execution_key(session, before.report, before.code)}
     step = replace(step, ledger=ledger, work={**work, "report": before.report})
-    return weighed(run, before.report, findings_of(run, before.report), attempts, step)
+    return weighed(session, before.report, findings_of(session, before.report), attempts, step)
 
 
 def report_line(iteration: int, report: Report, findings: tuple[Finding, ...]) -> str:

@@ -40,24 +40,24 @@ class Attempt:
         return self.input_tokens + self.output_tokens
 
     @classmethod
-    def of(cls, run: SessionState, attempt: int = 1) -> "Attempt":
+    def of(cls, session: SessionState, attempt: int = 1) -> "Attempt":
         """Make the record from a session's state."""
-        ended = run.state in ("succeeded", "failed")
+        ended = session.state in ("succeeded", "failed")
         return cls(
-            task=run.the_task.id,
+            task=session.the_task.id,
             attempt=attempt,
-            session=run.session,
-            status=run.state,
-            solved=run.state == "succeeded" if ended else None,
-            graded="oracle" if run.the_task.oracle else "self",
-            confidence=run.confidence,
-            cause=run.cause,
-            reason=run.reason,
-            iterations=run.ledger.iteration,
-            calls=run.calls - run.inherited_calls,
-            reused=run.spent.reused,
-            input_tokens=run.usage.total_input - run.inherited.total_input,
-            output_tokens=run.usage.total_output - run.inherited.total_output,
-            cost=dollars(run.spent.cost),
-            unpriced=run.spent.unpriced,
+            session=session.session,
+            status=session.state,
+            solved=session.state == "succeeded" if ended else None,
+            graded="oracle" if session.the_task.oracle else "self",
+            confidence=session.confidence,
+            cause=session.cause,
+            reason=session.reason,
+            iterations=session.ledger.iteration,
+            calls=session.calls - session.inherited_calls,
+            reused=session.spent.reused,
+            input_tokens=session.usage.total_input - session.inherited.total_input,
+            output_tokens=session.usage.total_output - session.inherited.total_output,
+            cost=dollars(session.spent.cost),
+            unpriced=session.spent.unpriced,
         )

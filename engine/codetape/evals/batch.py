@@ -153,10 +153,10 @@ async def _attempt(
 ) -> Attempt:
     last: list[SessionState] = []
 
-    def hook(event: Event, run: SessionState) -> None:
-        last[:] = [run]
+    def hook(event: Event, state: SessionState) -> None:
+        last[:] = [state]
         if on_event:
-            on_event(event, run)
+            on_event(event, state)
 
     try:
         if (there := await recorded(store, session)) is not None:  # it may have been made since the batch was begun
@@ -193,8 +193,8 @@ async def loaded(store: EventStore, session: str) -> SessionState:
 
 async def _ended(store: EventStore, session: str) -> SessionState | None:
     with suppress(CodetapeError):
-        run = await loaded(store, session)
-        return run if run.state in ("succeeded", "failed") else None
+        state = await loaded(store, session)
+        return state if state.state in ("succeeded", "failed") else None
     return None
 
 

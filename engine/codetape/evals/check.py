@@ -288,10 +288,10 @@ class _Work:
     async def _made(self, one: PlannedSession, arm: Arm, number: int, session: str) -> Attempt:
         last: list[SessionState] = []
 
-        def hook(event: Event, run: SessionState) -> None:
-            last[:] = [run]
+        def hook(event: Event, state: SessionState) -> None:
+            last[:] = [state]
             if self.live.on_event:
-                self.live.on_event(event, run)
+                self.live.on_event(event, state)
 
         try:
             there = await recorded(self.store, session)

@@ -245,27 +245,27 @@ class Corpus:
         return self.filter.by_outcome or self.filter.one_by_one or named
 
 
-def session_row(run: SessionState, stream: Stream) -> SessionRow:
+def session_row(session: SessionState, stream: Stream) -> SessionRow:
     """Return what the list of sessions would say of a session."""
     return {
-        "session": run.session,
-        "task": run.the_task.id,
-        "model": run.the_config.model,
-        "tags": ",".join(run.the_task.tags),
-        "state": run.state,
-        "reason": run.reason,
-        "iteration": run.ledger.iteration,
+        "session": session.session,
+        "task": session.the_task.id,
+        "model": session.the_config.model,
+        "tags": ",".join(session.the_task.tags),
+        "state": session.state,
+        "reason": session.reason,
+        "iteration": session.ledger.iteration,
         "events": len(stream.events),
-        "input_tokens": run.usage.total_input - run.inherited.total_input,
-        "output_tokens": run.usage.total_output - run.inherited.total_output,
-        "started_at": run.started_at,
-        "updated_at": run.ended_at,
-        "head": run.head,
-        "parent": run.parent,
-        "forked_at": run.forked_at,
-        "cost": run.spent.cost,
-        "unpriced": run.spent.unpriced,
-        "reused_tokens": run.spent.reused_tokens,
+        "input_tokens": session.usage.total_input - session.inherited.total_input,
+        "output_tokens": session.usage.total_output - session.inherited.total_output,
+        "started_at": session.started_at,
+        "updated_at": session.ended_at,
+        "head": session.head,
+        "parent": session.parent,
+        "forked_at": session.forked_at,
+        "cost": session.spent.cost,
+        "unpriced": session.spent.unpriced,
+        "reused_tokens": session.spent.reused_tokens,
         "reserved_tokens": 0,
         "reserved_cost": 0,
     }

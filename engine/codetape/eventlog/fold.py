@@ -87,22 +87,22 @@ def _booked(ledger: Counters, changes: Mapping[str, Any]) -> Counters:
     return ledger.model_copy(update={k: field_adapter(Counters, k).validate_python(v) for k, v in changes.items()})
 
 
-def fold(events: Iterable[Event], texts: BlobMap, run: SessionState | None = None) -> SessionState:
+def fold(events: Iterable[Event], texts: BlobMap, session: SessionState | None = None) -> SessionState:
     """Return the state after the events. Deterministic; nothing outside its arguments is read."""
-    state = run or SessionState()
+    state = session or SessionState()
     for event in events:
         state = apply(state, event, texts)
     return state
 
 
-def apply(run: SessionState, event: Event, texts: BlobMap) -> SessionState:
+def apply(session: SessionState, event: Event, texts: BlobMap) -> SessionState:
     """Return the state after one more event. Raises CorruptTape, with the seq, where it cannot follow."""
     try:
-        if event.seq != run.seq:
-            raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
-        if run.seq and event.session != run.session and not isinstance(event.payload, SessionForked):
+        if event.seq != session.seq:
+            raise CorruptTape(f"event {event.seq} where {session.seq} was due.")
+        if session.seq and event.session != session.session and not isinstance(event.payload, SessionForked):
             raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
-        moved = move(run, event.payload)
+        moved = move(session, event.payload)
         after = _apply(event.payload, moved, texts)
     except CorruptTape as error:
         raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
@@ -114,8 +114,10 @@ def apply(run: SessionState, event: Event, texts: BlobMap) -> SessionState:
         raise CorruptTape(
             f"{event.session}:{event.seq} cannot be applied: {reason_of(error)}", seq=event.seq
         ) from error
-    started = run.started_at or event.at
-    return after.evolve(session=event.session, seq=run.seq + 1, head=event.hash, started_at=started, ended_at=event.at)
+    started = session.started_at or event.at
+    return after.evolve(
+        session=event.session, seq=session.seq + 1, head=event.hash, started_at=started, ended_at=event.at
+    )
 
 
 _EFFECT: dict[type[Payload], str] = {
@@ -128,34 +130,34 @@ _EFFECT: dict[type[Payload], str] = {
 """Which calls an outcome can close; lost calls and those given up on can be any."""
 
 
-def move(run: SessionState, payload: Payload) -> SessionState:
+def move(session: SessionState, payload: Payload) -> SessionState:
     """Check the payload against the machine and the open call, and move."""
-    if run.forgotten:
+    if session.forgotten:
         raise CorruptTape("its content was forgotten: nothing follows that.")
-    if run.call is not None and not isinstance(payload, CallClosed):
-        raise CorruptTape(f"call {run.call.call} is still open.")
+    if session.call is not None and not isinstance(payload, CallClosed):
+        raise CorruptTape(f"call {session.call.call} is still open.")
     if isinstance(payload, CallClosed):
-        if run.call is None or run.call.call != payload.call:
+        if session.call is None or session.call.call != payload.call:
             raise CorruptTape(f"{payload.call} is not the open call.")
-        if run.call.effect != _EFFECT.get(type(payload), run.call.effect):
-            raise CorruptTape(f"a {type(payload).__name__} cannot close the {run.call.effect} {payload.call}.")
+        if session.call.effect != _EFFECT.get(type(payload), session.call.effect):
+            raise CorruptTape(f"a {type(payload).__name__} cannot close the {session.call.effect} {payload.call}.")
     trigger: str = getattr(payload, "trigger", "")
-    source: str = getattr(payload, "source", run.state)
-    target: str = getattr(payload, "target", run.state)
-    if source != run.state:
-        raise CorruptTape(f"it leaves {source}, but the state is {run.state}.")
+    source: str = getattr(payload, "source", session.state)
+    target: str = getattr(payload, "target", session.state)
+    if source != session.state:
+        raise CorruptTape(f"it leaves {source}, but the state is {session.state}.")
     if (trigger or source != target) and machine.trigger(source, target) != trigger:
         raise CorruptTape(f"{trigger!r} does not lead from {source} to {target}.")
-    return run.evolve(state=target)
+    return session.evolve(state=target)
 
 
 @singledispatch
-def _apply(payload: Payload, run: SessionState, texts: BlobMap) -> SessionState:
+def _apply(payload: Payload, session: SessionState, texts: BlobMap) -> SessionState:
     raise CorruptTape(f"nothing is known of {type(payload).__name__}.")
 
 
 @_apply.register
-def _(payload: SessionStarted, run: SessionState, texts: BlobMap) -> SessionState:
+def _(payload: SessionStarted, session: SessionState, texts: BlobMap) -> SessionState:
     task = Task.model_validate_json(texts[payload.task])
     config = Config.model_validate_json(texts[payload.config])
     owed = first_owed(task, config)
@@ -163,7 +165,7 @@ def _(payload: SessionStarted, run: SessionState, texts: BlobMap) -> SessionStat
         owed=owed, packages=config.packages, system_packages=config.system_packages, commands=config.commands
     )
     pack = _pack(payload.pack, texts)
-    return run.evolve(task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
+    return session.evolve(task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
 
 
 def _pack(named: Mapping[str, str], texts: BlobMap) -> dict[str, str]:
@@ -174,14 +176,14 @@ def _pack(named: Mapping[str, str], texts: BlobMap) -> dict[str, str]:
 
 
 @_apply.register
-def _(payload: SessionForked, run: SessionState, texts: BlobMap) -> SessionState:
-    if (payload.parent, payload.seq, payload.hash) != (run.session, run.seq - 1, run.head):
+def _(payload: SessionForked, session: SessionState, texts: BlobMap) -> SessionState:
+    if (payload.parent, payload.seq, payload.hash) != (session.session, session.seq - 1, session.head):
         raise CorruptTape("it continues from another event than the one before it.")
     changes = json.loads(texts[payload.config])
     if not isinstance(changes, dict):
         raise CorruptTape("a change of the configuration is no object.")
-    config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
-    task, outcome = run.the_task, run.outcome
+    config = Config.model_validate({**session.the_config.model_dump(mode="json"), **changes})
+    task, outcome = session.the_task, session.outcome
     if payload.say is not None:
         task = task.model_copy(update={"constraints": (*task.constraints, texts[payload.say])})
     if payload.tags:
@@ -191,16 +193,16 @@ def _(payload: SessionForked, run: SessionState, texts: BlobMap) -> SessionState
             raise CorruptTape("it replaces an answer where none waits for a decision.")
         whole = outcome.event.model_copy(update={"finish_reason": "stop"})
         outcome = replace(outcome, event=whole, text=texts[payload.reply], message="")
-    return run.evolve(
+    return session.evolve(
         config=config,
         task=task,
         outcome=outcome,
-        pack=_pack(payload.pack, texts) or run.pack,
+        pack=_pack(payload.pack, texts) or session.pack,
         versions=payload.versions,
         parent=payload.parent,
         forked_at=payload.seq,
-        inherited=run.usage,
-        inherited_calls=run.calls,
+        inherited=session.usage,
+        inherited_calls=session.calls,
         spent=Spending(),
         started_at="",  # its own time begins with this event
     )
@@ -215,48 +217,48 @@ def first_owed(task: Task, config: Config) -> tuple[str, ...]:
 
 
 @_apply.register
-def _(payload: AnchorsExtracted, run: SessionState, texts: BlobMap) -> SessionState:
+def _(payload: AnchorsExtracted, session: SessionState, texts: BlobMap) -> SessionState:
     left_out = _LEFT_OUT.validate_json(texts[payload.left_out]) if payload.left_out else ()
-    return run.evolve(anchors=texts[payload.anchors], anchor_count=payload.count, left_out=left_out)
+    return session.evolve(anchors=texts[payload.anchors], anchor_count=payload.count, left_out=left_out)
 
 
 @_apply.register
-def _(payload: Requested, run: SessionState, texts: BlobMap) -> SessionState:
-    check_call(run, payload, waiting=run.outcome is not None)
+def _(payload: Requested, session: SessionState, texts: BlobMap) -> SessionState:
+    check_call(session, payload, waiting=session.outcome is not None)
     call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
-    return run.evolve(call=call, calls=run.calls + (payload.effect == "ask"))
+    return session.evolve(call=call, calls=session.calls + (payload.effect == "ask"))
 
 
 @_apply.register
-def _(payload: CallClosed, run: SessionState, texts: BlobMap) -> SessionState:
-    if run.call is None:
+def _(payload: CallClosed, session: SessionState, texts: BlobMap) -> SessionState:
+    if session.call is None:
         raise CorruptTape("no call is open.")
     message: str | None = getattr(payload, "message", None)
     report: str | None = getattr(payload, "report", None)
     lock: str | None = getattr(payload, "lock", None)
     outcome = PendingOutcome(
-        purpose=run.call.purpose,
+        purpose=session.call.purpose,
         event=payload,
         message=texts[message or lock or ""] if message or lock else "",
         report=Report.model_validate_json(texts[report]) if report else None,
     )
-    spent = replace(run.spent, ms=run.spent.ms + getattr(payload, "duration_ms", 0))
-    return run.evolve(call=None, outcome=outcome, noted=0, spent=spent)
+    spent = replace(session.spent, ms=session.spent.ms + getattr(payload, "duration_ms", 0))
+    return session.evolve(call=None, outcome=outcome, noted=0, spent=spent)
 
 
 @_apply.register
-def _(payload: Answered, run: SessionState, texts: BlobMap) -> SessionState:
-    if run.call is None:
+def _(payload: Answered, session: SessionState, texts: BlobMap) -> SessionState:
+    if session.call is None:
         raise CorruptTape("no call is open.")
     text = texts[payload.text] if payload.text is not None else None
     refusal = texts[payload.refusal] if payload.refusal is not None else ""
-    return run.evolve(
+    return session.evolve(
         call=None,
         noted=0,
-        outcome=PendingOutcome(purpose=run.call.purpose, event=payload, text=text, message=refusal),
-        usage=_sum(run.usage, payload.usage),
-        usage_estimated=run.usage_estimated or payload.usage.source == "estimated",
-        spent=_spent(run.spent, payload),
+        outcome=PendingOutcome(purpose=session.call.purpose, event=payload, text=text, message=refusal),
+        usage=_sum(session.usage, payload.usage),
+        usage_estimated=session.usage_estimated or payload.usage.source == "estimated",
+        spent=_spent(session.spent, payload),
     )
 
 
@@ -282,17 +284,17 @@ def _sum(one: Usage, other: Usage) -> Usage:
 
 
 @_apply.register
-def _(payload: CallLost, run: SessionState, texts: BlobMap) -> SessionState:
-    return run.evolve(call=None, outcome=None)
+def _(payload: CallLost, session: SessionState, texts: BlobMap) -> SessionState:
+    return session.evolve(call=None, outcome=None)
 
 
 @_apply.register
-def _(payload: GaveUp, run: SessionState, texts: BlobMap) -> SessionState:
-    return run.evolve(call=None, outcome=None, reason=texts[payload.message])
+def _(payload: GaveUp, session: SessionState, texts: BlobMap) -> SessionState:
+    return session.evolve(call=None, outcome=None, reason=texts[payload.message])
 
 
 @_apply.register
-def _(payload: Decided, run: SessionState, texts: BlobMap) -> SessionState:
+def _(payload: Decided, session: SessionState, texts: BlobMap) -> SessionState:
     """Covers Suspended, Succeeded and Failed too: they are decisions that end or halt the run.
 
     A halt from outside settles nothing: an answer that no decision was taken on yet still waits for it.
@@ -304,12 +306,12 @@ def _(payload: Decided, run: SessionState, texts: BlobMap) -> SessionState:
     message: str | None = getattr(payload, "message", None)
     reason = payload.reason if message is None else texts[message]
     ending = payload.target in (*machine.FINAL, "suspended")
-    return run.evolve(
-        outcome=run.outcome if halted else None,
-        noted=run.noted if halted else 0,
-        ledger=_booked(run.ledger, payload.ledger),
-        work=_changed(run.work, payload.changes, texts),
-        resumes_to=source if payload.target == "suspended" else run.resumes_to,
+    return session.evolve(
+        outcome=session.outcome if halted else None,
+        noted=session.noted if halted else 0,
+        ledger=_booked(session.ledger, payload.ledger),
+        work=_changed(session.work, payload.changes, texts),
+        resumes_to=source if payload.target == "suspended" else session.resumes_to,
         cause=(getattr(payload, "cause", "") or payload.reason) if ending else "",
         reason=reason if ending else "",
         confidence=getattr(payload, "confidence", ""),
@@ -317,21 +319,21 @@ def _(payload: Decided, run: SessionState, texts: BlobMap) -> SessionState:
 
 
 @_apply.register
-def _(payload: ContentForgotten, run: SessionState, texts: BlobMap) -> SessionState:
-    return run.evolve(forgotten=True)
+def _(payload: ContentForgotten, session: SessionState, texts: BlobMap) -> SessionState:
+    return session.evolve(forgotten=True)
 
 
-def check_call(run: SessionState, payload: Requested, *, waiting: bool) -> None:
+def check_call(session: SessionState, payload: Requested, *, waiting: bool) -> None:
     """Check that a call is made where calls are made, and has its name."""
-    if run.state not in machine.ACTIVE or waiting:
-        raise CorruptTape(f"nothing can be asked in {run.state}.")
-    if payload.call.rpartition(":")[2] != str(run.seq):
+    if session.state not in machine.ACTIVE or waiting:
+        raise CorruptTape(f"nothing can be asked in {session.state}.")
+    if payload.call.rpartition(":")[2] != str(session.seq):
         raise CorruptTape(f"{payload.call} is not this call's name.")
 
 
-def _note(payload: Payload, run: SessionState, texts: BlobMap) -> SessionState:
+def _note(payload: Payload, session: SessionState, texts: BlobMap) -> SessionState:
     """A fact that a decision rests on: the decision that follows makes the change."""
-    return run.evolve(noted=run.noted + 1)
+    return session.evolve(noted=session.noted + 1)
 
 
 for _kind in (FailureReclassified, TestQuarantined, CodeReverted):
@@ -339,25 +341,25 @@ for _kind in (FailureReclassified, TestQuarantined, CodeReverted):
 
 
 @_apply.register
-def _(payload: ConfigChanged, run: SessionState, texts: BlobMap) -> SessionState:
-    if run.state not in ("suspended", "failed"):
-        raise CorruptTape(f"the configuration cannot change in {run.state}.")
+def _(payload: ConfigChanged, session: SessionState, texts: BlobMap) -> SessionState:
+    if session.state not in ("suspended", "failed"):
+        raise CorruptTape(f"the configuration cannot change in {session.state}.")
     changes = json.loads(texts[payload.changes])
     if not isinstance(changes, dict):
         raise CorruptTape("a change of the configuration is no object.")
-    config = Config.model_validate({**run.the_config.model_dump(mode="json"), **changes})
-    return run.evolve(config=config)
+    config = Config.model_validate({**session.the_config.model_dump(mode="json"), **changes})
+    return session.evolve(config=config)
 
 
 @_apply.register
-def _(payload: PersonAnswered, run: SessionState, texts: BlobMap) -> SessionState:
-    if run.state != "suspended":
-        raise CorruptTape(f"nobody was asked anything in {run.state}.")
-    if len(run.answers) >= MAX_ANSWERS:
+def _(payload: PersonAnswered, session: SessionState, texts: BlobMap) -> SessionState:
+    if session.state != "suspended":
+        raise CorruptTape(f"nobody was asked anything in {session.state}.")
+    if len(session.answers) >= MAX_ANSWERS:
         raise CorruptTape(f"it is one of more than {MAX_ANSWERS} answers.")
-    return run.evolve(answers=(*run.answers, (payload.subject, payload.answer)))
+    return session.evolve(answers=(*session.answers, (payload.subject, payload.answer)))
 
 
 @_apply.register
-def _(payload: Resumed, run: SessionState, texts: BlobMap) -> SessionState:
-    return run.evolve(versions=payload.versions, reason="", cause="", resumes_to="")
+def _(payload: Resumed, session: SessionState, texts: BlobMap) -> SessionState:
+    return session.evolve(versions=payload.versions, reason="", cause="", resumes_to="")

@@ -28,22 +28,22 @@ def legal(events: Iterable[Event]) -> None:
     closed, that what is
     decided on an outcome follows one, and that what succeeded passed a test.
     """
-    run, waiting, passed = SessionState(), False, None
+    session, waiting, passed = SessionState(), False, None
     for event in events:
         payload = event.payload
         try:
-            if event.seq != run.seq:
-                raise CorruptTape(f"event {event.seq} where {run.seq} was due.")
-            _belongs(run, event)
-            run = move(run, payload)
+            if event.seq != session.seq:
+                raise CorruptTape(f"event {event.seq} where {session.seq} was due.")
+            _belongs(session, event)
+            session = move(session, payload)
             if isinstance(payload, Requested):
-                check_call(run, payload, waiting=waiting)
+                check_call(session, payload, waiting=waiting)
                 call = OpenCall(
                     payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate
                 )
-                run = run.evolve(call=call)
+                session = session.evolve(call=call)
             elif isinstance(payload, CallClosed):
-                run, waiting = run.evolve(call=None), not isinstance(payload, CallLost | GaveUp)
+                session, waiting = session.evolve(call=None), not isinstance(payload, CallLost | GaveUp)
                 passed = payload.passed if isinstance(payload, TestsFinished) and payload.purpose != "vet" else passed
             elif isinstance(payload, Decided) and not (
                 isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
@@ -54,10 +54,10 @@ def legal(events: Iterable[Event]) -> None:
                 if payload.target == "succeeded" and getattr(payload, "confidence", "") != "untested" and not passed:
                     raise CorruptTape("it succeeded, and no test passed.")
             elif isinstance(payload, ContentForgotten):
-                run = run.evolve(forgotten=True)
+                session = session.evolve(forgotten=True)
         except CorruptTape as error:
             raise CorruptTape(f"{event.session}:{event.seq} {event.kind}: {error}", seq=event.seq) from error
-        run = run.evolve(session=event.session, seq=run.seq + 1, head=event.hash)
+        session = session.evolve(session=event.session, seq=session.seq + 1, head=event.hash)
 
 
 _EFFECTS = (
@@ -75,12 +75,16 @@ _EFFECTS = (
 """What is decided on the outcome of a call alone; the others may find that there is nothing to ask."""
 
 
-def _belongs(run: SessionState, event: Event) -> None:
+def _belongs(session: SessionState, event: Event) -> None:
     """Check that an event is of the session that continues here, or forks it."""
     if isinstance(event.payload, SessionForked):
-        if (event.payload.parent, event.payload.seq, event.payload.hash) != (run.session, run.seq - 1, run.head):
+        if (event.payload.parent, event.payload.seq, event.payload.hash) != (
+            session.session,
+            session.seq - 1,
+            session.head,
+        ):
             raise CorruptTape("it continues from another event than the one before it.")
-    elif run.seq and event.session != run.session:
+    elif session.seq and event.session != session.session:
         raise CorruptTape(f"it belongs to session {event.session}, and no fork was made.")
-    elif (run.seq == 0) != isinstance(event.payload, SessionStarted):
+    elif (session.seq == 0) != isinstance(event.payload, SessionStarted):
         raise CorruptTape("a session begins with its start, and once.")

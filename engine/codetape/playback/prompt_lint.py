@@ -15,12 +15,12 @@ from codetape.prompts.render import render
 def lint_pack(pack: Mapping[str, str], recorded: Stream) -> list[str]:
     """Render each purpose at every point of a recorded session where anything changed; return what went wrong, once
     each."""
-    run, found = SessionState(), dict[str, None]()
+    session, found = SessionState(), dict[str, None]()
     for event in recorded.events:
-        run = apply(run, event, recorded.texts)
-        if event.kind != "Decided" or run.work.plan is None:
+        session = apply(session, event, recorded.texts)
+        if event.kind != "Decided" or session.work.plan is None:
             continue
-        state = replace(run, pack=pack)
+        state = replace(session, pack=pack)
         for row in PURPOSES:
             for name in ("system.md", f"{row.name}.md", "repair.md"):
                 try:

@@ -87,27 +87,27 @@ def bundle(
     failed, or the tests were stopped before one did.
     """
     found: tuple[Job, TestsFinished, str] | None = None
-    run, lock = SessionState(), ""
+    session, lock = SessionState(), ""
     job: Job | None = None
     for event in stream.events:
         if seq is not None and event.seq > seq:
             break
         payload = event.payload
         if isinstance(payload, Requested) and payload.effect == "execute":
-            command = decide(run)
+            command = decide(session)
             job = command.job if isinstance(command, Execute) else None
         elif isinstance(payload, BuildFinished):
             lock = stream.texts[payload.lock]
         elif isinstance(payload, TestsFinished) and job is not None and _failed(payload):
             found = job, payload, lock
-        run = apply(run, event, stream.texts)
+        session = apply(session, event, stream.texts)
     if found is None:
         where = f" up to event {seq}" if seq is not None else ""
         raise UsageError(
-            f"Session {run.session} has no run{where} in which a test failed.",
+            f"Session {session.session} has no run{where} in which a test failed.",
             remedy="`codetape show SESSION --events` shows its runs.",
         )
-    return _file(run, *found, Report.model_validate_json(stream.texts[found[1].report]), name, folder)
+    return _file(session, *found, Report.model_validate_json(stream.texts[found[1].report]), name, folder)
 
 
 def _failed(payload: TestsFinished) -> bool:
@@ -115,7 +115,7 @@ def _failed(payload: TestsFinished) -> bool:
 
 
 def _file(
-    run: SessionState, job: Job, finished: TestsFinished, lock: str, report: Report, name: str, folder: Path | None
+    session: SessionState, job: Job, finished: TestsFinished, lock: str, report: Report, name: str, folder: Path | None
 ) -> str:
     names = {pin.partition("==")[0]: pin for pin in pins(lock)}
     needs = " ".join(names.get(p, p) for p in job.spec.packages)
@@ -126,10 +126,10 @@ def _file(
     )
     files = "".join(f"    {file!a}: {literal(text)},\n" for file, text in job.files.items())
     return _FILE.format(
-        title=_word(f"What failed in codetape session {run.session}, task {run.the_task.id}: the {finished.purpose} of event {finished.call}."),
+        title=_word(f"What failed in codetape session {session.session}, task {session.the_task.id}: the {finished.purpose} of event {finished.call}."),
         needs=_word(f"(pip install pytest {needs})" if needs else "(pip install pytest)"),
         name=_word(name).replace("\n", "?"),
-        python=run.the_config.python_version,
+        python=session.the_config.python_version,
         inputs=_word(there),
         files=files,
         samples="".join(f"    {sample!a}: {data!a},\n" for sample, data in samples.items()),

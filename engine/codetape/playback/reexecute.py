@@ -55,12 +55,12 @@ async def rerun(
 
     Raises what the sandbox raises, and UsageError where a sample has changed.
     """
-    run, drifted, lock = SessionState(), False, ""
+    session, drifted, lock = SessionState(), False, ""
     following: dict[str, Event] = {getattr(e.payload, "call", ""): e for e in stream.events if e.kind != "Requested"}
     for event in stream.events:
         request = event.payload
         if isinstance(request, Requested) and request.effect != "ask":
-            command, outcome = decide(run), following.get(request.call)
+            command, outcome = decide(session), following.get(request.call)
             recorded = outcome.payload if outcome else None
             spec = (
                 command.spec
@@ -82,7 +82,7 @@ async def rerun(
                     event.seq, _beside(command, folder), report, sandbox, lock if pin else "", drifted=drifted
                 )
                 yield done
-        run = apply(run, event, stream.texts)
+        session = apply(session, event, stream.texts)
 
 
 def _beside(command: Command | None, folder: Path | None) -> Command | None:

@@ -68,29 +68,34 @@ def replay(
     divergence.
     Raises Divergence at the first event that differs, CorruptTape for a bad log.
     """
-    run, derived, drift = SessionState(), 0, []
-    ours, theirs = versions(), run.versions
+    session, derived, drift = SessionState(), 0, []
+    ours, theirs = versions(), session.versions
     for event in stream.events:
         if event.seq and is_derived(event.payload):
             derived += 1
             try:
-                _compare(event, decide(run), run, stream)
+                _compare(event, decide(session), session, stream)
             except (Divergence, CodetapeError) as error:
                 found = _as_divergence(error, event)
                 if pack is not None or rules == "current" or not may_drift(theirs, ours):
                     raise _explained(found, theirs, pack, rules) from error
                 drift.append(DriftedEvent(found.seq, found.layer, found.message))
-        run = apply(run, event, stream.texts)
+        session = apply(session, event, stream.texts)
         if pack is not None and isinstance(event.payload, SessionStarted | SessionForked):
-            own, run = run.pack, run.evolve(pack=dict(pack))
+            own, session = session.pack, session.evolve(pack=dict(pack))
             pack = _Swapped(pack, own)
         theirs = getattr(event.payload, "versions", theirs)
         if rules == "current":
-            run = _by_present_rules(run)
-    if whole and run.call is None and run.state not in ("suspended", "succeeded", "failed") and decide(run) is not None:
-        what = f"{run.session} stops at seq {run.seq - 1}, where it would continue."
-        raise Divergence(what, seq=run.seq, layer="length")
-    return Replayed(run, derived, tuple(drift))
+            session = _by_present_rules(session)
+    if (
+        whole
+        and session.call is None
+        and session.state not in ("suspended", "succeeded", "failed")
+        and decide(session) is not None
+    ):
+        what = f"{session.session} stops at seq {session.seq - 1}, where it would continue."
+        raise Divergence(what, seq=session.seq, layer="length")
+    return Replayed(session, derived, tuple(drift))
 
 
 def changed(stream: Stream) -> Iterator[DriftedEvent]:
@@ -99,17 +104,17 @@ def changed(stream: Stream) -> Iterator[DriftedEvent]:
 
     What a version of the rules only keeps its books by is no decision.
     """
-    run = SessionState()
+    session = SessionState()
     for event in stream.events:
         if event.seq and is_derived(event.payload):
             try:
-                command = decide(run)
+                command = decide(session)
                 if not _decides_the_same(event.payload, command):
-                    _compare(event, command, run, stream)
+                    _compare(event, command, session, stream)
             except (Divergence, CodetapeError) as error:
                 found = _as_divergence(error, event)
                 yield DriftedEvent(found.seq, found.layer, found.message)
-        run = _by_present_rules(apply(run, event, stream.texts))
+        session = _by_present_rules(apply(session, event, stream.texts))
 
 
 def _decides_the_same(recorded: Payload, command: Command | None) -> bool:
@@ -129,8 +134,12 @@ def _without_books(payload: Decided) -> Decided:
     return payload.model_copy(update={"ledger": ledger, "changes": changes})
 
 
-def _by_present_rules(run: SessionState) -> SessionState:
-    return run.evolve(versions=run.versions.model_copy(update={"rules": versions().rules})) if run.versions else run
+def _by_present_rules(session: SessionState) -> SessionState:
+    return (
+        session.evolve(versions=session.versions.model_copy(update={"rules": versions().rules}))
+        if session.versions
+        else session
+    )
 
 
 class _Swapped(dict[str, str]):
@@ -148,10 +157,10 @@ def is_derived(payload: Payload) -> bool:
     return payload.role == "derived"
 
 
-def _compare(event: Event, command: Command | None, run: SessionState, stream: Stream) -> None:
+def _compare(event: Event, command: Command | None, session: SessionState, stream: Stream) -> None:
     recorded = event.payload
     if isinstance(recorded, Requested):
-        _compare_request(event, recorded, command, run, stream)
+        _compare_request(event, recorded, command, session, stream)
         return
     if not isinstance(command, Record):
         wanted = "ends" if command is None else f"wants to {type(command).__name__.lower()}"
@@ -164,7 +173,7 @@ def _compare(event: Event, command: Command | None, run: SessionState, stream: S
 
 
 def _compare_request(
-    event: Event, recorded: Requested, command: Command | None, run: SessionState, stream: Stream
+    event: Event, recorded: Requested, command: Command | None, session: SessionState, stream: Stream
 ) -> None:
     if command is None or isinstance(command, Record):
         instead = "ends" if command is None else f"records a {type(command.draft.payload).__name__}"
@@ -181,7 +190,7 @@ def _compare_request(
         )
         other = _elsewhere(event, made.fingerprint, stream)
         raise _divergence(event, "fingerprint", f"the {purpose} request differs.{other}\n{shown}")
-    derived = requested(run.evolve(session=event.session), command).payload
+    derived = requested(session.evolve(session=event.session), command).payload
     if derived != recorded:  # the same request by its fingerprint, and something else beside it
         raise _divergence(
             event,

@@ -110,14 +110,14 @@ def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str =
 def readable(rows: Sequence[StoredEvent], texts: Mapping[str, str]) -> tuple[Stream, str]:
     """Return the events from the first on that can be read and followed, and what ended them; empty where all could."""
     events: list[Event] = []
-    run, previous = SessionState(), GENESIS
+    session, previous = SessionState(), GENESIS
     for row in rows:
         try:
             event = decode(row)
             if (row.seq, row.prev_hash) != (len(events), previous):
                 raise CorruptTape(f"{row.session}:{row.seq} does not follow event {len(events) - 1}.", seq=row.seq)
             check_blobs([event], texts)
-            run = apply(run, event, texts)
+            session = apply(session, event, texts)
         except CorruptTape as error:
             return Stream(tuple(events), texts), str(error)
         events.append(event)

@@ -78,20 +78,20 @@ class Change:
         """Whether decisions may come out differently, and not requests alone."""
         return self.facts is not None or not set(self.config) <= _ONLY_REQUESTS
 
-    def under(self, run: SessionState) -> SessionState:
+    def under(self, session: SessionState) -> SessionState:
         """Return a state as it would be under the change. Raises UsageError for a value that cannot be."""
         try:
             config = (
-                Config.model_validate({**run.the_config.model_dump(mode="json"), **self.config})
+                Config.model_validate({**session.the_config.model_dump(mode="json"), **self.config})
                 if self.config
-                else run.the_config
+                else session.the_config
             )
         except ValidationError as error:
             wrong = ", ".join(sorted({str(e["loc"][0]) for e in error.errors()}))
             raise UsageError(f"The configuration has no such value: {wrong}.") from error
         if self.facts is not None:
             config = config.model_copy(update={"sandbox": self.facts})
-        return run.evolve(config=config, pack=run.pack if self.pack is None else self.pack)
+        return session.evolve(config=config, pack=session.pack if self.pack is None else self.pack)
 
     def on(self, facts: SandboxFacts) -> "Change":
         """Return the change as it is for a session that ran on such a sandbox: without facts that are the same."""
@@ -183,30 +183,30 @@ class WhatIf:
 def simulate(stream: Stream, change: Change) -> WhatIf:
     """Say what a change would do to a recorded session. Raises UsageError for a value that cannot be, CorruptTape for a
     bad log."""
-    run, before, split = SessionState(), SessionState(), None
+    session, before, split = SessionState(), SessionState(), None
     command: Command | None = None
     for number, event in enumerate(stream.events):
         if event.seq == 1:
-            change = change.on(run.the_config.sandbox)
+            change = change.on(session.the_config.sandbox)
         if event.seq and _looked_at(event, change):
-            command = _decided(change.under(run))
-            if _differs(event, command) and not _drifted(event, command, run):
-                split, before = number, run
+            command = _decided(change.under(session))
+            if _differs(event, command) and not _drifted(event, command, session):
+                split, before = number, session
                 break
-        run = apply(run, event, stream.texts)
+        session = apply(session, event, stream.texts)
     asked = _Asked(stream)
     if split is None:
-        return _result(run, asked.all("reused"))
+        return _result(session, asked.all("reused"))
     event = stream.events[split]
     first = _first(event, command, stream)
     after = _After(before, change, command)
     for later in stream.events[split:]:  # the reuse of what comes after depends on where the recording was
         if isinstance(later.payload, Requested):
-            asked.states[later.seq] = run.state
-        run = apply(run, later, stream.texts)
+            asked.states[later.seq] = session.state
+        session = apply(session, later, stream.texts)
     calls = [asked.call(seq, "reused") for seq in asked.seqs if seq < event.seq]
     calls += [asked.call(seq, *after.reuse(asked, seq)) for seq in asked.seqs if seq >= event.seq]
-    return _result(run, calls, first, event.seq - 1, after.first_call(asked), after.ends)
+    return _result(session, calls, first, event.seq - 1, after.first_call(asked), after.ends)
 
 
 def _looked_at(event: Event, change: Change) -> bool:
@@ -216,20 +216,20 @@ def _looked_at(event: Event, change: Change) -> bool:
     return change.decides and is_derived(payload)
 
 
-def _decided(run: SessionState) -> Command | None:
+def _decided(session: SessionState) -> Command | None:
     """Return the next command; None where a pack does not render what is recorded, which is a difference too."""
     try:
-        return decide(run)
+        return decide(session)
     except CodetapeError:
         return None
 
 
-def _drifted(event: Event, command: Command | None, run: SessionState) -> bool:
+def _drifted(event: Event, command: Command | None, session: SessionState) -> bool:
     """Whether a decision comes out otherwise without the change too: that is these versions' doing, and the log is
     followed."""
     if isinstance(event.payload, Requested) or not isinstance(command, Record):
         return False
-    plain = _decided(run)
+    plain = _decided(session)
     return isinstance(plain, Record) and plain.draft.payload == command.draft.payload
 
 
@@ -330,8 +330,8 @@ class _Asked:
 class _After:
     """What is known of the session from its first difference on."""
 
-    def __init__(self, run: SessionState, change: Change, command: Command | None) -> None:
-        self._old, self._new = run, change.under(run)
+    def __init__(self, session: SessionState, change: Change, command: Command | None) -> None:
+        self._old, self._new = session, change.under(session)
         self._first = command
         self._known: dict[str, tuple[str, Any]] = {}
         self._met = False
@@ -340,16 +340,20 @@ class _After:
 
     def _follow(self) -> None:
         """Take the decisions that need nothing from outside, up to the first effect or the end."""
-        run, command = self._new, self._first
+        session, command = self._new, self._first
         for _ in range(100):
             if not isinstance(command, Record):
                 break
             draft = command.draft
-            run = apply(run, encode(run.session, run.seq, run.ended_at, draft.payload, run.head), draft.texts)
-            command = _decided(run)
+            session = apply(
+                session,
+                encode(session.session, session.seq, session.ended_at, draft.payload, session.head),
+                draft.texts,
+            )
+            command = _decided(session)
         self._first = command
-        if command is None and run.state not in machine.ACTIVE:
-            self.ends = f"{run.state}: {run.cause or run.reason}".rstrip(": ")
+        if command is None and session.state not in machine.ACTIVE:
+            self.ends = f"{session.state}: {session.cause or session.reason}".rstrip(": ")
 
     def first_call(self, asked: _Asked) -> tuple[str, str]:
         """Return the first call that would be made, where it is known and not recorded."""
@@ -389,23 +393,23 @@ class _After:
 
 
 def _result(
-    run: SessionState,
+    session: SessionState,
     calls: list[SimulatedCall],
     first: FirstChange | None = None,
     fork_at: int | None = None,
     first_call: tuple[str, str] = ("", ""),
     ends: str = "",
 ) -> WhatIf:
-    task = run.the_task
+    task = session.the_task
     return WhatIf(
-        session=run.session,
+        session=session.session,
         task=task.id,
-        status=run.state,
+        status=session.state,
         graded="oracle" if task.oracle else "self",
         first=first,
         fork_at=fork_at,
         calls=tuple(replace(call, task=task.id) for call in calls),
-        config=run.the_config,
+        config=session.the_config,
         first_call=first_call,
         ends=ends,
     )

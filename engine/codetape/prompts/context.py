@@ -35,10 +35,10 @@ def fenced(text: str) -> str:
     return f"{fence}python\n{text.rstrip()}\n{fence}"
 
 
-def context(run: SessionState, purpose: str) -> dict[str, Any]:
+def context(session: SessionState, purpose: str) -> dict[str, Any]:
     """Return what the templates may use, as plain values. Each purpose sees its own part and nothing else."""
-    task, config, work = run.the_task, run.the_config, run.work
-    scale = 4 if run.ledger.trimmed else 1
+    task, config, work = session.the_task, session.the_config, session.work
+    scale = 4 if session.ledger.trimmed else 1
     caps = {name: size // scale for name, size in CAPS.items()}
     known: dict[str, Any] = {
         "purpose": purpose,
@@ -49,22 +49,22 @@ def context(run: SessionState, purpose: str) -> dict[str, Any]:
         "constraints": list(task.constraints),
         "inputs": [_input(i.model_dump(mode="json"), 20 // scale) for i in task.inputs],
         "outputs": [o.model_dump(mode="json") for o in task.outputs],
-        "anchors": fenced(run.anchors) if run.anchors and purpose not in ("second_opinion",) else "",
-        "anchor_names": list(imported_from_solution(run.anchors or "")),
+        "anchors": fenced(session.anchors) if session.anchors and purpose not in ("second_opinion",) else "",
+        "anchor_names": list(imported_from_solution(session.anchors or "")),
         "given_tests": fenced(cut(task.tests, caps["tests"])) if task.tests else "",
         "python": config.python_version,
         "sandbox": config.sandbox.model_dump(mode="json"),
         "resources": config.resources.model_dump(mode="json"),
-        "limits": {"iteration": run.ledger.iteration, "max_iterations": config.max_iterations},
+        "limits": {"iteration": session.ledger.iteration, "max_iterations": config.max_iterations},
         "base_packages": list(config.base_packages),
-        "packages": list(run.ledger.packages),
-        "unavailable": list(run.ledger.unavailable),
+        "packages": list(session.ledger.packages),
+        "unavailable": list(session.ledger.unavailable),
         "plan": work.plan.model_dump(mode="json") if work.plan else None,
-        "required": list(required_names(run)),
-        "schemaless": run.ledger.schemaless,
-        "schema": run.pack.get(f"schemas/{purpose}.json", ""),
+        "required": list(required_names(session)),
+        "schemaless": session.ledger.schemaless,
+        "schema": session.pack.get(f"schemas/{purpose}.json", ""),
     }
-    return {**known, **_SPECIFIC.get(purpose, lambda _run, _caps: {})(run, caps)}
+    return {**known, **_SPECIFIC.get(purpose, lambda _run, _caps: {})(session, caps)}
 
 
 def _input(value: dict[str, Any], lines: int) -> dict[str, Any]:
@@ -73,13 +73,17 @@ def _input(value: dict[str, Any], lines: int) -> dict[str, Any]:
     return value
 
 
-def failing(run: SessionState, findings: tuple[Finding, ...], caps: Mapping[str, int]) -> list[dict[str, Any]]:
+def failing(session: SessionState, findings: tuple[Finding, ...], caps: Mapping[str, int]) -> list[dict[str, Any]]:
     """Return the failing tests that the findings name, with their text, message and traceback, normalised and cut."""
-    results: dict[str, TestResult] = {t.id: t for t in run.work.report.tests} if run.work.report else {}
-    files, shown = all_files(run), []
+    results: dict[str, TestResult] = {t.id: t for t in session.work.report.tests} if session.work.report else {}
+    files, shown = all_files(session), []
     for finding in findings[:MAX_FAILURES]:
         result = results.get(finding.test)
-        output = "" if result or not run.work.report else f"{run.work.report.stdout}\n{run.work.report.stderr}".strip()
+        output = (
+            ""
+            if result or not session.work.report
+            else f"{session.work.report.stdout}\n{session.work.report.stderr}".strip()
+        )
         shown.append(
             {
                 "test": finding.test,
@@ -92,37 +96,41 @@ def failing(run: SessionState, findings: tuple[Finding, ...], caps: Mapping[str,
                 "call": finding.call,
                 "code": text_of(files.get(file_of(finding.test), ""), finding.test),
                 "traceback": cut(normalise(result.traceback if result else output), caps["traceback"]),
-                "history": _history(run, finding),
+                "history": _history(session, finding),
             }
         )
     return shown
 
 
-def _printed(run: SessionState, caps: Mapping[str, int]) -> str:
+def _printed(session: SessionState, caps: Mapping[str, int]) -> str:
     """Return the end of what the last run wrote to standard error: a script's own traceback, say."""
-    text = normalise(run.work.report.stderr.strip()) if run.work.report and run.work.findings else ""
+    text = normalise(session.work.report.stderr.strip()) if session.work.report and session.work.findings else ""
     return text[-caps["traceback"] :]
 
 
-def _history(run: SessionState, finding: Finding) -> int:
+def _history(session: SessionState, finding: Finding) -> int:
     """Return how many fixes this failure has outlived."""
-    return next((a.logic + a.test for a in run.work.attempts if a.signature == finding.signature), 0)
+    return next((a.logic + a.test for a in session.work.attempts if a.signature == finding.signature), 0)
 
 
 def _fix(fix: Fix) -> dict[str, str]:
     return fix.model_dump(mode="json")
 
 
-def _code(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
-    retry = bool(run.work.code) and not run.ledger.from_plan
+def _code(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    retry = bool(session.work.code) and not session.ledger.from_plan
     return {
-        "current": fenced(cut(run.work.code, caps["code"])) if retry else "",
-        "failures": failing(run, findings_of_type(run, "logic", None), caps) if retry and run.work.report else [],
-        "fixes": [_fix(f) for f in run.work.fixes] if retry else [],
-        "missing": [{**_fix(f), "line": _line(run.work.code, f.old)} for f in run.work.missing] if retry else [],
-        "printed": _printed(run, caps) if retry else "",
-        "level": run.ledger.code_asks,
-        "notes": list(run.work.notes),
+        "current": fenced(cut(session.work.code, caps["code"])) if retry else "",
+        "failures": failing(session, findings_of_type(session, "logic", None), caps)
+        if retry and session.work.report
+        else [],
+        "fixes": [_fix(f) for f in session.work.fixes] if retry else [],
+        "missing": [{**_fix(f), "line": _line(session.work.code, f.old)} for f in session.work.missing]
+        if retry
+        else [],
+        "printed": _printed(session, caps) if retry else "",
+        "level": session.ledger.code_asks,
+        "notes": list(session.work.notes),
     }
 
 
@@ -132,59 +140,59 @@ def _line(text: str, part: str) -> int:
     return text.count("\n", 0, at) + 1 if at >= 0 else 0
 
 
-def _diagnose(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+def _diagnose(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "current": fenced(cut(run.work.code, caps["code"])),
-        "failures": failing(run, run.work.findings, caps),
-        "printed": _printed(run, caps),
-        "more": max(0, len(run.work.findings) - MAX_FAILURES),
-        "notes": list(run.work.notes),
+        "current": fenced(cut(session.work.code, caps["code"])),
+        "failures": failing(session, session.work.findings, caps),
+        "printed": _printed(session, caps),
+        "more": max(0, len(session.work.findings) - MAX_FAILURES),
+        "notes": list(session.work.notes),
     }
 
 
-def _second_opinion(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
-    calls = calls_in_doubt(run)
-    given = [sum(o.test == call for o in run.work.opinions) for call in calls]
+def _second_opinion(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    calls = calls_in_doubt(session)
+    given = [sum(o.test == call for o in session.work.opinions) for call in calls]
     return {
         "calls": [{"label": f"T{n}", "call": call} for n, call in enumerate(calls, 1)],
         "round": 1 + max(given, default=0),
     }
 
 
-def _fix_tests(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+def _fix_tests(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "failures": failing(run, findings_of_type(run, "test_error"), caps),
-        "tests": fenced(cut(run.work.tests, caps["tests"])),
-        "whole_file": whole_file(run),
-        "missing": [_fix(f) for f in run.work.missing],
-        "level": run.ledger.fix_asks,
+        "failures": failing(session, findings_of_type(session, "test_error"), caps),
+        "tests": fenced(cut(session.work.tests, caps["tests"])),
+        "whole_file": whole_file(session),
+        "missing": [_fix(f) for f in session.work.missing],
+        "level": session.ledger.fix_asks,
     }
 
 
-def _verify_code(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
-    before = run.work.checkpoint.code if run.work.checkpoint else ""
+def _verify_code(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    before = session.work.checkpoint.code if session.work.checkpoint else ""
     return {
-        "fixes": [_fix(f) for f in run.work.fixes],
+        "fixes": [_fix(f) for f in session.work.fixes],
         "before": fenced(cut(before, caps["code"])),
-        "after": fenced(cut(run.work.code, caps["code"])),
+        "after": fenced(cut(session.work.code, caps["code"])),
     }
 
 
-def _verify_tests(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
-    before = run.work.checkpoint.tests if run.work.checkpoint else ""
+def _verify_tests(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    before = session.work.checkpoint.tests if session.work.checkpoint else ""
     return {
-        "failures": failing(run, findings_of_type(run, "test_error"), caps),
+        "failures": failing(session, findings_of_type(session, "test_error"), caps),
         "before": fenced(cut(before, caps["tests"])),
-        "after": fenced(cut(run.work.tests, caps["tests"])),
+        "after": fenced(cut(session.work.tests, caps["tests"])),
     }
 
 
-def _replace(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
-    return {"package": run.ledger.replacing, "refused": list(run.ledger.refused)}
+def _replace(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    return {"package": session.ledger.replacing, "refused": list(session.ledger.refused)}
 
 
-def _packages(run: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
-    return {"modules": list(detected(run).unknown)}
+def _packages(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    return {"modules": list(detected(session).unknown)}
 
 
 _SPECIFIC = {

@@ -53,9 +53,9 @@ def parse_json(name: str, text: str) -> Any:
         raise TemplateError(f"{name} in the prompt pack is no JSON: {str(error)[:200]}") from error
 
 
-def schema_of(run: SessionState, purpose: str) -> dict[str, Any] | None:
+def schema_of(session: SessionState, purpose: str) -> dict[str, Any] | None:
     """Return the reply schema of a purpose from the run's pack; None where it answers in a code block."""
-    text = run.pack.get(f"schemas/{purpose}.json")
+    text = session.pack.get(f"schemas/{purpose}.json")
     if text is None or purpose not in SHAPES:
         return None
     schema: dict[str, Any] = parse_json(f"schemas/{purpose}.json", text)

@@ -82,18 +82,18 @@ class Audit:
 
 def audit(stream: Stream) -> Audit:
     """Account for a session. Raises CorruptTape for a log that cannot be followed."""
-    run = fold(stream.events, stream.texts)
+    session = fold(stream.events, stream.texts)
     calls = list(CallReader().calls(call_events(stream)))
-    own = tuple(call for call in calls if call.session == run.session)
+    own = tuple(call for call in calls if call.session == session.session)
     done = verify([stored(event) for event in stream.events], stream.texts)
     started = next(e.payload for e in stream.events if isinstance(e.payload, SessionStarted))
     return Audit(
-        result=GenerateResult.of(run, stream),
+        result=GenerateResult.of(session, stream),
         calls=own,
-        inherited=tuple(call for call in calls if call.session != run.session),
+        inherited=tuple(call for call in calls if call.session != session.session),
         spent=spend(own, ("state", "iteration")),
         steps=tuple(_steps(stream)),
-        versions=(run.versions or started.versions).model_dump(mode="json"),
+        versions=(session.versions or started.versions).model_dump(mode="json"),
         pack=dict(started.pack),
         sound=done.sound,
         findings=tuple(finding.message for finding in done.findings),

@@ -21,11 +21,11 @@ from codetape.rules.prompt_examples.example import in_words
 from codetape.text.escape import first_line
 
 
-def describe(event: Event, run: SessionState) -> str:
+def describe(event: Event, session: SessionState) -> str:
     """Return one line on what an event means to a person; empty for those that mean nothing by themselves."""
     payload = event.payload
     if isinstance(payload, SessionStarted):
-        facts = run.the_config.sandbox
+        facts = session.the_config.sandbox
         return f"sandbox {facts.name}{f' on {facts.base}' if facts.base else ''}: {facts.why}" if facts.why else ""
     if isinstance(payload, SessionForked):
         return f"forked from {payload.parent} at event {payload.seq}"
@@ -35,11 +35,11 @@ def describe(event: Event, run: SessionState) -> str:
     if isinstance(payload, BuildRefused):
         return f"environment refused: {payload.reason} {', '.join(payload.packages)}"
     if isinstance(payload, TestsFinished):
-        return _tests(payload, run)
+        return _tests(payload, session)
     if isinstance(payload, FailureReclassified):
         return f"{payload.test}: failed {payload.times} times; {payload.before} becomes {payload.after}"
     if isinstance(payload, AnchorsExtracted):
-        return in_words(payload.count, run.left_out) if payload.count or run.left_out else ""
+        return in_words(payload.count, session.left_out) if payload.count or session.left_out else ""
     if isinstance(payload, TestQuarantined):
         return f"{payload.test}: quarantined ({payload.reason})"
     if isinstance(payload, CodeReverted):
@@ -49,12 +49,12 @@ def describe(event: Event, run: SessionState) -> str:
     if isinstance(payload, PersonAnswered):
         return f"a person answered on {payload.subject}: {payload.answer}"
     if isinstance(payload, GaveUp):
-        return f"gave up: {first_line(run.reason)}"
-    return _decided(payload, run) if isinstance(payload, Decided) else ""
+        return f"gave up: {first_line(session.reason)}"
+    return _decided(payload, session) if isinstance(payload, Decided) else ""
 
 
-def _tests(payload: TestsFinished, run: SessionState) -> str:
-    what = {"vet": "on a stub", "run": f"run {run.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
+def _tests(payload: TestsFinished, session: SessionState) -> str:
+    what = {"vet": "on a stub", "run": f"run {session.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
     counts = [f"{payload.passed} passed", f"{payload.failed} failed"]
     counts += [f"{payload.errors} errors"] if payload.errors else []
     counts += [f"{payload.skipped} skipped"] if payload.skipped else []
@@ -64,7 +64,7 @@ def _tests(payload: TestsFinished, run: SessionState) -> str:
     return f"{what[payload.purpose]}: {', '.join(counts)}{how}"
 
 
-def _decided(payload: Decided, run: SessionState) -> str:
+def _decided(payload: Decided, session: SessionState) -> str:
     if payload.reason == "special_case":
         return "change not taken: it answers a failing test's call by its arguments"
     if payload.reason == "fresh":
@@ -72,18 +72,18 @@ def _decided(payload: Decided, run: SessionState) -> str:
     if not payload.usable:
         asked = payload.about not in ("build", "oracle", "vet", "run", "standing")
         return f"{payload.about}: unusable reply ({payload.reason})" if asked else ""
-    if payload.about == "plan" and run.work.plan:
-        return f"plan: {first_line(run.work.plan.description)}"
+    if payload.about == "plan" and session.work.plan:
+        return f"plan: {first_line(session.work.plan.description)}"
     if payload.about == "code" and "code" in payload.changes:
-        return f"code: {len(run.work.code.splitlines())} lines"
-    if payload.about == "tests" and run.work.tests:
-        return f"tests: {run.work.tests.count('def test')} of them"
-    if payload.about == "diagnose" and run.work.diagnosis:
-        causes = [first_line(f.root_cause, 160) for f in run.work.findings if f.root_cause][:3]
+        return f"code: {len(session.work.code.splitlines())} lines"
+    if payload.about == "tests" and session.work.tests:
+        return f"tests: {session.work.tests.count('def test')} of them"
+    if payload.about == "diagnose" and session.work.diagnosis:
+        causes = [first_line(f.root_cause, 160) for f in session.work.findings if f.root_cause][:3]
         return "diagnosis: " + " | ".join(dict.fromkeys(causes))
     if payload.about == "second_opinion":
         told = ("upheld", "refuted", "third", "cannot_hold")
-        rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in run.work.findings if f.rule in told]
+        rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in session.work.findings if f.rule in told]
         return "second opinion: " + ("; ".join(rules) or "not settled")
     if payload.about == "fix_tests" and "tests" in payload.changes:
         return "tests fixed"

@@ -23,19 +23,23 @@ from codetape.reporting.calls import CallReader, CallRecord, call_events
 def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     """Yield a session's spans, finished, the session's own last. Raises UsageError without the extra."""
     sdk = _sdk()
-    run = fold(stream.events, stream.texts)
-    trace = int(sha256(f"trace {run.session} {stream.events[0].hash}")[:32], 16)
-    own = [event for event in stream.events if event.session == run.session]
+    session = fold(stream.events, stream.texts)
+    trace = int(sha256(f"trace {session.session} {stream.events[0].hash}")[:32], 16)
+    own = [event for event in stream.events if event.session == session.session]
     root = int(own[0].hash[:16], 16) or 1  # of a fork its first own event: its parent's span is another
     dispositions = {call.name: call for call in CallReader().calls(call_events(stream))}
     context = sdk.context(trace, root)
     for event, following in zip(stream.events, stream.events[1:], strict=False):
         request, outcome = event.payload, following.payload
-        if event.session != run.session or not isinstance(request, Requested) or not isinstance(outcome, CallClosed):
+        if (
+            event.session != session.session
+            or not isinstance(request, Requested)
+            or not isinstance(outcome, CallClosed)
+        ):
             continue
         call = dispositions.get(request.call)
         names = (
-            _call(request, outcome, call, run.the_config.model, stream, content=content)
+            _call(request, outcome, call, session.the_config.model, stream, content=content)
             if request.effect == "ask"
             else _work(request, outcome)
         )
@@ -52,25 +56,25 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
             error=type(outcome).__name__ if failed else "",
         )
     yield sdk.span(
-        f"invoke_agent {run.the_config.name}",
+        f"invoke_agent {session.the_config.name}",
         context,
         None,
         {
             "gen_ai.operation.name": "invoke_agent",
-            "gen_ai.provider.name": _provider(run.the_config.model),
-            "gen_ai.agent.name": run.the_config.name,
-            "gen_ai.conversation.id": run.session,
-            "gen_ai.request.model": _bare(run.the_config.model),
-            "codetape.task": run.the_task.id,
-            "codetape.status": run.state,
-            "codetape.confidence": run.confidence,
-            "codetape.iterations": run.ledger.iteration,
-            "codetape.head": run.head,
-            **({"codetape.parent": run.parent} if run.parent else {}),
+            "gen_ai.provider.name": _provider(session.the_config.model),
+            "gen_ai.agent.name": session.the_config.name,
+            "gen_ai.conversation.id": session.session,
+            "gen_ai.request.model": _bare(session.the_config.model),
+            "codetape.task": session.the_task.id,
+            "codetape.status": session.state,
+            "codetape.confidence": session.confidence,
+            "codetape.iterations": session.ledger.iteration,
+            "codetape.head": session.head,
+            **({"codetape.parent": session.parent} if session.parent else {}),
         },
         _ns(own[0].at),
         _ns(own[-1].at),
-        error=run.cause if run.state == "failed" else "",
+        error=session.cause if session.state == "failed" else "",
     )
 
 

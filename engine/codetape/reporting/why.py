@@ -235,20 +235,20 @@ def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
 
 def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
     """Return what a prompt may hold, the latest first: texts with where they are from."""
-    run, found = SessionState(), list[tuple[str, str]]()
+    session, found = SessionState(), list[tuple[str, str]]()
     for event in stream.events[:at]:
-        before = run.work
-        run = apply(run, event, stream.texts)
+        before = session.work
+        session = apply(session, event, stream.texts)
         where = f"event {event.seq}"
-        changed = [name for name in ("code", "tests") if getattr(run.work, name) != getattr(before, name)]
-        found += [(getattr(run.work, name), f"{name} of {where}") for name in changed]
-        if run.work.plan is not before.plan and run.work.plan:
-            found.append((run.work.plan.description, f"the plan of {where}"))
-        if run.work.diagnosis is not before.diagnosis and run.work.diagnosis:
-            found += [(f.root_cause, f"the diagnosis of {where}") for f in run.work.diagnosis.failures]
-        if run.work.report is not before.report and run.work.report:
-            found += [(t.message, f"the report of {where}") for t in run.work.report.tests if t.outcome != "passed"]
-    task = run.the_task
+        changed = [name for name in ("code", "tests") if getattr(session.work, name) != getattr(before, name)]
+        found += [(getattr(session.work, name), f"{name} of {where}") for name in changed]
+        if session.work.plan is not before.plan and session.work.plan:
+            found.append((session.work.plan.description, f"the plan of {where}"))
+        if session.work.diagnosis is not before.diagnosis and session.work.diagnosis:
+            found += [(f.root_cause, f"the diagnosis of {where}") for f in session.work.diagnosis.failures]
+        if session.work.report is not before.report and session.work.report:
+            found += [(t.message, f"the report of {where}") for t in session.work.report.tests if t.outcome != "passed"]
+    task = session.the_task
     found += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
     found += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
     found += [(constraint, "a constraint") for constraint in task.constraints]

@@ -118,28 +118,28 @@ def detect_and_track_packages(
     return Detection(packages=of("allow"), unknown=tuple(sorted(unknown)), ask=of("ask"), denied=of("deny"))
 
 
-def detected(run: SessionState) -> Detection:
+def detected(session: SessionState) -> Detection:
     """Return what a run's code and tests need now, under its configuration and a person's answers."""
-    answers = dict(run.answers)
-    tests = [] if run.the_config.skip_tests else [run.work.tests, run.anchors or "", run.the_task.tests]
+    answers = dict(session.answers)
+    tests = [] if session.the_config.skip_tests else [session.work.tests, session.anchors or "", session.the_task.tests]
     return detect_and_track_packages(
-        [run.work.code, *tests, run.the_task.oracle],
-        run.the_config,
-        modules=run.ledger.modules,
-        tracked=run.ledger.packages,
-        proposals=run.work.proposals,
+        [session.work.code, *tests, session.the_task.oracle],
+        session.the_config,
+        modules=session.ledger.modules,
+        tracked=session.ledger.packages,
+        proposals=session.work.proposals,
         allowed=[name for name, answer in answers.items() if answer == "allow"],
-        refused=[*run.ledger.refused, *(name for name, answer in answers.items() if answer == "deny")],
+        refused=[*session.ledger.refused, *(name for name, answer in answers.items() if answer == "deny")],
     )
 
 
-def modules_of(package: str, run: SessionState) -> tuple[str, ...]:
+def modules_of(package: str, session: SessionState) -> tuple[str, ...]:
     """Return the imports of code and tests that a package is needed for; its own name where there is none."""
-    proposed = {p.module: p.distribution for p in run.work.proposals}
-    sources = (run.work.code, run.work.tests, run.the_task.tests, run.the_task.oracle)
+    proposed = {p.module: p.distribution for p in session.work.proposals}
+    sources = (session.work.code, session.work.tests, session.the_task.tests, session.the_task.oracle)
     found = {
         module.partition(".")[0]
-        for module in {*run.ledger.modules, *(m for source in sources for m in imports_of(source))}
+        for module in {*session.ledger.modules, *(m for source in sources for m in imports_of(source))}
         if bare(proposed.get(module.partition(".")[0]) or mapped(module) or module.partition(".")[0]) == bare(package)
     }
     return tuple(sorted(found)) or (bare(package),)

@@ -10,43 +10,43 @@ from codetape.rules import output_checks
 from codetape.rules.pytest_source import imported_from_solution
 
 
-def required_names(run: SessionState) -> tuple[str, ...]:
+def required_names(session: SessionState) -> tuple[str, ...]:
     """Return the names that the solution must define: the plan's, and those that anchors and given tests import."""
-    planned = interface_names(run.work.plan) if run.work.plan else ()
-    given = (run.anchors or "", run.the_task.tests)
+    planned = interface_names(session.work.plan) if session.work.plan else ()
+    given = (session.anchors or "", session.the_task.tests)
     imported = [name for source in given for name in imported_from_solution(source)]
     return tuple(dict.fromkeys([*planned, *imported]))
 
 
-def test_files(run: SessionState) -> dict[str, str]:
+def test_files(session: SessionState) -> dict[str, str]:
     """Return the files that a run of the tests takes: generated, anchors, the user's, outputs; empty ones left out."""
     files = {
-        TEST_FILE: run.work.tests,
-        ANCHOR_FILE: run.anchors or "",
-        USER_FILE: run.the_task.tests,
-        OUTPUT_FILE: output_checks.test_file(run.the_task),
+        TEST_FILE: session.work.tests,
+        ANCHOR_FILE: session.anchors or "",
+        USER_FILE: session.the_task.tests,
+        OUTPUT_FILE: output_checks.test_file(session.the_task),
     }
     return {name: text for name, text in files.items() if text.strip()}
 
 
-def all_files(run: SessionState) -> dict[str, str]:
+def all_files(session: SessionState) -> dict[str, str]:
     """Return every file of the run by name, the solution and the oracle included."""
-    return {**test_files(run), SOLUTION_FILE: run.work.code, ORACLE_FILE: run.the_task.oracle}
+    return {**test_files(session), SOLUTION_FILE: session.work.code, ORACLE_FILE: session.the_task.oracle}
 
 
-def findings_of_type(run: SessionState, *kinds: str | None) -> tuple[Finding, ...]:
+def findings_of_type(session: SessionState, *kinds: str | None) -> tuple[Finding, ...]:
     """Return the standing findings of these types."""
-    return tuple(f for f in run.work.findings if f.error_type in kinds)
+    return tuple(f for f in session.work.findings if f.error_type in kinds)
 
 
-def calls_in_doubt(run: SessionState) -> tuple[str, ...]:
+def calls_in_doubt(session: SessionState) -> tuple[str, ...]:
     """Return the calls that a second opinion is wanted on, each once."""
-    return tuple(dict.fromkeys(f.call for f in run.work.findings if f.rule == "in_doubt" and f.call))
+    return tuple(dict.fromkeys(f.call for f in session.work.findings if f.rule == "in_doubt" and f.call))
 
 
-def whole_file(run: SessionState) -> bool:
+def whole_file(session: SessionState) -> bool:
     """Whether a test fix replaces the file: a failure lies outside the tests' own functions."""
-    return any("::" not in f.test for f in findings_of_type(run, "test_error"))
+    return any("::" not in f.test for f in findings_of_type(session, "test_error"))
 
 
 _NAME = re.compile(r"^\s*(?:async\s+)?(?:def\s+|class\s+)?([A-Za-z_]\w*)\s*(?:\(|:|$)")

@@ -162,9 +162,9 @@ class AutoCoderAgent:
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         hook: EventHook | None = options.pop("on_event", None)
 
-        def put(event: Event, run: SessionState) -> None:
+        def put(event: Event, session: SessionState) -> None:
             if hook:
-                hook(event, run)
+                hook(event, session)
             queue.put_nowait(event)
 
         work = asyncio.create_task(self.agenerate(prompt, on_event=put, **options))

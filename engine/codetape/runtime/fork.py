@@ -54,24 +54,24 @@ def _entered(stream: Stream, at: str) -> int:
 
 def inherited(stream: Stream, seq: int, changes: Mapping[str, Any]) -> SessionState:
     """Return the state that a fork at a seq begins in. Raises UsageError where nothing could continue from there."""
-    run = fold(stream.events[: seq + 1], stream.texts)
-    limit = int(changes.get("max_iterations", run.the_config.max_iterations))
-    if run.state == "failed" and run.cause == "iterations" and limit > run.ledger.iteration:
-        return run
-    if run.state in machine.FINAL:
-        more = " with a higher --set max_iterations" if run.cause == "iterations" else ""
+    session = fold(stream.events[: seq + 1], stream.texts)
+    limit = int(changes.get("max_iterations", session.the_config.max_iterations))
+    if session.state == "failed" and session.cause == "iterations" and limit > session.ledger.iteration:
+        return session
+    if session.state in machine.FINAL:
+        more = " with a higher --set max_iterations" if session.cause == "iterations" else ""
         raise UsageError(
-            f"The session has {run.state} at {seq}: nothing continues from there.", remedy=f"Fork it earlier{more}."
+            f"The session has {session.state} at {seq}: nothing continues from there.", remedy=f"Fork it earlier{more}."
         )
-    if limit <= run.ledger.iteration:
+    if limit <= session.ledger.iteration:
         raise UsageError(
-            f"At {seq} {run.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N."
+            f"At {seq} {session.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N."
         )
-    return run
+    return session
 
 
 def forked(
-    run: SessionState,
+    session: SessionState,
     changes: Mapping[str, Any],
     *,
     pack: Mapping[str, str] | None = None,
@@ -80,15 +80,15 @@ def forked(
     tags: tuple[str, ...] = (),
 ) -> NewEvent:
     """Return a fork's first event. Raises UsageError for a reply where no answer waits for its decision."""
-    if reply is not None and (run.outcome is None or getattr(run.outcome.event, "text", None) is None):
+    if reply is not None and (session.outcome is None or getattr(session.outcome.event, "text", None) is None):
         raise UsageError(
-            f"At {run.seq - 1} no answer waits for a decision.", remedy="Give --at the seq of an Answered event."
+            f"At {session.seq - 1} no answer waits for a decision.", remedy="Give --at the seq of an Answered event."
         )
     texts = Blobs()
     payload = SessionForked(
-        parent=run.session,
-        seq=run.seq - 1,
-        hash=run.head,
+        parent=session.session,
+        seq=session.seq - 1,
+        hash=session.head,
         model=str(changes.get("model", "")),
         config=texts.put(canonical(dict(changes))),
         pack={name: texts.put(text) for name, text in sorted((pack or {}).items())},

@@ -130,51 +130,51 @@ class GenerateResult(FrozenModel):
         return self
 
     @classmethod
-    def of(cls, run: SessionState, stream: Stream | None = None) -> "GenerateResult":
+    def of(cls, session: SessionState, stream: Stream | None = None) -> "GenerateResult":
         """Make the record from a session's state, and its conversation from the stream, where that is given."""
-        work, task, spec = run.work, run.the_task, spec_of(run)
-        report = _oracles(stream) if stream and run.cause == "oracle" else work.report
-        solution = CodeSolution(code=work.code, packages=run.ledger.packages) if work.code else None
+        work, task, spec = session.work, session.the_task, spec_of(session)
+        report = _oracles(stream) if stream and session.cause == "oracle" else work.report
+        solution = CodeSolution(code=work.code, packages=session.ledger.packages) if work.code else None
         return cls(
-            session=run.session,
-            status=run.state,
-            confidence=run.confidence,
-            reason=run.reason,
+            session=session.session,
+            status=session.state,
+            confidence=session.confidence,
+            reason=session.reason,
             task=task.id,
             prompt=task.prompt,
-            iterations=run.ledger.iteration,
+            iterations=session.ledger.iteration,
             plan=work.plan,
             solution=solution,
             tests=work.tests,
-            anchors=run.anchors or "",
-            failing=failing(report, all_files(run), {q.test for q in work.quarantined}),
-            examples=run.anchor_count,
-            left_out=run.left_out,
+            anchors=session.anchors or "",
+            failing=failing(report, all_files(session), {q.test for q in work.quarantined}),
+            examples=session.anchor_count,
+            left_out=session.left_out,
             given_tests=task.tests,
-            duration_s=_seconds(run),
-            counts=_counts(run),
+            duration_s=_seconds(session),
+            counts=_counts(session),
             report=work.report,
             quarantined=work.quarantined,
             packages=spec.packages,
             system_packages=spec.system_packages,
             image=work.environment.name if work.environment else "",
             lock=work.environment.lock if work.environment else "",
-            question=work.question.subject if work.question and run.state == "suspended" else "",
+            question=work.question.subject if work.question and session.state == "suspended" else "",
             conversation=_conversation(stream) if stream else (),
-            usage=run.usage,
-            usage_estimated=run.usage_estimated,
-            calls=run.calls,
-            parent=run.parent,
-            forked_at=run.forked_at,
-            inherited=run.inherited,
-            inherited_calls=run.inherited_calls,
-            cost=dollars(run.spent.cost),
-            unpriced=run.spent.unpriced,
-            replayed=run.spent.reused,
-            head=run.head,
+            usage=session.usage,
+            usage_estimated=session.usage_estimated,
+            calls=session.calls,
+            parent=session.parent,
+            forked_at=session.forked_at,
+            inherited=session.inherited,
+            inherited_calls=session.inherited_calls,
+            cost=dollars(session.spent.cost),
+            unpriced=session.spent.unpriced,
+            replayed=session.spent.reused,
+            head=session.head,
             inputs=task.inputs,
             outputs=task.outputs,
-            config=run.the_config,
+            config=session.the_config,
             spec=spec,
         )
 
@@ -254,18 +254,20 @@ def _oracles(stream: Stream) -> Report | None:
     return Report.model_validate_json(stream.texts[found[-1].report]) if found else None
 
 
-def _seconds(run: SessionState) -> float:
+def _seconds(session: SessionState) -> float:
     """Return the time from the first event to the last."""
     try:
-        first, last = (datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (run.started_at, run.ended_at))
+        first, last = (
+            datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (session.started_at, session.ended_at)
+        )
     except ValueError:  # a day that there is not, on a tape from elsewhere
         return 0.0
     return (last - first).total_seconds()
 
 
-def _counts(run: SessionState) -> TestCounts:
-    tests = run.work.report.tests if run.work.report else ()
-    gone = {q.test for q in run.work.quarantined}
+def _counts(session: SessionState) -> TestCounts:
+    tests = session.work.report.tests if session.work.report else ()
+    gone = {q.test for q in session.work.quarantined}
     live = [t.outcome for t in tests if t.id not in gone]
     return TestCounts(
         passed=live.count("passed"),

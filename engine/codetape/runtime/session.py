@@ -378,12 +378,16 @@ class CodeGenSession:
         return NewEvent(finished, texts)
 
 
-def _resumes_to(run: SessionState) -> str:
+def _resumes_to(session: SessionState) -> str:
     """Return the state that a halted session continues in; empty where it is not halted, or ended for good."""
-    if run.state == "suspended":
-        return run.resumes_to
-    more = run.state == "failed" and run.cause == "iterations" and run.ledger.iteration < run.the_config.max_iterations
-    return (machine.next_state(run.ledger.owed) or "") if more else ""
+    if session.state == "suspended":
+        return session.resumes_to
+    more = (
+        session.state == "failed"
+        and session.cause == "iterations"
+        and session.ledger.iteration < session.the_config.max_iterations
+    )
+    return (machine.next_state(session.ledger.owed) or "") if more else ""
 
 
 def _plain(report: Report) -> Any:

@@ -71,17 +71,17 @@ class ShownStep:
 
 
 def _steps(stream: Stream, iteration: int | None) -> Iterator[ShownStep]:
-    run = SessionState()
+    session = SessionState()
     for event in stream.events:
-        before = run.ledger.iteration
-        run = apply(run, event, stream.texts)
+        before = session.ledger.iteration
+        session = apply(session, event, stream.texts)
         if iteration is None or before == iteration:
-            yield ShownStep(event, run, before)
+            yield ShownStep(event, session, before)
 
 
 def _verdict(stream: Stream, iteration: int | None, as_json: bool, again: summary.Again) -> None:
-    run = fold(stream.events, stream.texts)
-    result = GenerateResult.of(run, stream)
+    session = fold(stream.events, stream.texts)
+    result = GenerateResult.of(session, stream)
     if as_json:
         say_json(summary.as_object(result, result.duration_s))
         return
@@ -90,7 +90,7 @@ def _verdict(stream: Stream, iteration: int | None, as_json: bool, again: summar
     for step in _steps(stream, iteration):
         if line := describe(step.event, step.run):
             say(f"{step.event.seq:5}  {line}")
-    summary.summarise(result, run, result.duration_s, None, again)
+    summary.summarise(result, session, result.duration_s, None, again)
 
 
 def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:

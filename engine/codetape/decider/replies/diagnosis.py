@@ -18,28 +18,28 @@ from codetape.rules.reclassify import DISPUTES
 # ---- failures
 
 
-def diagnose(run: SessionState, text: str) -> Read:
+def diagnose(session: SessionState, text: str) -> Read:
     """Root causes and fixes for all failures; classes and packages only where the rules left them open."""
     value = read_json("diagnose", text)
     if not isinstance(value, ErrorDiagnosis):
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no diagnosis.")
     told = {name_of(f.test_name) or f.test_name: f for f in value.failures}
-    findings = tuple(_told(f, told.get(name_of(f.test) or f.test)) for f in run.work.findings)
+    findings = tuple(_told(f, told.get(name_of(f.test) or f.test)) for f in session.work.findings)
     at_fault = {name_of(f.test) or f.test for f in findings if f.error_type != "test_error"}
     fixes = _numbered(
         fix for f in value.failures if (name_of(f.test_name) or f.test_name) in at_fault for fix in f.fixes
     )
-    open_to_model = any(f.error_type in ("environment", None) for f in run.work.findings)
-    packages, system = _needs(run, value) if open_to_model else ((), ())
-    step = _blaming_tests(run, _diagnosed(run, findings, fixes, packages, system, value), told)
-    commands = _commands(run, value) if open_to_model else ()
+    open_to_model = any(f.error_type in ("environment", None) for f in session.work.findings)
+    packages, system = _needs(session, value) if open_to_model else ((), ())
+    step = _blaming_tests(session, _diagnosed(session, findings, fixes, packages, system, value), told)
+    commands = _commands(session, value) if open_to_model else ()
     if not commands:
         return step
     owes = tuple(dict.fromkeys((*step.owes, "resolving")))
-    return replace(step, owes=owes, ledger={**step.ledger, "commands": (*run.ledger.commands, *commands)})
+    return replace(step, owes=owes, ledger={**step.ledger, "commands": (*session.ledger.commands, *commands)})
 
 
-def _blaming_tests(run: SessionState, step: Step, told: Mapping[str, TestFailure]) -> Step:
+def _blaming_tests(session: SessionState, step: Step, told: Mapping[str, TestFailure]) -> Step:
     """Heed a diagnosis that says `test_error`, and has no fix, where the rules say that the code is at fault.
 
     Own tests that are fewer than those that pass are set aside; examples are put to opinions. What it blames on the
@@ -48,12 +48,12 @@ def _blaming_tests(run: SessionState, step: Step, told: Mapping[str, TestFailure
     """
     findings: tuple[Finding, ...] = step.work["findings"]
     blamed = [f for f in findings if f.error_type == "logic" and _is_blamed(told.get(name_of(f.test) or f.test))]
-    if not blamed or run.rules == 1:
+    if not blamed or session.rules == 1:
         return step
-    report, known = run.work.report, {q.test for q in run.work.quarantined}
-    minority = report is not None and remedies.is_minority(run, report, findings, known)
+    report, known = session.work.report, {q.test for q in session.work.quarantined}
+    minority = report is not None and remedies.is_minority(session, report, findings, known)
     if minority:
-        step = remedies.set_aside(run, step, tuple(blamed), DISPUTES)
+        step = remedies.set_aside(session, step, tuple(blamed), DISPUTES)
     examples = [f.test for f in blamed if file_of(f.test) == ANCHOR_FILE]
     asked = any(f.error_type == "logic" and f not in blamed for f in findings) or step.work["fixes"]
     coding = () if not asked else ("coding",)
@@ -61,7 +61,7 @@ def _blaming_tests(run: SessionState, step: Step, told: Mapping[str, TestFailure
     return replace(
         step,
         owes=(*coding, *owes, "resolving"),
-        ledger={**step.ledger, "doubted": tuple(dict.fromkeys((*run.ledger.doubted, *examples)))},
+        ledger={**step.ledger, "doubted": tuple(dict.fromkeys((*session.ledger.doubted, *examples)))},
     )
 
 
@@ -69,24 +69,24 @@ def _is_blamed(failure: TestFailure | None) -> bool:
     return failure is not None and failure.error_type == "test_error" and not failure.fixes
 
 
-def _commands(run: SessionState, value: ErrorDiagnosis) -> tuple[str, ...]:
+def _commands(session: SessionState, value: ErrorDiagnosis) -> tuple[str, ...]:
     """Return the commands that a diagnosis wants in the image, where the policy lets it want any."""
-    if run.the_config.command_policy == "deny":
+    if session.the_config.command_policy == "deny":
         return ()
     plain = [c.strip() for c in value.needs_additional_commands if c.strip() and c.isprintable() and len(c) <= 500]
-    known = {*run.ledger.commands, *(r.removeprefix("run:") for r in run.ledger.refused)}
+    known = {*session.ledger.commands, *(r.removeprefix("run:") for r in session.ledger.refused)}
     return tuple(dict.fromkeys(c for c in plain if c not in known))[:5]
 
 
-def by_rules_alone(run: SessionState, reason: str) -> Step:
+def by_rules_alone(session: SessionState, reason: str) -> Step:
     """Continue without a diagnosis: what the rules left open is the code's fault."""
-    findings = tuple(_told(f, None) for f in run.work.findings)
-    step = _diagnosed(run, findings, (), (), (), None)
+    findings = tuple(_told(f, None) for f in session.work.findings)
+    step = _diagnosed(session, findings, (), (), (), None)
     return replace(step, usable=False, reason=reason)
 
 
 def _diagnosed(
-    run: SessionState,
+    session: SessionState,
     findings: tuple[Finding, ...],
     fixes: tuple[Fix, ...],
     packages: tuple[str, ...],
@@ -96,8 +96,8 @@ def _diagnosed(
     learned = bool(packages or system)
     kinds = {f.error_type for f in findings}
     unmet = "environment" in kinds and not learned and not any(f.module for f in findings)
-    logic = "logic" in kinds or unmet or (not learned and kinds == {"environment"} and not run.ledger.modules)
-    checkpoint = run.work.checkpoint
+    logic = "logic" in kinds or unmet or (not learned and kinds == {"environment"} and not session.ledger.modules)
+    checkpoint = session.work.checkpoint
     return Step(
         "diagnose",
         done=("diagnosing",),
@@ -108,8 +108,8 @@ def _diagnosed(
             "executing",
         ),
         ledger={
-            "packages": tuple(sorted({*run.ledger.packages, *packages})),
-            "system_packages": tuple(sorted({*run.ledger.system_packages, *system})),
+            "packages": tuple(sorted({*session.ledger.packages, *packages})),
+            "system_packages": tuple(sorted({*session.ledger.system_packages, *system})),
         },
         work={
             "diagnosis": value,
@@ -143,13 +143,15 @@ def _numbered(fixes: Iterable[Fix]) -> tuple[Fix, ...]:
     )
 
 
-def _needs(run: SessionState, value: ErrorDiagnosis) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    present = {bare(p) for p in (*detected(run).packages, *run.ledger.refused)}
+def _needs(session: SessionState, value: ErrorDiagnosis) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    present = {bare(p) for p in (*detected(session).packages, *session.ledger.refused)}
     named = {valid_name(p) for p in value.needs_language_packages} - {""}
-    system = {p for p in value.needs_system_packages if valid_system_name(p) and f"apt:{p}" not in run.ledger.refused}
-    return tuple(sorted(named - present)), tuple(sorted(system - {*run.ledger.system_packages}))
+    system = {
+        p for p in value.needs_system_packages if valid_system_name(p) and f"apt:{p}" not in session.ledger.refused
+    }
+    return tuple(sorted(named - present)), tuple(sorted(system - {*session.ledger.system_packages}))
 
 
-def undiagnosed(run: SessionState, why: Unusable) -> Step:
+def undiagnosed(session: SessionState, why: Unusable) -> Step:
     """Continue by the rules alone."""
-    return by_rules_alone(run, why.reason)
+    return by_rules_alone(session, why.reason)

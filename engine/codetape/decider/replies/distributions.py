@@ -13,36 +13,36 @@ from codetape.rules.packages import detected, modules_of
 # ---- packages
 
 
-def packages(run: SessionState, text: str) -> Read:
+def packages(session: SessionState, text: str) -> Read:
     """Proposals for unknown imports: names only; the policy decides on them next."""
     value = read_json("packages", text)
     if not isinstance(value, Proposals):
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply holds no packages.")
     told = {p.module.partition(".")[0]: valid_name(p.distribution) for p in value.packages}
-    new = tuple(Proposal(module=m, distribution=told.get(m, "")) for m in detected(run).unknown)
-    return Step("packages", work={"proposals": (*run.work.proposals, *new)})
+    new = tuple(Proposal(module=m, distribution=told.get(m, "")) for m in detected(session).unknown)
+    return Step("packages", work={"proposals": (*session.work.proposals, *new)})
 
 
-def replace_package(run: SessionState, text: str) -> Read:
+def replace_package(session: SessionState, text: str) -> Read:
     """Another distribution for the same need, or none: then the run does without."""
     value = read_json("replace_package", text)
     if not isinstance(value, Replacement):
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no replacement.")
-    old, new = run.ledger.replacing, valid_name(value.distribution)
-    if not new or new in {*map(bare, run.ledger.refused)}:
-        return without(run, (old,), "no replacement") or Step(
+    old, new = session.ledger.replacing, valid_name(value.distribution)
+    if not new or new in {*map(bare, session.ledger.refused)}:
+        return without(session, (old,), "no replacement") or Step(
             "replace_package", owes=("resolving",), done=("building",)
         )
-    modules = modules_of(old, run)
-    kept = tuple(p for p in run.work.proposals if p.module not in modules)
-    tracked = tuple(sorted({new if bare(p) == old else p for p in run.ledger.packages}))
+    modules = modules_of(old, session)
+    kept = tuple(p for p in session.work.proposals if p.module not in modules)
+    tracked = tuple(sorted({new if bare(p) == old else p for p in session.ledger.packages}))
     return Step(
         "replace_package",
         done=("building",),
         owes=("resolving",),
         ledger={
-            "chain": run.ledger.chain + 1,
-            "replacements": run.ledger.replacements + 1,
+            "chain": session.ledger.chain + 1,
+            "replacements": session.ledger.replacements + 1,
             "packages": tracked,
             "replacing": "",
         },
@@ -50,13 +50,13 @@ def replace_package(run: SessionState, text: str) -> Read:
     )
 
 
-def unnamed(run: SessionState, why: Unusable) -> Step:
+def unnamed(session: SessionState, why: Unusable) -> Step:
     """The imports that nobody knows get no distribution."""
-    empty = tuple(Proposal(module=m) for m in detected(run).unknown)
-    return Step("packages", work={"proposals": (*run.work.proposals, *empty)}, usable=False, reason=why.reason)
+    empty = tuple(Proposal(module=m) for m in detected(session).unknown)
+    return Step("packages", work={"proposals": (*session.work.proposals, *empty)}, usable=False, reason=why.reason)
 
 
-def unreplaced(run: SessionState, why: Unusable) -> Step:
+def unreplaced(session: SessionState, why: Unusable) -> Step:
     """The session does without the package."""
-    step = without(run, (run.ledger.replacing,), "refused") or Step("replace_package", owes=("resolving",))
+    step = without(session, (session.ledger.replacing,), "refused") or Step("replace_package", owes=("resolving",))
     return replace(step, usable=False, reason=why.reason)

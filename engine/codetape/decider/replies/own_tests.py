@@ -12,12 +12,14 @@ from codetape.rules.pytest_source import apply_patches, file_of, imports_in, nam
 from codetape.rules.session_view import required_names, whole_file
 
 
-def tests(run: SessionState, text: str) -> Read:
+def tests(session: SessionState, text: str) -> Read:
     """A test file, vetted before it counts. What was quarantined under the same names counts again."""
-    value = read_tests(text, required_names(run))
+    value = read_tests(text, required_names(session))
     if isinstance(value, Unusable):
         return value
-    kept = tuple(q for q in run.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value))
+    kept = tuple(
+        q for q in session.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value)
+    )
     return Step(
         "tests",
         work={"tests": value, "quarantined": kept, "vacuous": ()},
@@ -26,20 +28,20 @@ def tests(run: SessionState, text: str) -> Read:
     )
 
 
-def fix_tests(run: SessionState, text: str) -> Read:
+def fix_tests(session: SessionState, text: str) -> Read:
     """Patches to the tests at fault, or the whole file again where the fault lies outside its tests."""
-    old, asks = run.work.tests, run.ledger.fix_asks + 1
-    at_fault = [f for f in run.work.findings if f.error_type == "test_error"]
+    old, asks = session.work.tests, session.ledger.fix_asks + 1
+    at_fault = [f for f in session.work.findings if f.error_type == "test_error"]
     wanted = tuple(dict.fromkeys(name_of(f.test) for f in at_fault))
-    if whole_file(run):
-        new = read_tests(text, required_names(run))
+    if whole_file(session):
+        new = read_tests(text, required_names(session))
     else:
         block = read_patches(text, wanted)
         new = block if isinstance(block, Unusable) else _patched(old, block)
     if isinstance(new, Unusable):
         return new
     unchanged = tuple(_owed_test(f) for f in at_fault if text_of(new, f.test) == text_of(old, f.test))
-    same = new == old or (unchanged and not whole_file(run))
+    same = new == old or (unchanged and not whole_file(session))
     if same and asks < MAX_ASKS:
         missing = unchanged or tuple(_owed_test(f) for f in at_fault)
         return Step(
@@ -49,15 +51,15 @@ def fix_tests(run: SessionState, text: str) -> Read:
             work={"tests": new, "missing": missing},
             target="fixing_tests",
         )
-    unsettled = tuple(_owed_test(f) for f in at_fault if not _says(f, text_of(new, f.test), run.work.opinions))
-    vanished = _vanished(run, old, new)
+    unsettled = tuple(_owed_test(f) for f in at_fault if not _says(f, text_of(new, f.test), session.work.opinions))
+    vanished = _vanished(session, old, new)
     return Step(
         "fix_tests",
         ledger={"fix_asks": asks},
         work={
             "tests": new,
             "missing": unsettled,
-            "quarantined": (*run.work.quarantined, *vanished),
+            "quarantined": (*session.work.quarantined, *vanished),
         },
         done=("fixing_tests",),
         owes=(*(("verifying_tests",) if unsettled else ()), "resolving", "vetting", "executing"),
@@ -84,20 +86,20 @@ def _says(finding: Finding, text: str, opinions: tuple[Opinion, ...]) -> bool:
     return not said or said[-1].replace('"', "'") in text.replace('"', "'")
 
 
-def _vanished(run: SessionState, old: str, new: str) -> tuple[Quarantined, ...]:
-    known = {q.test for q in run.work.quarantined}
+def _vanished(session: SessionState, old: str, new: str) -> tuple[Quarantined, ...]:
+    known = {q.test for q in session.work.quarantined}
     ids = [f"{TEST_FILE}::{n}" for n in names(old) if n not in names(new)]
     return tuple(Quarantined(test=i, reason="vanished", words="A rewrite left it out.") for i in ids if i not in known)
 
 
-def verify_tests(run: SessionState, text: str) -> Read:
+def verify_tests(session: SessionState, text: str) -> Read:
     """Tests that are still at fault owe fixing again, up to the limit of asks."""
     value = read_json("verify_tests", text)
     if not isinstance(value, FixVerification):
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no verification.")
     still = {name_of(name) or name for name in value.missing_fixes}
-    missing = tuple(f for f in run.work.missing if (name_of(f.id) or f.id) in still)
-    again = bool(missing) and run.ledger.fix_asks < MAX_ASKS
+    missing = tuple(f for f in session.work.missing if (name_of(f.id) or f.id) in still)
+    again = bool(missing) and session.ledger.fix_asks < MAX_ASKS
     return Step(
         "verify_tests",
         reason="missing" if missing else "",
@@ -107,17 +109,17 @@ def verify_tests(run: SessionState, text: str) -> Read:
     )
 
 
-def without_tests(run: SessionState, why: Unusable) -> Step:
+def without_tests(session: SessionState, why: Unusable) -> Step:
     """Examples and given tests may do without own ones; without those there is nothing to judge by."""
-    if not (run.anchors or run.the_task.tests):
+    if not (session.anchors or session.the_task.tests):
         return unusable("tests", why)
     return Step("tests", usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving", "vetting"))
 
 
-def unfixed(run: SessionState, why: Unusable) -> Step:
+def unfixed(session: SessionState, why: Unusable) -> Step:
     """Tests that cannot be fixed are quarantined; a broken file is written again, once."""
-    if whole_file(run):
-        again = not run.ledger.rewritten
+    if whole_file(session):
+        again = not session.ledger.rewritten
         return Step(
             "fix_tests",
             usable=False,
@@ -127,10 +129,10 @@ def unfixed(run: SessionState, why: Unusable) -> Step:
             ledger={"rewritten": True},
             work={} if again else {"tests": ""},
         )
-    known = {q.test for q in run.work.quarantined}
+    known = {q.test for q in session.work.quarantined}
     gone = tuple(
         Quarantined(test=f.test, reason="unfixed", words=f.root_cause)
-        for f in run.work.findings
+        for f in session.work.findings
         if f.error_type == "test_error" and file_of(f.test) == TEST_FILE and f.test not in known
     )
     return Step(
@@ -139,11 +141,11 @@ def unfixed(run: SessionState, why: Unusable) -> Step:
         reason=why.reason,
         done=("fixing_tests",),
         owes=("vetting", "executing"),
-        work={"quarantined": (*run.work.quarantined, *gone)},
+        work={"quarantined": (*session.work.quarantined, *gone)},
         notes=tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
     )
 
 
-def unverified(run: SessionState, why: Unusable) -> Step:
+def unverified(session: SessionState, why: Unusable) -> Step:
     """A check that is not made holds nothing up."""
     return Step("verify_tests", usable=False, reason=why.reason, done=("verifying_tests",), work={"missing": ()})

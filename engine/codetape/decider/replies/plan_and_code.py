@@ -14,7 +14,7 @@ from codetape.rules.session_view import interface_names, required_names
 from codetape.rules.special_cases import special_cases
 
 
-def plan(run: SessionState, text: str) -> Read:
+def plan(session: SessionState, text: str) -> Read:
     """A plan offers an interface, and in it every name that the task's examples and tests use."""
     value = read_json("plan", text)
     if not isinstance(value, CodePlan):
@@ -22,44 +22,44 @@ def plan(run: SessionState, text: str) -> Read:
     offered = interface_names(value)
     if not offered:
         return Unusable("interface", "The interface names no function.")
-    if missing := [name for name in imported_from_solution(run.anchors or "") if name not in offered]:
+    if missing := [name for name in imported_from_solution(session.anchors or "") if name not in offered]:
         return Unusable("interface", f"The interface does not offer what the examples call: {', '.join(missing)}.")
     return Step("plan", work={"plan": value})
 
 
-def code(run: SessionState, text: str) -> Read:
+def code(session: SessionState, text: str) -> Read:
     """A script: taken as it is, then held against the fixes that are owed."""
-    value = read_code(text, required_names(run))
+    value = read_code(text, required_names(session))
     if isinstance(value, Unusable):
         return value
-    asks = run.ledger.code_asks + 1
+    asks = session.ledger.code_asks + 1
     ledger = {"code_asks": asks, "from_plan": False}
-    pending = () if run.ledger.from_plan else (run.work.missing or run.work.fixes)
-    if run.rules > 1 and not run.ledger.from_plan and (answered := _special_cases(run, value)):
-        return _not_taken(run, answered, ledger)
-    if pending and value == run.work.code and asks < MAX_ASKS:
+    pending = () if session.ledger.from_plan else (session.work.missing or session.work.fixes)
+    if session.rules > 1 and not session.ledger.from_plan and (answered := _special_cases(session, value)):
+        return _not_taken(session, answered, ledger)
+    if pending and value == session.work.code and asks < MAX_ASKS:
         return Step("code", reason="unchanged", ledger=ledger, work={"missing": pending}, target="coding")
     unsettled = tuple(f for f in pending if not applied(f, value))
-    verify = bool(unsettled) and value != run.work.code
+    verify = bool(unsettled) and value != session.work.code
     return Step(
         "code",
         ledger=ledger,
         work={"code": value, "missing": unsettled if verify else ()},
         done=("coding",),
         owes=(*(("verifying_code",) if verify else ()), "resolving", "executing")
-        if not run.the_config.skip_tests
+        if not session.the_config.skip_tests
         else (*(("verifying_code",) if verify else ()), "resolving"),
     )
 
 
-def _special_cases(run: SessionState, code: str) -> tuple[str, ...]:
+def _special_cases(session: SessionState, code: str) -> tuple[str, ...]:
     """Return the calls of failing tests that a change answers by themselves."""
-    results = run.work.report.failing if run.work.report else ()
-    own = [claim_of(run.work.tests, r) for r in results if file_of(r.id) == TEST_FILE and r.frames]
-    return special_cases(run.work.code, code, [claim for claim in own if claim])
+    results = session.work.report.failing if session.work.report else ()
+    own = [claim_of(session.work.tests, r) for r in results if file_of(r.id) == TEST_FILE and r.frames]
+    return special_cases(session.work.code, code, [claim for claim in own if claim])
 
 
-def _not_taken(run: SessionState, answered: tuple[str, ...], ledger: dict[str, Any]) -> Step:
+def _not_taken(session: SessionState, answered: tuple[str, ...], ledger: dict[str, Any]) -> Step:
     """A change that special-cases failing tests is a spent attempt: it and its fixes are forgotten."""
     calls = ", ".join(answered[:3])
     note = f"A change was not taken: it compares with the arguments of {calls} and returns what the test expects. A rule must be mended, not one call."
@@ -68,7 +68,7 @@ def _not_taken(run: SessionState, answered: tuple[str, ...], ledger: dict[str, A
         usable=False,
         reason="special_case",
         ledger=ledger,
-        work={"fixes": (), "missing": (), "notes": (*run.work.notes, note)[-12:]},
+        work={"fixes": (), "missing": (), "notes": (*session.work.notes, note)[-12:]},
         done=("coding", "verifying_code"),
         owes=("resolving", "executing"),
     )
@@ -80,13 +80,13 @@ def applied(fix: Fix, code: str) -> bool:
     return bool(new) and new in code and (not old or old not in code or old in new)
 
 
-def verify_logic_fixes_applied(run: SessionState, text: str) -> Read:
+def verify_logic_fixes_applied(session: SessionState, text: str) -> Read:
     """Missing fixes owe coding again, with more information, up to the limit of asks."""
     value = read_json("verify_code", text)
     if not isinstance(value, FixVerification):
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no verification.")
-    missing = tuple(f for f in run.work.missing if f.id in value.missing_fixes)
-    again = bool(missing) and run.ledger.code_asks < MAX_ASKS
+    missing = tuple(f for f in session.work.missing if f.id in value.missing_fixes)
+    again = bool(missing) and session.ledger.code_asks < MAX_ASKS
     return Step(
         "verify_code",
         reason="missing" if missing else "",
@@ -96,19 +96,19 @@ def verify_logic_fixes_applied(run: SessionState, text: str) -> Read:
     )
 
 
-def without_plan(run: SessionState, why: Unusable) -> Step:
+def without_plan(session: SessionState, why: Unusable) -> Step:
     """Nothing can be done without a plan."""
     return unusable("plan", why)
 
 
-def without_code(run: SessionState, why: Unusable) -> Step:
+def without_code(session: SessionState, why: Unusable) -> Step:
     """Without a first program the session fails; later the program that stands is run again."""
-    if run.work.report is None:
+    if session.work.report is None:
         return unusable("code", why)
     ledger = {"from_plan": False}
     return Step("code", usable=False, reason=why.reason, done=("coding",), owes=("executing",), ledger=ledger)
 
 
-def unverified(run: SessionState, why: Unusable) -> Step:
+def unverified(session: SessionState, why: Unusable) -> Step:
     """A check that is not made holds nothing up."""
     return Step("verify_code", usable=False, reason=why.reason, done=("verifying_code",), work={"missing": ()})
