@@ -159,9 +159,9 @@ def test_a_session_out_of_runs_is_forked_where_it_ended_with_a_higher_limit(fail
 @given(worlds, st.integers(0, 10_000))
 @settings(max_examples=25)
 def test_a_fork_of_any_session_at_any_point_is_legal_and_replays(drawn, where):
-    seed, trouble = drawn
-    _, stream, _, store, _ = live(seed, trouble)
-    world = World(seed + 1, trouble)
+    chance, trouble = drawn
+    _, stream, _, store, _ = live(chance, trouble)
+    world = World(chance, trouble)
     agent = AutoCoderAgent(model=world, sandbox=world.sandbox, store=store, clock=FakeClock())
     at = where % len(stream.events)
     try:

@@ -28,9 +28,9 @@ SUM = block("def add(a, b):\n    return sum((a, b))")
 GIVEN = "from solution import add\n\n\ndef test_given():\n    assert add(0, 0) == 0\n"
 
 
-def live(seed, trouble, limit=LIMIT, session="s"):
+def live(chance, trouble, limit=LIMIT, session="s"):
     """Run one session in a random world; return its result, stream, world, store and agent."""
-    world, store = World(seed, trouble), MemoryStore()
+    world, store = World(chance, trouble), MemoryStore()
     tests = GIVEN if world.random.random() < 0.2 else None
     oracle = GIVEN if world.random.random() < 0.3 else None
     agent = AutoCoderAgent(
