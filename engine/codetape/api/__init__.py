@@ -25,14 +25,14 @@ _WHERE = {
     "backtest_rules": "studies",
     "calls": "accounts",
     "check": "studies",
-    "diff": "studies",
+    "diff": "recordings",
     "forget": "keeping",
     "fork": "driving",
     "import_tapes": "keeping",
     "open_tape": "opening",
     "prepare_check": "studies",
     "pytest_file": "accounts",
-    "replay": "studies",
+    "replay": "recordings",
     "resume": "driving",
     "run": "driving",
     "run_tasks": "studies",
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from codetape.api.driving import afork, aresume, fork, resume, run
     from codetape.api.keeping import Verification, aforget, forget, import_tapes, verify
     from codetape.api.opening import AgentSettings, RecordedSession, open_tape, sessions
+    from codetape.api.recordings import diff, replay
     from codetape.api.studies import (
         Backtested,
         PreparedCheck,
@@ -92,9 +93,7 @@ if TYPE_CHECKING:
         backtest_limits,
         backtest_rules,
         check,
-        diff,
         prepare_check,
-        replay,
         run_tasks,
         whatif,
     )

@@ -1,4 +1,4 @@
-"""Many sessions: simulate a change, check it, backtest, run batches; replay and compare.
+"""Many sessions: simulate a change, check it, backtest, run batches.
 
     import codetape
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-from codetape.api.opening import AgentSettings, RecordedSession, StoreLike, corpus, open_tape, opened
+from codetape.api.opening import AgentSettings, StoreLike, corpus, opened
 from codetape.domain.money import pico
 from codetape.errors import UsageError
 from codetape.evals import backtest
@@ -27,9 +27,7 @@ from codetape.evals.check import Checked, CheckPlan, CheckSetup
 from codetape.evals.corpus import CorpusSession, Filter
 from codetape.evals.judge import MARGIN, Baseline, CheckReport, read_baseline, refuse_own, report
 from codetape.evals.task_file import TaskSpec, read_tasks
-from codetape.playback import strict_replay, tape_file
-from codetape.playback.diff import SessionDiff, compare
-from codetape.playback.strict_replay import Follow, Replayed
+from codetape.playback import tape_file
 from codetape.playback.whatif import Change, WhatIf, simulate
 from codetape.ports import DEFAULT_STORE, Model, Sandbox, Stream
 from codetape.runtime import plugins
@@ -41,31 +39,6 @@ from codetape.runtime.prompt_pack_files import load_pack
 from codetape.runtime.sync import run_sync
 
 OnProgress = Callable[[batches.Progress, checks.AttemptOutcome | None], None]
-
-
-def replay(
-    place: str | Path | RecordedSession,
-    *,
-    store: StoreLike = DEFAULT_STORE,
-    prompts: str | Path = "recorded",
-    rules: Follow = "recorded",
-) -> Replayed:
-    """Derive every request and decision of a recorded session again, and compare. No key, sandbox or network.
-
-    ``prompts`` is "recorded" for the pack on the tape, "current" for the one that ships, or a folder. ``rules`` says
-    whether what only these versions derive differently is listed as drift ("recorded") or is a divergence ("current").
-    Raises Divergence at the first event that differs, and what `open_tape` raises.
-    """
-    if rules not in ("recorded", "current"):
-        raise UsageError(f"There are no rules {rules!r}.", remedy="Give recorded or current.")
-    found = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
-    pack = None if prompts == "recorded" else load_pack(None if prompts == "current" else prompts)
-    return strict_replay.replay(found.stream, pack=pack, rules=rules)
-
-
-def diff(a: str | Path, b: str | Path, *, store: StoreLike = DEFAULT_STORE) -> SessionDiff:
-    """Compare two sessions or tape files: where they diverge and why, and what differs after that."""
-    return compare(open_tape(a, store=store).stream, open_tape(b, store=store).stream)
 
 
 def change_of(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:

@@ -86,7 +86,7 @@ def _named(name: str, options: ReplayOptions, *, alone: bool) -> dict[str, Any]:
 
 def _one(name: str, options: ReplayOptions) -> dict[str, Any]:
     from codetape.api.opening import open_tape
-    from codetape.api.studies import replay
+    from codetape.api.recordings import replay
 
     tape = open_tape(name, store=options.db)
     try:

@@ -1,0 +1,36 @@
+"""Recorded sessions derived again, and compared. Loads nothing of the studies of many."""
+
+from pathlib import Path
+
+from codetape.api.opening import RecordedSession, StoreLike, open_tape
+from codetape.errors import UsageError
+from codetape.playback import strict_replay
+from codetape.playback.diff import SessionDiff, compare
+from codetape.playback.strict_replay import Follow, Replayed
+from codetape.ports import DEFAULT_STORE
+from codetape.runtime.prompt_pack_files import load_pack
+
+
+def replay(
+    place: str | Path | RecordedSession,
+    *,
+    store: StoreLike = DEFAULT_STORE,
+    prompts: str | Path = "recorded",
+    rules: Follow = "recorded",
+) -> Replayed:
+    """Derive every request and decision of a recorded session again, and compare. No key, sandbox or network.
+
+    ``prompts`` is "recorded" for the pack on the tape, "current" for the one that ships, or a folder. ``rules`` says
+    whether what only these versions derive differently is listed as drift ("recorded") or is a divergence ("current").
+    Raises Divergence at the first event that differs, and what `open_tape` raises.
+    """
+    if rules not in ("recorded", "current"):
+        raise UsageError(f"There are no rules {rules!r}.", remedy="Give recorded or current.")
+    found = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
+    pack = None if prompts == "recorded" else load_pack(None if prompts == "current" else prompts)
+    return strict_replay.replay(found.stream, pack=pack, rules=rules)
+
+
+def diff(a: str | Path, b: str | Path, *, store: StoreLike = DEFAULT_STORE) -> SessionDiff:
+    """Compare two sessions or tape files: where they diverge and why, and what differs after that."""
+    return compare(open_tape(a, store=store).stream, open_tape(b, store=store).stream)
