@@ -93,11 +93,11 @@ def pytest_file(
     session: str, seq: int | None = None, *, store: StoreLike = DEFAULT_STORE, name: str = "test_recorded.py"
 ) -> str:
     """Return the tests that failed in a session, with their code, as a pytest file that needs no codetape."""
-    return export_failures(open_tape(session, store=store), session, seq, name=name)
+    return export_failures(open_tape(session, store=store), session, seq, name=name).text
 
 
-def export_failures(known: RecordedSession, named: str, seq: int | None, *, name: str) -> str:
-    """As `pytest_file`, of a session that was opened by its name."""
+def export_failures(known: RecordedSession, named: str, seq: int | None, *, name: str) -> pytest_export.PytestFile:
+    """As `pytest_file`, of a session that was opened by its name; says which samples are to be put beside the file."""
     folder = Path(named).parent if is_tape(named) and named != "demo" else None
     return pytest_export.bundle(known.stream, seq, name=name, folder=folder)
 

@@ -278,7 +278,9 @@ class _Work:
             if self.spent and session not in self.known:
                 return None
             made = await self._made(one, arm, number, session)
-            self.spent = self.spent or (made.cause == "budget" and f"tag {self.tag}" in made.reason)
+            self.spent = (
+                self.spent or made.cause == "budget"
+            )  # a session of a check has no budget of its own: a shared one is spent
             outcome = AttemptOutcome(arm, one.session, made)
             self.progress = self.progress.plus(made)
             if self.live.on_progress:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from codetape.decider import decide
 from codetape.decider.commands import Execute
@@ -77,9 +78,16 @@ if __name__ == "__main__":
 '''
 
 
+class PytestFile(NamedTuple):
+    """A pytest file's text, and the inputs whose samples it lacks: they are to be put beside it."""
+
+    text: str
+    lacks: tuple[str, ...]
+
+
 def bundle(
     stream: Stream, seq: int | None = None, *, name: str = "test_recorded.py", folder: Path | None = None
-) -> str:
+) -> PytestFile:
     """Return a pytest file of the last run whose tests failed, or of the one at or before an event.
 
     Samples are taken from where they were, or from ``folder``, as far as they are unchanged. Raises UsageError where no
@@ -116,7 +124,7 @@ def _failed(payload: TestsFinished) -> bool:
 
 def _file(
     session: SessionState, job: Job, finished: TestsFinished, lock: str, report: Report, name: str, folder: Path | None
-) -> str:
+) -> PytestFile:
     names = {pin.partition("==")[0]: pin for pin in pins(lock)}
     needs = " ".join(names.get(p, p) for p in job.spec.packages)
     failed = [t.id for t in report.tests if t.outcome in ("failed", "error", "unfinished")]
@@ -125,7 +133,7 @@ def _file(
         f"\nA tape holds no samples: put {', '.join(absent)} into a folder `inputs` beside this file." if absent else ""
     )
     files = "".join(f"    {file!a}: {literal(text)},\n" for file, text in job.files.items())
-    return _FILE.format(
+    text = _FILE.format(
         title=_word(f"What failed in codetape session {session.session}, task {session.the_task.id}: the {finished.purpose} of event {finished.call}."),
         needs=_word(f"(pip install pytest {needs})" if needs else "(pip install pytest)"),
         name=_word(name).replace("\n", "?"),
@@ -136,6 +144,7 @@ def _file(
         failed=ascii(failed),
         timeout=job.resources.wall_seconds,
     )  # fmt: skip
+    return PytestFile(text, tuple(absent))
 
 
 def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:

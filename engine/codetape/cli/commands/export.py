@@ -159,7 +159,7 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
 
     name, seq = at_event(named)
     known = open_tape(name, store=options.db)
-    text = export_failures(known, name, seq, name=Path(file).name if file != "-" else "test_recorded.py")
+    text, lacks = export_failures(known, name, seq, name=Path(file).name if file != "-" else "test_recorded.py")
     if file == "-":
         if options.as_json:
             say_json({"session": known.session, "text": text})
@@ -171,7 +171,7 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
         say_json({"file": file, "session": known.session, "bytes": len(text.encode())})
     else:
         say(f"{file}: what failed in session {known.session}; run it with `pytest {file}`")
-        if "A tape holds no samples" in text:
+        if lacks:
             say(
                 "  careful     its samples are not at hand: put them into a folder `inputs` beside it, as it says at "
                 "its top"
