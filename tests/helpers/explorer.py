@@ -126,7 +126,7 @@ def explored(wanted, seed=0, steps=60_000):
 
     while left and taken < steps:
         # from a failed session one move alone is possible: what matters is how its last run came to fail
-        near = [name for source, _ in left if kept.get(name := LAST_RUN if source == "failed" else source)]
+        near = [name for source, _ in sorted(left) if kept.get(name := LAST_RUN if source == "failed" else source)]
         session = chance.choice(kept[chance.choice(near)]).copy() if near and chance.random() < 0.8 else fresh()
         world = World(chance.random(), chance.choice((0.1, 0.3, 0.5, 0.7)))
         for _ in range(12):

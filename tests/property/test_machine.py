@@ -116,6 +116,32 @@ def one_run_left():
     return story.moves
 
 
+def no_test_left():
+    """The last run's one failure is quarantined, and no test is left beside it: tests are pending."""
+    tests = "\n\n\n".join(f"def test_{n}():\n    assert add(1, 2) == 9" for n in "ab")
+    story = Explorer(settings={"max_iterations": 2}).replies(
+        plan(), ADD, block(f"from solution import add\n\n\n{tests}")
+    )
+    story.builds().reports().reports({"test_a": failed_test(left="3", right="9"), "test_b": raised("KeyError", "'x'")})
+    story.replies(opinions("5"), opinions("6"), diagnosis(failure("test_b")), SUM)
+    story.reports({"test_b": failed_test(left="3", right="9", line=9)})
+    assert (story.state.state, story.state.ledger.owed[0]) == ("failed", "writing_tests")
+    assert story.happens(None)
+    return story.moves
+
+
+def a_fresh_sample_pending():
+    """The last run shows that a failure outlived every fix: a fresh sample is pending."""
+    story = Explorer(settings={"max_iterations": 3}).replies(plan(), ADD, ADD_TESTS).builds().reports()
+    for number in range(3):
+        story.reports({"test_sum": raised("KeyError", "'x'")})
+        if story.purpose == "diagnose":
+            story.replies(diagnosis(failure("test_sum")), block(f"def add(a, b):\n    return {number} * 0 + a + b"))
+    assert (story.state.state, story.state.ledger.owed[0]) == ("failed", "coding")
+    assert story.happens(None)
+    return story.moves
+
+
 def rewritten():
     """A refuted test whose fixes keep missing the point is quarantined; as the only one it is written again."""
     wrong = "def test_sum():\n    assert add(1, 2) == {}"
@@ -135,7 +161,8 @@ def test_the_moves_that_happen_are_the_moves_in_the_table():
     """Both ways: nothing outside ROWS (the fold refuses it), and nothing in ROWS that never happens."""
     by_hand = {(state, "suspended") for state in machine.ACTIVE} | {("suspended", state) for state in machine.ACTIVE}
     every = {(source, row.target) for row in machine.ROWS for source in row.sources}
-    left, _ = explored(every - by_hand - rewritten() - one_run_left())
+    told = rewritten() | one_run_left() | no_test_left() | a_fresh_sample_pending()
+    left, _ = explored(every - by_hand - told)
     assert sorted(left) == []
 
 
