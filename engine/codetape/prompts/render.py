@@ -12,7 +12,7 @@ from codetape.prompts import grammar
 from codetape.prompts.pack import MAX_TEMPLATE
 
 FUEL = 40_000  # template steps; the largest prompt of the default pack takes some thousands
-MAX_PROMPT = 600_000  # characters of one message
+MAX_MESSAGE = 600_000  # characters of one message
 MAX_VALUE = 64_000  # characters of one value: more than any cap below
 MAX_ENTRIES = 1_000  # of a list that a template sees
 MAX_KNOWN = 4_000_000  # characters of all that a template sees
@@ -67,7 +67,7 @@ def _counted(value: Any) -> Any:
     """Count what a value writes, so that a loop that writes long values is stopped while it runs."""
     so_far = _written.get()
     so_far[0] += len(value if isinstance(value, str) else repr(value))
-    if so_far[0] > MAX_PROMPT:
+    if so_far[0] > MAX_MESSAGE:
         raise _TooLong
     return value
 
@@ -75,7 +75,7 @@ def _counted(value: Any) -> Any:
 def _indent(text: str, width: int = 4, first: bool = False) -> str:
     """Indent a text by at most 64 blanks: a filter without a bound would be a way to fill the memory."""
     margin = " " * min(max(width, 0), 64)
-    lines = str(text)[:MAX_PROMPT].split("\n")
+    lines = str(text)[:MAX_MESSAGE].split("\n")
     return "\n".join(margin + line if line and (number or first) else line for number, line in enumerate(lines))
 
 
@@ -91,9 +91,9 @@ def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
     except minijinja.TemplateError as error:
         raise TemplateError(f"The template {name} does not render: {_cause(error)}") from error
     except _TooLong:
-        text = "x" * (MAX_PROMPT + 1)
-    if len(text) > MAX_PROMPT:
-        raise TemplateError(f"The template {name} renders more than {MAX_PROMPT} characters.")
+        text = "x" * (MAX_MESSAGE + 1)
+    if len(text) > MAX_MESSAGE:
+        raise TemplateError(f"The template {name} renders more than {MAX_MESSAGE} characters.")
     return text.strip() + "\n"
 
 

@@ -12,12 +12,11 @@ from typing import Any, Literal
 from codetape.domain.budget import Limit
 from codetape.domain.canonical import canonical, sha256, well_formed
 from codetape.domain.package_names import package_name, valid_system_name
-from codetape.domain.task import Config, Resources, Task
+from codetape.domain.task import Config, Resources
 from codetape.errors import UsageError
 from codetape.eventlog.envelope import SESSION_ID, Event
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE, Clock, Model, Sandbox, Store, complete, same_server
-from codetape.rules.pytest_source import functions
 from codetape.runtime import plugins
 from codetape.runtime.clock import SystemClock
 from codetape.runtime.fork import forked, inherited, point
@@ -25,11 +24,9 @@ from codetape.runtime.pricing import Prices
 from codetape.runtime.prompt_pack_files import load_pack
 from codetape.runtime.redaction import Redactor, read_patterns
 from codetape.runtime.result import GenerateResult
-from codetape.runtime.script_io import read_inputs, read_outputs
 from codetape.runtime.session import CodeGenSession, started
 from codetape.runtime.sync import run_sync
-
-MAX_PROMPT = 200_000
+from codetape.runtime.task_input import read_task
 
 EventHook = Callable[[Event, SessionState], None]
 Prompts = str | Path | Mapping[str, str]
@@ -121,7 +118,7 @@ class AutoCoderAgent:
                 f"{session[:80]!r} cannot be a session's id.", remedy="Use up to 64 letters, digits, ., _ and -."
             )
         redactor = self._redactor()
-        asked = self._task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
+        asked = read_task(redactor, prompt, schema, constraints, inputs, outputs, tests, oracle, task, tags)
         sandbox = self._sandbox()
         config = self._config(sandbox, redactor)
         pack = load_pack(self.prompts)
@@ -136,7 +133,7 @@ class AutoCoderAgent:
         budget.
         """
         redactor = self._redactor()
-        asked = self._task(redactor, prompt, **options)
+        asked = read_task(redactor, prompt, **options)
         plain = asked.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path"}}}})
         left_out: Any = {"server": True, "sandbox": {"why"}, "max_cost": True, "max_tokens": True, "max_seconds": True}
         config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude=left_out)
@@ -343,55 +340,6 @@ class AutoCoderAgent:
             where = ".".join(str(part) for part in first["loc"])
             raise UsageError(f"The setting {where} cannot be: {first['msg']}.") from error
         return redactor.model(config)
-
-    def _task(
-        self,
-        redactor: Redactor,
-        prompt: str,
-        schema: str | Mapping[str, Any] | None = None,
-        constraints: Iterable[str] | None = None,
-        inputs: Mapping[str, Any] | None = None,
-        outputs: Mapping[str, Any] | None = None,
-        tests: str | None = None,
-        oracle: str | None = None,
-        task: str | None = None,
-        tags: Iterable[str] = (),
-    ) -> Task:
-        if not prompt.strip():
-            raise UsageError("The prompt is empty.", remedy="Say what the script is to do.")
-        if len(prompt) > MAX_PROMPT:
-            raise UsageError(f"The prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed.")
-        read = {
-            "prompt": well_formed(prompt.strip()),
-            "data_schema": well_formed(
-                schema if isinstance(schema, str) else canonical(dict(schema)) if schema else ""
-            ),
-            "constraints": tuple(well_formed(c) for c in (constraints or ()) if c.strip()),
-            "inputs": read_inputs(inputs),
-            "outputs": read_outputs(outputs),
-            "tests": _test_file("tests", tests),
-            "oracle": _test_file("oracle", oracle),
-        }
-        parts = {k: v if isinstance(v, str) else [str(x) for x in v] for k, v in read.items() if k != "data_schema"}
-        given = tuple(tags)
-        if wrong := [tag for tag in given if not tag.strip() or "," in tag or len(tag) > 200]:
-            raise UsageError(f"{wrong[0][:80]!r} is no label.", remedy="Give 1 to 200 characters without a comma.")
-        asked = Task.model_validate({**read, "id": task or sha256(canonical(parts))[:12], "tags": given})
-        return redactor.model(asked)
-
-
-def _test_file(what: str, text: str | None) -> str:
-    """Check a given test file before anything is spent: it must be Python, and hold a test."""
-    if not text:
-        return ""
-    try:
-        found = functions(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None) or 1
-        raise UsageError(f"The given {what} file is no valid Python at line {line}.") from error
-    if not found:
-        raise UsageError(f"The given {what} file defines no test function.", remedy="Name functions test_...")
-    return well_formed(text)
 
 
 def _kind(model: str) -> str:

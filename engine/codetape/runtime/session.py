@@ -1,26 +1,22 @@
-"""A session: fold, decide, perform, append, until it ends. The only place where effects are performed.
+"""A session: fold, decide, perform, append, until it ends. Effects are performed by `effects`, for this module alone.
 
 Every call is announced by `Requested` before it is made and closed by exactly one outcome after it;
 the append is durable before the state changes.
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from codetape.decider import decide
-from codetape.decider.commands import Build, CallModel, Command, Execute, Record
+from codetape.decider.commands import Command, Record
 from codetape.decider.request_events import requested
 from codetape.domain.budget import Limit, Reservation
-from codetape.domain.canonical import canonical, well_formed
-from codetape.domain.money import pico, picodollars
-from codetape.domain.report import Report
+from codetape.domain.canonical import canonical
 from codetape.domain.task import Config, Task
-from codetape.domain.usage import Usage
 from codetape.errors import (
     BudgetSpent,
     CodetapeError,
@@ -33,32 +29,25 @@ from codetape.errors import (
 from codetape.eventlog import machine
 from codetape.eventlog.envelope import Event, encode
 from codetape.eventlog.events import (
-    Answered,
     Blobs,
-    BuildFinished,
-    BuildRefused,
     CallLost,
-    CallRefused,
     ConfigChanged,
-    GaveUp,
     NewEvent,
-    Payload,
     PersonAnswered,
-    Price,
     Resumed,
     SessionStarted,
     Suspended,
-    TestsFinished,
 )
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
-from codetape.ports import Built, Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox, same_server
-from codetape.runtime.pricing import Prices, plain
+from codetape.ports import Clock, EventStore, Lease, Model, Sandbox, same_server
+from codetape.runtime.call_budget import reservation
+from codetape.runtime.effects import Effects
+from codetape.runtime.pricing import Prices
 from codetape.runtime.redaction import Redactor
 from codetape.runtime.versions import versions
 
 HEARTBEAT_SECONDS = 15
-MAX_REPLY = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
 
 T = TypeVar("T")
 
@@ -98,7 +87,8 @@ class CodeGenSession:
         limits: tuple[Limit, ...] = (),
     ) -> None:
         self.session = session
-        self._prices, self._limits = prices or Prices(), limits
+        self._effects = Effects(model, sandbox, clock, redactor, prices or Prices())
+        self._limits = limits
         self._model, self._sandbox, self._store, self._clock = model, sandbox, store, clock
         self._redactor = redactor
         self._on_event = on_event
@@ -227,14 +217,14 @@ class CodeGenSession:
             await self._append(command.draft)
             return
         try:
-            await self._append(requested(self.folded, command), self._reserved(command))
+            reserved = reservation(command, self.folded, self._effects, self._limits)
+            await self._append(requested(self.folded, command), reserved)
         except BudgetSpent as error:
             await self._append(self._suspension("budget", str(error)))
             return
         call = f"{self.session}:{self.folded.seq - 1}"
-        begun = self._clock.monotonic_ms()
         try:
-            draft = await self._effect(command, call, begun)
+            draft = await self._effects.perform(command, call, self.folded.the_config.model)
         except (ModelUnavailable, SandboxUnavailable) as error:
             await self._give_up(call, error)
         except Exception:
@@ -245,39 +235,9 @@ class CodeGenSession:
         else:
             await self._append(draft)
 
-    def _reserved(self, command: Command) -> Reservation | None:
-        """Return what an ask may come to. Raises BudgetSpent where the session's time is over."""
-        config, spent = self.folded.the_config, self.folded.spent
-        if config.max_seconds is not None and spent.ms >= config.max_seconds * 1000:
-            raise BudgetSpent(
-                f"The budget of the session, {config.max_seconds} s of work, is spent: {spent.ms / 1000:.1f} s."
-            )
-        if not isinstance(command, CallModel) or self._model.free(command.request):
-            return None
-        own = Limit("session", config.max_tokens, pico(config.max_cost) if config.max_cost else None)
-        limits = tuple(limit for limit in (own, *self._limits) if (limit.tokens, limit.cost) != (None, None))
-        request = command.request
-        most = Usage(input=request.reserved_input, output=request.max_output_tokens)
-        rate = self._prices.rate((request.model,), self._model.billing, most, self._clock.now())
-        cost = picodollars(plain(rate.cost(most))) if rate else None
-        return Reservation(most.total_input + most.total_output, cost, limits)
-
-    def _effect(self, command: Command, call: str, begun: int) -> Coroutine[Any, Any, NewEvent]:
-        if isinstance(command, CallModel):
-            return self._ask(command, call, begun)
-        if isinstance(command, Build):
-            return self._build(command, call, begun)
-        if isinstance(command, Execute):
-            return self._execute(command, call, begun)
-        raise TypeError(f"{type(command).__name__} is no effect")
-
     async def _give_up(self, call: str, error: InfrastructureError) -> None:
-        message = self._redactor.error(well_formed(str(error)))
-        texts = Blobs()
-        ref = texts.put(message)
-        said, billed = (error.tries[:20], error.maybe_billed) if isinstance(error, ModelUnavailable) else ((), False)
-        tries = tuple(texts.put(self._redactor.error(well_formed(t))[:300]) for t in said)
-        await self._append(NewEvent(GaveUp(call=call, message=ref, tries=tries, maybe_billed=billed), texts))
+        draft, message = self._effects.gave_up(call, error)
+        await self._append(draft)
         await self._append(self._suspension("outage", message))
 
     def _suspension(self, cause: Any, message: str) -> NewEvent:
@@ -304,79 +264,6 @@ class CodeGenSession:
             if self.folded.state in machine.ACTIVE:
                 await self._append(self._suspension(cause, message))
 
-    async def _ask(self, command: CallModel, call: str, begun: int) -> NewEvent:
-        reply = await self._model.ask(command.request)
-        texts = Blobs()
-        if isinstance(reply, RequestRefused):
-            message = texts.put(self._redactor.error(well_formed(reply.message)))
-            refused = CallRefused(call=call, what=reply.what, parameter=reply.parameter, message=message)
-            return NewEvent(refused, texts)
-        return NewEvent(self._answered(reply, call, begun, texts), texts)
-
-    def _answered(self, reply: Reply, call: str, begun: int, texts: Blobs) -> Payload:
-
-        def put(text: str) -> str:
-            return texts.put(self._redactor.text(well_formed(text)))
-
-        def short(text: str, size: int) -> str:
-            return self._redactor.text(well_formed(text))[:size]
-
-        return Answered(
-            call=call,
-            text=put(reply.text[:MAX_REPLY]) if reply.text is not None else None,
-            refusal=put(reply.refusal) if reply.refusal else None,
-            finish_reason="length" if len(reply.text or "") > MAX_REPLY else short(reply.finish_reason, 40),
-            model=short(reply.model, 200),
-            fingerprint=short(reply.fingerprint, 200),
-            usage=reply.usage,
-            usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
-            matched_by=reply.matched_by,
-            price=self._price(reply),
-            tries=tuple(texts.put(self._redactor.error(well_formed(t))[:300]) for t in reply.tries[:20]),
-            duration_ms=self._clock.monotonic_ms() - begun,
-        )
-
-    def _price(self, reply: Reply) -> Price | None:
-        """Return what a reply cost; one from a recording cost nothing."""
-        if reply.matched_by:
-            return None
-        names = tuple(dict.fromkeys(filter(None, (reply.model, self.folded.the_config.model))))
-        return self._prices.price(names, self._model.billing, reply.usage, self._clock.now(), reply.usage_raw)
-
-    async def _build(self, command: Build, call: str, begun: int) -> NewEvent:
-        outcome = await self._sandbox.build(command.spec)
-        texts, spent = Blobs(), self._clock.monotonic_ms() - begun
-        if isinstance(outcome, Built):
-            lock = texts.put(self._redactor.error(well_formed(outcome.lock)))
-            finished = BuildFinished(
-                call=call, image=outcome.image, lock=lock, cached=outcome.cached, duration_ms=spent
-            )
-            return NewEvent(finished, texts)
-        message = texts.put(self._redactor.error(well_formed(outcome.message)))
-        refused = BuildRefused(
-            call=call, reason=outcome.reason, packages=outcome.packages, message=message, duration_ms=spent
-        )
-        return NewEvent(refused, texts)
-
-    async def _execute(self, command: Execute, call: str, begun: int) -> NewEvent:
-        execution = await self._sandbox.execute(command.job)
-        report = self._redactor.model(Report.model_validate(_plain(execution.report)))
-        texts = Blobs()
-        outcomes = [t.outcome for t in report.tests]
-        finished = TestsFinished(
-            call=call,
-            purpose=command.job.purpose,
-            exit=report.exit,
-            whole=report.whole,
-            passed=outcomes.count("passed"),
-            failed=outcomes.count("failed"),
-            errors=outcomes.count("error") + outcomes.count("unfinished"),
-            skipped=outcomes.count("skipped"),
-            report=texts.put(canonical(report.model_dump(mode="json"))),
-            duration_ms=self._clock.monotonic_ms() - begun,
-        )
-        return NewEvent(finished, texts)
-
 
 def _resumes_to(session: SessionState) -> str:
     """Return the state that a halted session continues in; empty where it is not halted, or ended for good."""
@@ -388,11 +275,6 @@ def _resumes_to(session: SessionState) -> str:
         and session.ledger.iteration < session.the_config.max_iterations
     )
     return (machine.next_state(session.ledger.owed) or "") if more else ""
-
-
-def _plain(report: Report) -> Any:
-    """Return a report as data whose texts UTF-8 can carry."""
-    return json.loads(well_formed(json.dumps(report.model_dump(mode="json"), ensure_ascii=False)))
 
 
 __all__ = ["CodeGenSession", "started"]

@@ -1,0 +1,143 @@
+"""Effects: a model call, a build, an execution. Each gives the event that closes its call, redacted."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from codetape.decider.commands import Build, CallModel, Command, Execute
+from codetape.domain.canonical import canonical, well_formed
+from codetape.domain.report import Report
+from codetape.errors import InfrastructureError, ModelUnavailable
+from codetape.eventlog.events import (
+    Answered,
+    Blobs,
+    BuildFinished,
+    BuildRefused,
+    CallRefused,
+    GaveUp,
+    NewEvent,
+    Price,
+    TestsFinished,
+)
+from codetape.ports import Built, Clock, Model, Reply, RequestRefused, Sandbox
+from codetape.runtime.pricing import Prices
+from codetape.runtime.redaction import Redactor
+
+MAX_KEPT = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
+MAX_TRIES = 20  # failed tries of a call that are recorded
+MAX_TRY = 300  # characters of each
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Performs one command, and turns what came back into an event. Raises what model and sandbox raise."""
+
+    model: Model
+    sandbox: Sandbox
+    clock: Clock
+    redactor: Redactor
+    prices: Prices
+
+    async def perform(self, command: Command, call: str, recorded_model: str) -> NewEvent:
+        """Perform a command as this call. ``recorded_model`` is the session's: a reply may name none."""
+        begun = self.clock.monotonic_ms()
+
+        def elapsed() -> int:
+            return self.clock.monotonic_ms() - begun
+
+        if isinstance(command, CallModel):
+            return self._closed(await self.model.ask(command.request), call, recorded_model, elapsed)
+        if isinstance(command, Build):
+            return await self._build(command, call, elapsed)
+        if isinstance(command, Execute):
+            return await self._execute(command, call, elapsed)
+        raise TypeError(f"{type(command).__name__} is no effect")
+
+    def gave_up(self, call: str, error: InfrastructureError) -> tuple[NewEvent, str]:
+        """Return the event of a provider or daemon that is down, and what it said, redacted."""
+        blobs, message = Blobs(), self._error(str(error))
+        ref = blobs.put(message)
+        tries, billed = (error.tries, error.maybe_billed) if isinstance(error, ModelUnavailable) else ((), False)
+        payload = GaveUp(call=call, message=ref, tries=self._tries(tries, blobs), maybe_billed=billed)
+        return NewEvent(payload, blobs), message
+
+    def _closed(
+        self, reply: Reply | RequestRefused, call: str, recorded_model: str, elapsed: Callable[[], int]
+    ) -> NewEvent:
+        blobs = Blobs()
+        if isinstance(reply, RequestRefused):
+            message = blobs.put(self._error(reply.message))
+            return NewEvent(CallRefused(call=call, what=reply.what, parameter=reply.parameter, message=message), blobs)
+
+        def put(text: str) -> str:
+            return blobs.put(self.redactor.text(well_formed(text)))
+
+        def short(text: str, size: int) -> str:
+            return self.redactor.text(well_formed(text))[:size]
+
+        payload = Answered(
+            call=call,
+            text=put(reply.text[:MAX_KEPT]) if reply.text is not None else None,
+            refusal=put(reply.refusal) if reply.refusal else None,
+            finish_reason="length" if len(reply.text or "") > MAX_KEPT else short(reply.finish_reason, 40),
+            model=short(reply.model, 200),
+            fingerprint=short(reply.fingerprint, 200),
+            usage=reply.usage,
+            usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
+            matched_by=reply.matched_by,
+            price=self._price(reply, recorded_model),
+            tries=self._tries(reply.tries, blobs),
+            duration_ms=elapsed(),
+        )
+        return NewEvent(payload, blobs)
+
+    def _price(self, reply: Reply, recorded_model: str) -> Price | None:
+        """Return what a reply cost; one from a recording cost nothing."""
+        if reply.matched_by:
+            return None
+        names = tuple(dict.fromkeys(filter(None, (reply.model, recorded_model))))
+        return self.prices.price(names, self.model.billing, reply.usage, self.clock.now(), reply.usage_raw)
+
+    async def _build(self, command: Build, call: str, elapsed: Callable[[], int]) -> NewEvent:
+        outcome = await self.sandbox.build(command.spec)
+        blobs, spent = Blobs(), elapsed()
+        if isinstance(outcome, Built):
+            lock = blobs.put(self._error(outcome.lock))
+            built = BuildFinished(call=call, image=outcome.image, lock=lock, cached=outcome.cached, duration_ms=spent)
+            return NewEvent(built, blobs)
+        message = blobs.put(self._error(outcome.message))
+        refused = BuildRefused(
+            call=call, reason=outcome.reason, packages=outcome.packages, message=message, duration_ms=spent
+        )
+        return NewEvent(refused, blobs)
+
+    async def _execute(self, command: Execute, call: str, elapsed: Callable[[], int]) -> NewEvent:
+        execution = await self.sandbox.execute(command.job)
+        report = self.redactor.model(Report.model_validate(_encodable(execution.report)))
+        blobs = Blobs()
+        outcomes = [test.outcome for test in report.tests]
+        payload = TestsFinished(
+            call=call,
+            purpose=command.job.purpose,
+            exit=report.exit,
+            whole=report.whole,
+            passed=outcomes.count("passed"),
+            failed=outcomes.count("failed"),
+            errors=outcomes.count("error") + outcomes.count("unfinished"),
+            skipped=outcomes.count("skipped"),
+            report=blobs.put(canonical(report.model_dump(mode="json"))),
+            duration_ms=elapsed(),
+        )
+        return NewEvent(payload, blobs)
+
+    def _error(self, text: str) -> str:
+        return self.redactor.error(well_formed(text))
+
+    def _tries(self, tries: tuple[str, ...], blobs: Blobs) -> tuple[str, ...]:
+        return tuple(blobs.put(self._error(text)[:MAX_TRY]) for text in tries[:MAX_TRIES])
+
+
+def _encodable(report: Report) -> Any:
+    """Return a report as data whose texts UTF-8 can carry: a sandbox may send lone surrogates."""
+    return json.loads(well_formed(json.dumps(report.model_dump(mode="json"), ensure_ascii=False)))
