@@ -20,7 +20,7 @@ def cache_root() -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codetape"
     try:
-        if not root.is_dir():  # one that is there already keeps its mode
+        if not root.is_dir():  # an existing folder keeps its mode
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(0o755 if is_root() else 0o700)
     except OSError as error:
