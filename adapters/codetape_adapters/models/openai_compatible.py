@@ -190,8 +190,10 @@ def _refused(error: Any, request: ModelRequest) -> RequestRefused | None:
         return RequestRefused("schema", _body(error))
     if not request.older_limit and (parameter == LENGTH_PARAMETER or LENGTH_PARAMETER in text):
         return RequestRefused("parameter", _body(error), LENGTH_PARAMETER)
-    named = parameter if parameter in request.parameters else next((p for p in request.parameters if p in text), "")
-    return RequestRefused("parameter", _body(error), named) if named else None
+    refused_parameter = (
+        parameter if parameter in request.parameters else next((p for p in request.parameters if p in text), "")
+    )
+    return RequestRefused("parameter", _body(error), refused_parameter) if refused_parameter else None
 
 
 def _error_line(error: Any) -> str:

@@ -13,8 +13,8 @@ def is_root() -> bool:
 
 def cache_root() -> Path:
     """Return the cache's folder, made if need be: CODETAPE_CACHE, or a place that the sandbox's user can reach."""
-    if named := os.environ.get("CODETAPE_CACHE"):
-        root = Path(named).expanduser().absolute()
+    if setting := os.environ.get("CODETAPE_CACHE"):
+        root = Path(setting).expanduser().absolute()
     elif is_root():
         root = Path("/var/cache/codetape")
     else:
