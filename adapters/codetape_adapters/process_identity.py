@@ -15,7 +15,7 @@ def identity() -> tuple[str, str, int, str]:
 
 
 def _boot() -> str:
-    """Return this boot of the kernel, and the PID namespace: in another one a pid is another process's."""
+    """Return the kernel's boot id and the PID namespace: a pid means another process in another namespace."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - a link that leads nowhere
@@ -41,10 +41,10 @@ def alive(row: Any, now: float) -> bool:
 
 
 def gone(host: str, boot: str, pid: int, process_start: str) -> bool:
-    """Whether a process is known to have ended: it ran on this host, and since its last start, and runs no more."""
+    """Whether a process has certainly ended; False where that cannot be told, as on another host or PID namespace."""
     here = _boot()
     if host != socket.gethostname() or not boot or not here:
         return False
     if boot.partition(" ")[0] != here.partition(" ")[0]:
-        return True  # the kernel was started again since
+        return True  # the machine has rebooted since
     return boot == here and _process_start(pid) != process_start

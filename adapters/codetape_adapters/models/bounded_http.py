@@ -1,7 +1,6 @@
-"""A server's reply while it is read: so many bytes and no more, whatever its encoding, and nothing at all in others'
-headers.
+"""Limits on a server's reply while it is read, whatever its encoding, and on the headers of a request.
 
-Bound as hooks of the HTTP client, so that a body is counted before anything is made of it.
+Both are hooks of the HTTP client, so that a body is counted before anything is made of it.
 """
 
 import sys
@@ -17,7 +16,7 @@ _PLAIN_HEADERS = frozenset(
 
 
 class ReplyUnbounded(Exception):
-    """A reply that was begun, and that would not end: another try would end as this one did."""
+    """A reply that began and would not end: another try would end the same way."""
 
 
 class ReplyTooLarge(ReplyUnbounded):
@@ -25,14 +24,14 @@ class ReplyTooLarge(ReplyUnbounded):
 
 
 class ReplyTooSlow(ReplyUnbounded):
-    """The reply was not whole when the time for it was over."""
+    """The reply was not complete when its time was over."""
 
     def __init__(self) -> None:
         super().__init__("the reply broke off: it was begun, and not whole in the time for it (--read-timeout)")
 
 
 async def only_plain_headers(request: Any) -> None:
-    """Leave out of a request what the environment would add to it: keys, an organisation, headers of one's own."""
+    """Remove from a request what the environment would add: keys, an organisation, custom headers."""
     for name in list(request.headers):
         if name.lower() not in _PLAIN_HEADERS:
             del request.headers[name]
@@ -46,13 +45,13 @@ async def ask_for_plain(request: Any) -> None:
 async def bounded(response: Any) -> None:
     """Put a bound on a response's body; it is decoded here, and no longer by the client."""
     encodings = [word.strip().lower() for word in response.headers.get("content-encoding", "").split(",")]
-    wanted = [word for word in encodings if word not in ("", "identity")]
-    if len(wanted) > 1 or any(word not in _WINDOW for word in wanted):
-        raise ReplyTooLarge(f"The reply is encoded as {', '.join(wanted)[:80]}, whose size cannot be bounded.")
-    if wanted:
+    applied = [word for word in encodings if word not in ("", "identity")]
+    if len(applied) > 1 or any(word not in _WINDOW for word in applied):
+        raise ReplyTooLarge(f"The reply is encoded as {', '.join(applied)[:80]}, whose size cannot be bounded.")
+    if applied:
         del response.headers["content-encoding"]
-    unpack = _unpacker(wanted[0]) if wanted else None
-    # the client library has had more than one HTTP library below it: the stream is of the one that the response is of
+    unpack = _unpacker(applied[0]) if applied else None
+    # The client library has used more than one HTTP library: the stream's class must come from the response's.
     library = sys.modules[type(response).__module__.partition(".")[0]]
     response.stream = _stream(library)(response.stream, unpack)
 
@@ -84,7 +83,7 @@ def _stream(library: Any) -> type:
 
 
 def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
-    """Return a function that unpacks a body bit by bit, never to more than a reply may have."""
+    """Return a function that unpacks a body part by part, never to more than a reply may hold."""
     packed = zlib.decompressobj(_WINDOW[encoding])
 
     def unpack(raw: bytes) -> bytes:

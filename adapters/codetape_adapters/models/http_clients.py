@@ -1,4 +1,4 @@
-"""One client of a server for as long as an event loop lasts: making one takes more time than a call of it."""
+"""One client of a server for as long as an event loop lasts: making a client takes longer than a call of it."""
 
 import asyncio
 import sys
@@ -19,14 +19,14 @@ async def client_of(server: Server) -> Any:
 
     It is held by an asynchronous generator, which the loop closes when it shuts down: nothing else has to.
     """
-    known = _open.setdefault(asyncio.get_running_loop(), {})
-    if server not in known:
-        made = _made(server)
-        known[server] = (made, await anext(made))
-    return known[server][1]
+    clients = _open.setdefault(asyncio.get_running_loop(), {})
+    if server not in clients:
+        generator = _client_lifetime(server)
+        clients[server] = (generator, await anext(generator))
+    return clients[server][1]
 
 
-async def _made(server: Server) -> AsyncGenerator[Any]:
+async def _client_lifetime(server: Server) -> AsyncGenerator[Any]:
     import openai
 
     address, key, connect, read, plain = server
@@ -35,18 +35,16 @@ async def _made(server: Server) -> AsyncGenerator[Any]:
         "request": [*([only_plain_headers] if plain else []), ask_for_plain],
         "response": [bounded],
     }
-    http = openai.DefaultAsyncHttpxClient(
-        event_hooks=hooks, timeout=timeout, follow_redirects=False
-    )  # prompts stay here
+    # No redirects: a prompt goes to the server that was named, and to no other.
+    http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=timeout, follow_redirects=False)
     async with openai.AsyncOpenAI(
         api_key=key, base_url=address, max_retries=0, timeout=timeout, http_client=http
-    ) as one:
-        yield one
+    ) as client:
+        yield client
 
 
 def never_sent(error: BaseException | None) -> bool:
-    """Whether an error of the HTTP client says that a request did not reach the server: no connection was made for
-    it."""
+    """Whether an error of the HTTP client says that no connection was made: the request never reached the server."""
     library = sys.modules.get(type(error).__module__.partition(".")[0])
     kinds = tuple(
         kind for name in ("ConnectError", "ConnectTimeout", "PoolTimeout") if (kind := getattr(library, name, None))

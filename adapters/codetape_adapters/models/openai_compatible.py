@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server, by chat completions. Its errors become ours, and every try is reported.
+"""Any OpenAI-compatible server, by chat completions. Its errors become ours, and every failed try is recorded.
 
 The library's own retries are off: ours wait as the server asks (Retry-After), and stop after a few.
 """
@@ -22,21 +22,20 @@ from codetape_adapters.models.http_clients import client_of, never_sent
 from codetape_adapters.models.openai_usage import usage
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 600.0
-GRACE_SECONDS = 0.5  # after which a reply that is still being read is given up; one that was never begun is, before
+GRACE_SECONDS = 0.5  # the client's read timeout strikes first where no reply began; this ends one that trickles in
 DEFAULT_KEY = "OPENAI_API_KEY"
 TRIES = 5
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_WAIT_SECONDS = 60.0
 LOG = logging.getLogger("codetape.models.openai")
-_NO_KEY = "none"  # local servers want no key, and the library wants a text
+_NO_KEY = "none"  # local servers want no key, but the library requires some text
 _PARAMETERS = ("temperature", "seed", "top_p", "reasoning_effort", "verbosity", "presence_penalty", "frequency_penalty")
 
 
 class OpenAIModel(Model):
     """One model of one server. A client is kept for as long as a loop lasts, and nothing else between calls.
 
-    A server that is ``local`` is given no key, and nothing else of the environment, unless ``api_key_env`` names one
-    for it.
+    A ``local`` server gets no key, and nothing else of the environment, unless ``api_key_env`` names one for it.
     """
 
     def __init__(
@@ -91,30 +90,26 @@ class OpenAIModel(Model):
                     answer = await client.chat.completions.create(**self._arguments(request))
                 if not getattr(answer, "choices", None):
                     raise _no_completion(self._base_url)
-                return _reply(answer, request, tuple(tries.said))
+                return _reply(answer, request, tuple(tries.errors))
             except openai.APIStatusError as error:
-                if refused := _refused(error, request):
-                    return refused
+                if refusal := _refused(error, request):
+                    return refusal
                 await self._again(error, number, tries, error.status_code in RETRIED)
             except openai.APIConnectionError as error:
-                begun = isinstance(error.__cause__, ReplyUnbounded)
-                await self._again(error.__cause__ if begun else error, number, tries, worth_it=not begun)
+                endless = isinstance(error.__cause__, ReplyUnbounded)
+                await self._again(error.__cause__ if endless else error, number, tries, retryable=not endless)
             except (ReplyUnbounded, TimeoutError) as error:
-                begun_error = error if isinstance(error, ReplyUnbounded) else ReplyTooSlow()
-                await self._again(begun_error, number, tries, worth_it=False)
-            except (
-                openai.APIError,
-                ValueError,
-                RecursionError,
-            ) as error:  # an answer that is no answer: HTML, half a JSON
-                await self._again(error, number, tries, worth_it=True)
+                endless_error = error if isinstance(error, ReplyUnbounded) else ReplyTooSlow()
+                await self._again(endless_error, number, tries, retryable=False)
+            except (openai.APIError, ValueError, RecursionError) as error:  # no valid reply: HTML, half a JSON
+                await self._again(error, number, tries, retryable=True)
         raise AssertionError("the last try returns or raises")
 
-    async def _again(self, error: BaseException | None, number: int, tries: "_Tries", worth_it: bool) -> None:
-        """Wait for the next try, or give up: where it was the last, or another would end as this one did."""
-        tries.said.append(_said(error))
+    async def _again(self, error: BaseException | None, number: int, tries: "_Tries", retryable: bool) -> None:
+        """Wait for the next try, or give up: after the last one, or where another would end the same way."""
+        tries.errors.append(_error_line(error))
         tries.maybe_billed = tries.maybe_billed or _maybe_billed(error)
-        if not worth_it or number == self._tries:
+        if not retryable or number == self._tries:
             raise _unavailable(error, self._base_url, tries) from error
         seconds = _wait(error, number)
         status = getattr(error, "status_code", None) or type(error).__name__
@@ -122,32 +117,31 @@ class OpenAIModel(Model):
         await self._sleep(seconds)
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "model": self._name,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
             "max_tokens" if request.older_limit else LENGTH_PARAMETER: request.max_output_tokens,
         }
         if request.json_mode:
-            found["response_format"] = {"type": "json_object"}
+            arguments["response_format"] = {"type": "json_object"}
         if request.reply_schema is not None:
             schema = {"name": request.purpose, "schema": request.reply_schema, "strict": True}
-            found["response_format"] = {"type": "json_schema", "json_schema": schema}
-        known = {k: v for k, v in request.parameters.items() if k in _PARAMETERS}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        standard = {k: v for k, v in request.parameters.items() if k in _PARAMETERS}
         extra = {k: v for k, v in request.parameters.items() if k not in _PARAMETERS}
-        return {**found, **known, **({"extra_body": extra} if extra else {})}
+        return {**arguments, **standard, **({"extra_body": extra} if extra else {})}
 
 
 @dataclass
 class _Tries:
-    """Failed tries at one request: what came of each, and whether the provider may have worked on any."""
+    """Failed tries at one request: the error of each, and whether the provider may have worked on any."""
 
-    said: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     maybe_billed: bool = False
 
 
 def _maybe_billed(error: Any) -> bool:
-    """Whether the provider may have worked on a request: not where it never arrived, or was turned away by its
-    status."""
+    """Whether the provider may have worked on a request: not where it never arrived, or a status rejected it."""
     status = getattr(error, "status_code", None)
     if status is not None:
         return bool(status >= 500)
@@ -196,15 +190,17 @@ def _refused(error: Any, request: ModelRequest) -> RequestRefused | None:
         return RequestRefused("schema", _body(error))
     if not request.older_limit and (parameter == LENGTH_PARAMETER or LENGTH_PARAMETER in text):
         return RequestRefused("parameter", _body(error), LENGTH_PARAMETER)
-    named = parameter if parameter in request.parameters else next((p for p in request.parameters if p in text), "")
-    return RequestRefused("parameter", _body(error), named) if named else None
+    refused_parameter = (
+        parameter if parameter in request.parameters else next((p for p in request.parameters if p in text), "")
+    )
+    return RequestRefused("parameter", _body(error), refused_parameter) if refused_parameter else None
 
 
-def _said(error: Any) -> str:
+def _error_line(error: Any) -> str:
     if isinstance(error, ReplyUnbounded):
         return str(error)
     status = getattr(error, "status_code", None)
-    return f"{status or type(error).__name__}: {_body(error)}"  # cut where it is redacted, not before
+    return f"{status or type(error).__name__}: {_body(error)}"  # redacted first, cut later
 
 
 def _wait(error: Any, number: int) -> float:
@@ -218,32 +214,34 @@ def _wait(error: Any, number: int) -> float:
 
 def _unavailable(error: Any, base_url: str | None, tries: _Tries) -> ModelUnavailable:
     status = getattr(error, "status_code", None)
-    where = without_user(base_url) if base_url else "the provider"
+    server = without_user(base_url) if base_url else "the provider"
     remedies = {
         401: "Check the key.",
         403: "Check what the key may do.",
         404: "Check the model's name and --base-url.",
         429: "Wait, or raise the account's limit; then resume.",
     }
-    otherwise = "Check that the server runs, then resume." if status is None else "Resume later."
+    default_remedy = "Check that the server runs, then resume." if status is None else "Resume later."
     if isinstance(error, ReplyUnbounded):
-        otherwise = "Look at what the server sends, or name another with --base-url."
+        default_remedy = "Look at what the server sends, or name another with --base-url."
     if status is not None and 300 <= status < 400:
-        otherwise = "The server sends its callers elsewhere: name that address with --base-url."
-    said = _said(error).rstrip()
-    stop = "" if said.endswith((".", "!", "?")) else "."
+        default_remedy = "The server sends its callers elsewhere: name that address with --base-url."
+    line = _error_line(error).rstrip()
+    stop = "" if line.endswith((".", "!", "?")) else "."
     return ModelUnavailable(
-        f"{where} gave no answer: {said}{stop}",
-        remedy=remedies.get(status or 0, otherwise),
-        tries=tuple(tries.said),
+        f"{server} gave no answer: {line}{stop}",
+        remedy=remedies.get(status or 0, default_remedy),
+        tries=tuple(tries.errors),
         maybe_billed=tries.maybe_billed,
     )
 
 
 def _no_completion(base_url: str | None) -> ModelUnavailable:
-    where = without_user(base_url) if base_url else "the provider"
-    said = f"{where} answered, but not with a chat completion."
-    return ModelUnavailable(said, remedy="Check --base-url: it usually ends in /v1.", tries=(said,), maybe_billed=True)
+    server = without_user(base_url) if base_url else "the provider"
+    message = f"{server} answered, but not with a chat completion."
+    return ModelUnavailable(
+        message, remedy="Check --base-url: it usually ends in /v1.", tries=(message,), maybe_billed=True
+    )
 
 
 def without_user(url: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from codetape.domain.usage import Usage
 
-MAX_COUNT = 2**40  # tokens; a server that says more is not believed
+MAX_COUNT = 2**40  # tokens; a larger figure is taken for an error
 
 
 def usage(raw: dict[str, Any]) -> Usage:

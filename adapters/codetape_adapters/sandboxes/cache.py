@@ -13,14 +13,14 @@ def is_root() -> bool:
 
 def cache_root() -> Path:
     """Return the cache's folder, made if need be: CODETAPE_CACHE, or a place that the sandbox's user can reach."""
-    if named := os.environ.get("CODETAPE_CACHE"):
-        root = Path(named).expanduser().absolute()
+    if setting := os.environ.get("CODETAPE_CACHE"):
+        root = Path(setting).expanduser().absolute()
     elif is_root():
         root = Path("/var/cache/codetape")
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codetape"
     try:
-        if not root.is_dir():  # one that is there already keeps its mode
+        if not root.is_dir():  # an existing folder keeps its mode
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(0o755 if is_root() else 0o700)
     except OSError as error:

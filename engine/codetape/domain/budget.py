@@ -27,7 +27,7 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a scope has spent, reservations of open and lost calls among it."""
+    """What a scope has spent, with the reservations of open and lost calls."""
 
     tokens: int = 0
     cost: int = 0

@@ -1,4 +1,4 @@
-"""One spelling for every value: canonical JSON, content hashes, and the frozen base of all records."""
+"""One spelling for every value: canonical JSON, content hashes, and the frozen base of all models."""
 
 import hashlib
 import json

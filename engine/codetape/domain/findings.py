@@ -1,4 +1,4 @@
-"""What decisions keep: findings, counts of fixes, quarantined tests, checkpoints, questions."""
+"""The values that decisions store: findings, counts of fixes, quarantined tests, checkpoints, questions."""
 
 from typing import Literal
 
@@ -9,11 +9,8 @@ ErrorType = Literal["environment", "logic", "test_error"]
 Confidence = Literal["oracle", "anchored", "self_tested", "disputed", "untested"]
 
 
-# ---- what decisions keep
-
-
 class Finding(FrozenModel):
-    """What the rules say of one failing test. ``error_type`` is None where they say nothing."""
+    """What the rules say about one failing test. ``error_type`` is None where they say nothing."""
 
     test: str
     error_type: ErrorType | None
@@ -38,7 +35,7 @@ class FixCounts(FrozenModel):
 
 
 class Quarantined(FrozenModel):
-    """A test that runs no more, with the reason and, where there are any, the specification's words."""
+    """A test that no longer runs, with the reason and, where there are any, the specification's words."""
 
     test: str
     reason: str
@@ -46,7 +43,7 @@ class Quarantined(FrozenModel):
 
 
 class Checkpoint(FrozenModel):
-    """What stood before the present change of code: what a revert goes back to."""
+    """The state before the present change of code, to which a revert returns."""
 
     code: str
     tests: str

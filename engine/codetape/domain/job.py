@@ -10,7 +10,7 @@ from codetape.domain.task import Input, Output, Resources
 
 
 class BuildSpec(FrozenModel):
-    """The environment that is wanted. Its name is its content, hashed."""
+    """The environment to build. Its name is the hash of its content."""
 
     language: str = "python"
     python_version: str
@@ -38,7 +38,7 @@ class BuildSpec(FrozenModel):
 
     @property
     def detail(self) -> dict[str, Any]:
-        """The spec as plain data; without a base where there is none, as before there were any."""
+        """The spec as plain data. An empty base is left out: fingerprints from before there were bases stay valid."""
         return self.model_dump(mode="json", exclude=set() if self.base else {"base"})
 
     @property
@@ -85,7 +85,7 @@ class Job(FrozenModel):
 
 TEST_PACKAGES = ("pytest",)
 IMAGE_POLICY = 1
-"""Of how images are made from a base: part of their names."""
+"""The version of how images are made from a base: part of their names."""
 
 
 def compute_image_name(

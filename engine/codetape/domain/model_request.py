@@ -16,10 +16,10 @@ class Message(FrozenModel):
 
 
 class ModelRequest(FrozenModel):
-    """One ask of a model.
+    """One request to a model.
 
-    ``reply_schema`` is a JSON schema, or None where a code block is wanted or the server refuses schemas; then
-    ``json_mode`` asks for some JSON object, and the prompt holds the schema. ``older_limit`` says that the server
+    ``reply_schema`` is a JSON schema, or None where the reply is a code block or the server refuses schemas; then
+    ``json_mode`` requests any JSON object, and the prompt holds the schema. ``older_limit`` says that the server
     knows the limit on output as ``max_tokens`` only.
     """
 
@@ -49,7 +49,6 @@ class ModelRequest(FrozenModel):
 
     @property
     def reserved_input(self) -> int:
-        """Input tokens that a budget reserves: three bytes of UTF-8 a token, the schema among them; rather too many
-        than too few."""
+        """Input tokens that a budget reserves: three bytes of UTF-8 a token, schema included, to overestimate."""
         schema = len(canonical(self.reply_schema).encode()) if self.reply_schema else 0
         return (sum(len(m.content.encode()) for m in self.messages) + schema) // 3 + 4 * len(self.messages)

@@ -5,11 +5,11 @@ from decimal import Decimal, InvalidOperation
 from codetape.errors import UsageError
 
 PICO = Decimal(10) ** 12
-MOST = Decimal(1_000_000)  # dollars: more is a slip
+MOST = Decimal(1_000_000)  # dollars: a larger amount is a typing error
 
 
 def pico(text: str) -> int:
-    """Return dollars as picodollars. Raises UsageError for what is no amount."""
+    """Return dollars as picodollars. Raises UsageError for a text that is no amount."""
     try:
         amount = Decimal(text.strip().removeprefix("$"))
     except InvalidOperation:
@@ -20,12 +20,12 @@ def pico(text: str) -> int:
 
 
 def picodollars(amount: Decimal | str) -> int:
-    """Return an amount of dollars, known to be one, as whole picodollars."""
+    """Return a valid amount of dollars as whole picodollars."""
     return int((Decimal(amount) * PICO).to_integral_value())
 
 
 def money(amount: int, unpriced: int) -> str:
-    """Return a sum for a reader: what has no price is said, and never shown as nothing."""
+    """Return a sum for a reader: calls without a price are named, and never shown as $0."""
     words = f"{unpriced} {'call' if unpriced == 1 else 'calls'} without a price"
     return (
         f"${dollars(amount)}" + (f", {words}" if unpriced else "") if amount or not unpriced else f"unpriced: {words}"

@@ -1,4 +1,4 @@
-"""Names of packages: canonical form, and what is none."""
+"""Names of packages: their canonical form, and which texts are no names."""
 
 import re
 
@@ -14,10 +14,8 @@ def package_name(text: str) -> str:
 
     Raises UsageError for what is no package name: an option, a URL, a path.
     """
-    from packaging.requirements import (
-        InvalidRequirement,
-        Requirement,
-    )  # slow to load, and most commands name no package
+    # Slow to load, and most commands name no package.
+    from packaging.requirements import InvalidRequirement, Requirement
 
     try:
         requirement = Requirement(text.strip())
@@ -30,7 +28,7 @@ def package_name(text: str) -> str:
 
 
 def valid_name(text: str) -> str:
-    """Return the canonical bare name, or an empty string where the text is none. For what a model proposes."""
+    """Return the canonical bare name of a package that a model proposes, or an empty string for no valid name."""
     try:
         return bare(package_name(text))
     except UsageError:

@@ -1,4 +1,4 @@
-"""What a call to a model, or an execution, is for: one row each, and every other list is made of these rows.
+"""What a call to a model, or an execution, is for: one row each, from which every other list is made.
 
 A new purpose is a row here, its state in `codetape.eventlog.machine`, its reader in `codetape.decider.replies`, and its
 template (and schema) in the prompt pack.
@@ -13,9 +13,7 @@ from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, FixVerificati
 
 
 class PurposeRow(NamedTuple):
-    """A purpose of a model call: the state that makes it, the shape of its reply (None for a block of Python), and what
-    is
-    waited for meanwhile."""
+    """A purpose of a model call: its state, the shape of its reply (None for Python code), and what is waited for."""
 
     name: str
     state: str
@@ -47,10 +45,10 @@ WAITING_FOR_JOBS = {
 }
 
 
-def _known(name: str) -> str:
+def _check_name(name: str) -> str:
     if name not in _NAMES:
         raise ValueError(f"{name[:80]!r} is no purpose")
     return name
 
 
-Purpose = Annotated[str, AfterValidator(_known)]
+Purpose = Annotated[str, AfterValidator(_check_name)]

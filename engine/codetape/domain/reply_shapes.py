@@ -5,8 +5,6 @@ from typing import ClassVar, Literal
 from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import ErrorType
 
-# ---- what a model answers
-
 
 class Function(FrozenModel):
     """One entry of a plan's interface: what the tests may call."""
@@ -68,7 +66,7 @@ class ErrorDiagnosis(FrozenModel):
 
 
 class FixVerification(FrozenModel):
-    """Which of the owed fixes a change holds, by their ids."""
+    """Which of the pending fixes a change contains, by their ids."""
 
     applied_fixes: tuple[str, ...] = ()
     missing_fixes: tuple[str, ...] = ()
@@ -81,9 +79,9 @@ class FixVerification(FrozenModel):
 
 
 class Opinion(FrozenModel):
-    """What the specification says of one call, by someone who saw neither code nor test.
+    """What the specification says about one call, by a reader who saw neither code nor test.
 
-    In a reply ``test`` is the label that the prompt gave the call; in a run it is the call itself.
+    In a reply ``test`` is the label that the prompt gave the call; in a session it is the call itself.
     """
 
     test: str
@@ -106,13 +104,13 @@ class Proposal(FrozenModel):
 
 
 class Proposals(FrozenModel):
-    """The reply of a packages ask."""
+    """The reply to a packages request."""
 
     packages: tuple[Proposal, ...]
 
 
 class Replacement(FrozenModel):
-    """The reply of a replace_package ask; empty for none."""
+    """The reply to a replace_package request; empty for none."""
 
     distribution: str = ""
     reason: str = ""

@@ -7,11 +7,8 @@ from codetape.domain.canonical import FrozenModel, Hash
 Exit = Literal["ok", "tests_failed", "collection_error", "timeout", "oom", "pids", "output_cap", "killed"]
 
 
-# ---- what a sandbox reports
-
-
 class Frame(FrozenModel):
-    """One own frame of a traceback: a file of the job and a line."""
+    """One frame of a traceback in the job's own files: file and line."""
 
     file: str
     line: int
@@ -52,7 +49,7 @@ class OutputFile(FrozenModel):
 class Report(FrozenModel):
     """The outcome of one execution: structure first, texts beside it.
 
-    ``whole`` holds when the reporter said what it collected, ended every test and finished the session:
+    ``whole`` is true when the reporter listed what it collected, ended every test and finished pytest's session:
     an exit code of 0 without it is a failure.
     """
 

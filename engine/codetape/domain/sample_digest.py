@@ -1,4 +1,4 @@
-"""The digest of a sample: what a tape keeps of an input's file or folder, and a sandbox checks before it runs."""
+"""The digest of a sample: a tape stores it for an input's file or folder, and a sandbox checks it before it runs."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,8 +7,7 @@ from codetape.domain.canonical import Hash
 
 
 def sample_digest(parts: Iterable[tuple[str, int, Iterable[bytes]]], *, folder: bool) -> Hash:
-    """Return the SHA-256 of a file's bytes; of a folder, of each file's relative path, size and bytes, in order of
-    path.
+    """Return the SHA-256 of a file's bytes, or of each path, size and content of a folder's files, in order of path.
 
     ``parts`` are (relative path, size in bytes, blocks of bytes).
     """

@@ -9,5 +9,5 @@ INPUTS, OUTPUTS = "/var/inputs", "/var/outputs"
 
 def flags(inputs: Iterable[Input]) -> tuple[str, ...]:
     """Return the arguments, one word each: a scalar's value, or where its sample lies inside the sandbox."""
-    found = ((i.name, i.value if i.sample is None else f"{INPUTS}/{i.name}") for i in inputs)
-    return tuple(f"--{name}={value}" for name, value in found if value is not None)
+    arguments = ((i.name, i.value if i.sample is None else f"{INPUTS}/{i.name}") for i in inputs)
+    return tuple(f"--{name}={value}" for name, value in arguments if value is not None)

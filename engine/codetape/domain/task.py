@@ -9,8 +9,8 @@ from codetape.domain.canonical import FrozenModel, Hash
 InputType = Literal["str", "int", "float", "bool", "file", "directory"]
 OutputType = Literal["str", "int", "float", "bool", "file", "directory", "datetime", "timedelta"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
-"""The name of an input or output: it becomes a flag, and a file's name. Checked again here, for a tape may come from
-anywhere."""
+"""The name of an input or output: it becomes a flag and a file's name. A tape may come from anywhere, so it is checked
+here too."""
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.\d{1,2}$")]
 SOLUTION_FILE = "solution.py"
 TEST_FILE = "test_solution.py"
@@ -18,9 +18,6 @@ ANCHOR_FILE = "test_anchors.py"
 USER_FILE = "test_user.py"
 OUTPUT_FILE = "test_outputs.py"
 ORACLE_FILE = "test_oracle.py"
-
-
-# ---- the task and its configuration: pinned by SessionStarted
 
 
 class Sample(FrozenModel):
@@ -49,7 +46,7 @@ class Output(FrozenModel):
 
 
 class Task(FrozenModel):
-    """What was asked for."""
+    """What a user asks for: prompt, constraints, inputs, outputs, tests."""
 
     id: str
     prompt: str
@@ -74,7 +71,7 @@ class Resources(FrozenModel):
 
 
 class SandboxFacts(FrozenModel):
-    """What a sandbox is: stated to the model, and part of what decisions depend on."""
+    """What a sandbox offers: the model is told it, and decisions depend on it."""
 
     name: str
     python: str
@@ -87,11 +84,10 @@ class SandboxFacts(FrozenModel):
 
 
 class Config(FrozenModel):
-    """Everything that decisions depend on beside the task, with every default resolved.
+    """Everything that decisions depend on besides the task, with every default resolved.
 
-    ``server`` is where the model is reached, without name and password: empty for the provider's own address, None
-    where it is
-    not known.
+    ``server`` is the model's address, without name and password: empty for the provider's own, None where it is
+    unknown.
     """
 
     model: str

@@ -7,7 +7,7 @@ from pydantic import Field
 from codetape.domain.canonical import FrozenModel
 
 MAX_TOKENS = 2**53
-"""Of one bucket: more is no count, and no database column takes it."""
+"""The limit of one bucket: more is an error of the server, and a database column has only 64 bits."""
 
 
 class Usage(FrozenModel):

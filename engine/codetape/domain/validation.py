@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 
 def reason_of(error: Exception) -> str:
-    """Return what is wrong with a value, in one line: of many things the first."""
+    """Return what is wrong with a value in one line: the first of several errors."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"

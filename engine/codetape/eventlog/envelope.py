@@ -1,5 +1,4 @@
-"""Events as the log holds them: envelope and codec. A hash covers the stored bytes and is checked before they are
-read."""
+"""Events as the log holds them: envelope and codec. Hashes cover stored bytes, and are checked before decoding."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a session's id looks like: it becomes part of commands and of file names."""
 _KIND = re.compile(r"[A-Za-z]{1,60}")
 _TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(?:\.\d{1,6})?Z")
-_IS = {"session": "session's id", "kind": "kind of event", "at": "time"}
+_MEANINGS = {"session": "session's id", "kind": "kind of event", "at": "time"}
 
 
 class StoredEvent(NamedTuple):
@@ -56,16 +55,16 @@ class StoredEvent(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> StoredEvent:
-        """Read the fields of a row from elsewhere: their types are checked, and nothing more. Raises CorruptTape."""
+        """Read the fields of a stored row: only their types and form are checked. Raises CorruptTape."""
         row = cls(*values)
         seq = row.seq if type(row.seq) is int else None
-        kinds = (str, int, str, int, str, str, str, str)
+        kinds = (str, int, str, int, str, str, str, str)  # by type(), for isinstance takes True for an int
         if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
             raise CorruptTape(f"event {seq if seq is not None else '?'} has a field of the wrong type.", seq=seq)
         for name, pattern in (("session", SESSION_ID), ("kind", _KIND), ("at", _TIME)):
             value = getattr(row, name)
             if not pattern.fullmatch(value):
-                raise CorruptTape(f"event {row.seq}: {value[:80]!r} is no {_IS[name]}.", seq=seq)
+                raise CorruptTape(f"event {row.seq}: {value[:80]!r} is no {_MEANINGS[name]}.", seq=seq)
         return row
 
     @property
@@ -82,6 +81,7 @@ def stored(event: Event) -> StoredEvent:
 
 def envelope(session: str, seq: int, kind: str, version: int, at: str, payload: str, prev_hash: str) -> str:
     """Return the canonical JSON that an event's hash covers; ``payload`` is canonical JSON already."""
+    # Spelled out with sorted keys, as `canonical` does it: the payload is JSON already, and is not quoted again.
     return (
         f'{{"at":{canonical(at)},"kind":{canonical(kind)},"payload":{payload},"prev_hash":"{prev_hash}",'
         f'"seq":{seq},"session":{canonical(session)},"version":{version}}}'

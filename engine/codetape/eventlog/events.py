@@ -18,23 +18,23 @@ from codetape.domain.usage import Usage
 
 Effect = Literal["ask", "build", "execute"]
 EXTERNAL_CAUSES = ("person", "budget", "outage")
-"""Causes of a `Suspended` that come from outside: a replay is fed them, and derives the others."""
+"""Causes of a `Suspended` that come from outside: they are input to a replay, which derives the others."""
 PACK_FILE = re.compile(r"(?:[A-Za-z0-9_-]{1,40}/)?[A-Za-z0-9_-]{1,60}\.(?:md|json)")
-"""What a file of a prompt pack may be called: it becomes a file again where a pack is exported."""
+"""Legal names of files in a prompt pack: exporting a pack writes files under these names."""
 _IS_REF = "names a text"
 Ref = Annotated[Hash, _IS_REF]
-"""The name of a text: its SHA-256. Fingerprints are hashes too, but name no text."""
+"""The name of a blob: the SHA-256 of its text. Fingerprints are hashes too, but name no blob."""
 
 
 class Payload(FrozenModel):
-    """What one kind of event says. ``role`` is what a replay does with it: feed it, or derive and compare it."""
+    """What one kind of event says. A replay is fed the ``input`` ones, and derives and compares the others."""
 
     version: ClassVar[int] = 1
     role: ClassVar[Literal["input", "derived"]] = "derived"
 
 
 class Transition(Payload):
-    """An event that moves the machine: the trigger's name, and the states on both sides."""
+    """An event that moves the machine: the trigger's name, and the states before and after."""
 
     trigger: str
     source: str
@@ -42,7 +42,7 @@ class Transition(Payload):
 
 
 class Versions(FrozenModel):
-    """What derives decisions: a tape of another rules version drifts, one of the same must agree."""
+    """What derives decisions: a tape of another version of the rules drifts, one of the same version must agree."""
 
     engine: str
     rules: int
@@ -67,11 +67,9 @@ class SessionStarted(Transition):
 class SessionForked(Payload):
     """A session that continues from another one's events, up to ``seq``, with changes.
 
-    ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, ``pack`` the new prompt
-    pack,
-    empty for the parent's; ``say`` a person's remark, put beside the constraints; ``reply`` takes the answer's place
-    that no
-    decision was taken on yet; ``tags`` are added to the parent's.
+    ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, and ``pack`` the new
+    prompt pack, empty for the parent's. ``say`` is a person's remark, added to the constraints; ``reply`` replaces the
+    answer that waits for a decision; ``tags`` are added to the parent's.
     """
 
     role = "input"
@@ -126,8 +124,7 @@ Amount = Annotated[str, Field(pattern=f"^(?:{_AMOUNT})$")]
 class Price(FrozenModel):
     """What a call cost, in dollars. ``source`` is who says so: provider, settings or genai-prices, of a ``version``.
 
-    ``computed`` is our own figure, kept beside a provider's; ``per_mtok`` are its unit prices, of a million tokens
-    each.
+    ``computed`` is our own figure beside a provider's; ``per_mtok`` are its unit prices for a million tokens.
     """
 
     cost: Amount
@@ -141,7 +138,7 @@ class Price(FrozenModel):
 class Answered(CallClosed):
     """A model's reply exactly as it came (after redaction).
 
-    ``matched_by`` says how it was found where it came from a recording: it cost nothing, and has no price.
+    ``matched_by`` says how it was matched where it came from a recording: it cost nothing, and has no price.
     """
 
     text: Ref | None = None
@@ -208,7 +205,7 @@ class CallLost(CallClosed):
 class GaveUp(CallClosed):
     """The provider or daemon is down; the session is suspended next. It costs no iteration.
 
-    ``maybe_billed`` says that the provider had begun on a try, and gave no answer.
+    ``maybe_billed`` says that the provider had begun to work on a try, and gave no answer.
     """
 
     message: Ref
@@ -217,15 +214,14 @@ class GaveUp(CallClosed):
 
 
 def maybe_billed(payload: CallClosed) -> bool:
-    """Whether a call without an answer may have been billed: lost, or given up after a try that the provider had begun
-    on."""
+    """Whether a call without an answer may have been billed: it was lost, or the provider had begun on a try."""
     return isinstance(payload, CallLost) or (isinstance(payload, GaveUp) and payload.maybe_billed)
 
 
 class Decided(Transition):
-    """What the rules made of an outcome. ``ledger`` holds the new plain values, ``changes`` the new texts.
+    """What the rules made of an outcome. ``ledger`` holds the new plain values, ``changes`` the new blobs.
 
-    ``source == target`` without a trigger: the state is kept (a repair ask follows, say).
+    ``source == target`` without a trigger: the state is kept (a repair call follows, say).
     """
 
     about: str
@@ -289,7 +285,7 @@ class ConfigChanged(Payload):
 
 
 class ContentForgotten(Payload):
-    """The session's texts were erased; hashes and figures stay. Texts that other sessions need are kept for those."""
+    """The session's texts were erased; hashes and figures stay. Blobs that other sessions need are kept."""
 
     role = "input"
     texts: int
@@ -341,14 +337,14 @@ KINDS: dict[str, type[Payload]] = {
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event that is not yet in the log: its payload and the texts that it refers to."""
+    """An event that is not yet in the log: its payload and the blobs that it refers to."""
 
     payload: Payload
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Blobs(dict[str, str]):
-    """Texts by hash, gathered while a payload is made."""
+    """Blobs by hash, gathered while a payload is made."""
 
     def put(self, text: str) -> str:
         """Keep the text; return its hash."""
@@ -358,12 +354,12 @@ class Blobs(dict[str, str]):
 
 
 def refs(payload: Payload) -> Iterator[str]:
-    """Yield the names of the texts that an event refers to, in the order of its fields."""
+    """Yield the names of the blobs that an event refers to, in the order of its fields."""
     for name in _ref_fields(type(payload)):
         value = getattr(payload, name)
-        found = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
-        for one in found:
-            ref = one[1] if isinstance(one, tuple) else one
+        items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        for item in items:
+            ref = item[1] if isinstance(item, tuple) else item
             if ref is not None:
                 yield ref
 

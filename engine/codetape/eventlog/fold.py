@@ -1,4 +1,4 @@
-"""The fold of events that gives a `Run`. State is never anything else.
+"""The fold of events into a `SessionState`. State is never anything else.
 
 `fold` is pure and total over legal streams; an illegal event raises CorruptTape with its seq.
 """
@@ -55,7 +55,7 @@ from codetape.eventlog.session_state import (
     field_adapter,
 )
 
-MAX_ANSWERS = 1000  # of a person's, in one session
+MAX_ANSWERS = 1000  # of a person, in one session
 _LEFT_OUT: TypeAdapter[tuple[tuple[str, str], ...]] = TypeAdapter(tuple[tuple[str, str], ...])
 
 BlobMap = Mapping[str, str]
@@ -66,7 +66,7 @@ def _is_text(name: str) -> bool:
     return Artifacts.model_fields[name].annotation is str
 
 
-def _changed(work: Artifacts, changes: Mapping[str, str | None], texts: BlobMap) -> Artifacts:
+def _with_artifacts(work: Artifacts, changes: Mapping[str, str | None], texts: BlobMap) -> Artifacts:
     new: dict[str, Any] = {}
     for name, ref in changes.items():
         if name not in Artifacts.model_fields:
@@ -80,7 +80,7 @@ def _changed(work: Artifacts, changes: Mapping[str, str | None], texts: BlobMap)
     return work.model_copy(update=new)
 
 
-def _booked(ledger: Counters, changes: Mapping[str, Any]) -> Counters:
+def _with_counters(ledger: Counters, changes: Mapping[str, Any]) -> Counters:
     for name in changes:
         if name not in Counters.model_fields:
             raise ValueError(f"a ledger has no {name}")
@@ -127,11 +127,11 @@ _EFFECT: dict[type[Payload], str] = {
     BuildRefused: "build",
     TestsFinished: "execute",
 }
-"""Which calls an outcome can close; lost calls and those given up on can be any."""
+"""The effect of the calls that an outcome closes; CallLost and GaveUp close calls of any effect."""
 
 
 def move(session: SessionState, payload: Payload) -> SessionState:
-    """Check the payload against the machine and the open call, and move."""
+    """Check the payload against the machine and the open call; return the state after its move."""
     if session.forgotten:
         raise CorruptTape("its content was forgotten: nothing follows that.")
     if session.call is not None and not isinstance(payload, CallClosed):
@@ -160,19 +160,19 @@ def _apply(payload: Payload, session: SessionState, texts: BlobMap) -> SessionSt
 def _(payload: SessionStarted, session: SessionState, texts: BlobMap) -> SessionState:
     task = Task.model_validate_json(texts[payload.task])
     config = Config.model_validate_json(texts[payload.config])
-    owed = first_owed(task, config)
+    pending = first_owed(task, config)
     ledger = Counters(
-        owed=owed, packages=config.packages, system_packages=config.system_packages, commands=config.commands
+        owed=pending, packages=config.packages, system_packages=config.system_packages, commands=config.commands
     )
     pack = _pack(payload.pack, texts)
     return session.evolve(task=task, config=config, pack=pack, versions=payload.versions, ledger=ledger)
 
 
-def _pack(named: Mapping[str, str], texts: BlobMap) -> dict[str, str]:
+def _pack(refs_by_name: Mapping[str, str], texts: BlobMap) -> dict[str, str]:
     """Return a pack's files; their names become files' names where a pack is exported."""
-    if wrong := next((name for name in named if not PACK_FILE.fullmatch(name)), None):
-        raise CorruptTape(f"{wrong[:80]!r} is no file of a prompt pack.")
-    return {name: texts[ref] for name, ref in named.items()}
+    if illegal_name := next((name for name in refs_by_name if not PACK_FILE.fullmatch(name)), None):
+        raise CorruptTape(f"{illegal_name[:80]!r} is no file of a prompt pack.")
+    return {name: texts[ref] for name, ref in refs_by_name.items()}
 
 
 @_apply.register
@@ -191,8 +191,8 @@ def _(payload: SessionForked, session: SessionState, texts: BlobMap) -> SessionS
     if payload.reply is not None:
         if outcome is None or not isinstance(outcome.event, Answered):
             raise CorruptTape("it replaces an answer where none waits for a decision.")
-        whole = outcome.event.model_copy(update={"finish_reason": "stop"})
-        outcome = replace(outcome, event=whole, text=texts[payload.reply], message="")
+        complete_event = outcome.event.model_copy(update={"finish_reason": "stop"})
+        outcome = replace(outcome, event=complete_event, text=texts[payload.reply], message="")
     return session.evolve(
         config=config,
         task=task,
@@ -209,7 +209,7 @@ def _(payload: SessionForked, session: SessionState, texts: BlobMap) -> SessionS
 
 
 def first_owed(task: Task, config: Config) -> tuple[str, ...]:
-    """Return what a new run owes. Without tests the script runs once, where every input has a sample."""
+    """Return what is pending in a new session. Without tests the script runs once, where all inputs have values."""
     runnable = bool(task.inputs) and all(i.value is not None or i.sample for i in task.inputs)
     executing = ("executing",) if runnable or not config.skip_tests else ()
     writing = () if config.skip_tests else ("writing_tests",)
@@ -275,11 +275,13 @@ def _spent(spent: Spending, payload: Answered) -> Spending:
     )
 
 
-def _sum(one: Usage, other: Usage) -> Usage:
+def _sum(first: Usage, second: Usage) -> Usage:
     buckets = ("input", "cache_read", "cache_write", "output", "reasoning")
-    source: Literal["provider", "estimated"] = "estimated" if "estimated" in (one.source, other.source) else "provider"
+    source: Literal["provider", "estimated"] = (
+        "estimated" if "estimated" in (first.source, second.source) else "provider"
+    )
     return Usage(
-        source=source, **{name: min(MAX_TOKENS, getattr(one, name) + getattr(other, name)) for name in buckets}
+        source=source, **{name: min(MAX_TOKENS, getattr(first, name) + getattr(second, name)) for name in buckets}
     )
 
 
@@ -295,9 +297,9 @@ def _(payload: GaveUp, session: SessionState, texts: BlobMap) -> SessionState:
 
 @_apply.register
 def _(payload: Decided, session: SessionState, texts: BlobMap) -> SessionState:
-    """Covers Suspended, Succeeded and Failed too: they are decisions that end or halt the run.
+    """Apply a decision; Suspended, Succeeded and Failed are decisions that halt or end the session.
 
-    A halt from outside settles nothing: an answer that no decision was taken on yet still waits for it.
+    A halt from outside settles nothing: an outcome that waits for a decision keeps waiting.
     """
     source = payload.source
     halted = isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
@@ -309,8 +311,8 @@ def _(payload: Decided, session: SessionState, texts: BlobMap) -> SessionState:
     return session.evolve(
         outcome=session.outcome if halted else None,
         noted=session.noted if halted else 0,
-        ledger=_booked(session.ledger, payload.ledger),
-        work=_changed(session.work, payload.changes, texts),
+        ledger=_with_counters(session.ledger, payload.ledger),
+        work=_with_artifacts(session.work, payload.changes, texts),
         resumes_to=source if payload.target == "suspended" else session.resumes_to,
         cause=(getattr(payload, "cause", "") or payload.reason) if ending else "",
         reason=reason if ending else "",
@@ -324,7 +326,7 @@ def _(payload: ContentForgotten, session: SessionState, texts: BlobMap) -> Sessi
 
 
 def check_call(session: SessionState, payload: Requested, *, waiting: bool) -> None:
-    """Check that a call is made where calls are made, and has its name."""
+    """Check that a call is made in a state that makes calls, and is named by its seq."""
     if session.state not in machine.ACTIVE or waiting:
         raise CorruptTape(f"nothing can be asked in {session.state}.")
     if payload.call.rpartition(":")[2] != str(session.seq):

@@ -25,9 +25,9 @@ def check_chain(events: Iterable[Event]) -> None:
 
 
 def check_blobs(events: Iterable[Event], texts: Mapping[str, str]) -> None:
-    """Raise CorruptTape at the first event that refers to a text which is not there."""
+    """Raise CorruptTape at the first event that refers to a missing blob."""
     for event in events:
         for ref in refs(event.payload):
             if ref not in texts:
-                what = f"{event.session}:{event.seq} {event.kind} refers to the text {ref}, which is missing."
-                raise CorruptTape(what, seq=event.seq)
+                message = f"{event.session}:{event.seq} {event.kind} refers to the text {ref}, which is missing."
+                raise CorruptTape(message, seq=event.seq)

@@ -1,7 +1,7 @@
-"""The state machine of a session: every state, what each wants done, and every move that there is.
+"""The state machine of a session: every state, what each does, and every legal move.
 
-What comes next is always the first of what is owed, in ORDER; ROWS lists the moves that this can give. A `transitions`
-machine is made of them once: the fold asks it at each event, and it draws the diagram in docs/reference/machine.md.
+The next state is always the first pending one in ORDER; ROWS lists the moves that this can give. A `transitions`
+machine is made of them once: the fold consults it at each event, and it draws the diagram in docs/reference/machine.md.
 """
 
 from collections.abc import Iterable
@@ -13,17 +13,17 @@ from transitions import Machine
 from codetape.errors import CorruptTape
 
 VERSION = 1
-"""Of this table. Tables are append-only by version: an old tape is read with the table it was made by."""
+"""The version of this table. A released table never changes: an old tape is read with the table that made it."""
 
 ORDER = (
-    "judging",  # Ask second_opinion, one ask for all tests in doubt
-    "diagnosing",  # Ask diagnose: root causes and fixes
-    "coding",  # Ask code
-    "verifying_code",  # Ask verify_code, for fixes that comparing the texts cannot settle
-    "fixing_tests",  # Ask fix_tests
-    "verifying_tests",  # Ask verify_tests, likewise
-    "writing_tests",  # Ask tests
-    "resolving",  # Ask packages, for imports that the map leaves open
+    "judging",  # Call second_opinion, once for all tests in doubt
+    "diagnosing",  # Call diagnose: root causes and fixes
+    "coding",  # Call code
+    "verifying_code",  # Call verify_code, for fixes that comparing the texts cannot settle
+    "fixing_tests",  # Call fix_tests
+    "verifying_tests",  # Call verify_tests, likewise
+    "writing_tests",  # Call tests
+    "resolving",  # Call packages, for imports that the map leaves open
     "building",  # Build
     "vetting",  # Execute the tests against a stub
     "executing",  # Execute the tests against the code
@@ -38,7 +38,7 @@ _DROPPED = ("resolving", "building", "replacing_package")  # a package is unavai
 
 
 class Move(NamedTuple):
-    """One trigger, the states that it may be pulled in, and where it leads."""
+    """One trigger, the states that it may fire in, and the state that it leads to."""
 
     trigger: str
     sources: tuple[str, ...]
@@ -69,14 +69,14 @@ ROWS = (
 
 @cache
 def machine() -> Machine:
-    """Return the machine, made once of ROWS: it alone says which moves there are, and draws itself."""
+    """Return the machine, made once of ROWS: it alone defines the legal moves, and it draws the diagram."""
     moves = [{"trigger": row.trigger, "source": list(row.sources), "dest": row.target} for row in ROWS]
     return Machine(model=None, states=list(STATES), transitions=moves, initial="new", auto_transitions=False)
 
 
 @cache
 def _triggers() -> dict[tuple[str, str], str]:
-    """The machine's own transitions by their ends: looked up at each event."""
+    """Return the trigger of each move by its ends; cached, for it is looked up at each event."""
     return {
         (source, str(move.dest)): name
         for name, event in machine().events.items()
@@ -86,7 +86,7 @@ def _triggers() -> dict[tuple[str, str], str]:
 
 
 def next_state(owed: Iterable[str]) -> str | None:
-    """Return the state that comes first in what is owed, or None where nothing is."""
+    """Return the first pending state in ORDER, or None where nothing is pending."""
     pending = set(owed)
     return next((state for state in ORDER if state in pending), None)
 

@@ -1,4 +1,4 @@
-"""The state of a session: `Run`. `codetape.fold` makes it of events, and nothing else does."""
+"""The state of a session. `codetape.eventlog.fold` makes it of events, and nothing else does."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Counters(FrozenModel):
-    """The plain part of a run: what is owed, counters, names. Decisions hold its new values as they are."""
+    """The plain part of a state: what is pending, counters, names. Decisions hold its new values as they are."""
 
     owed: tuple[str, ...] = ()
     iteration: Count = 0
@@ -51,11 +51,11 @@ class Counters(FrozenModel):
 
 
 BOOKKEEPING = frozenset({"executed", "tried", "best"})
-"""Fields of ledger and work that remember what was run: versions of the rules keep them each in their own way."""
+"""Fields of Counters and Artifacts that record past executions; each version of the rules keeps them in its own way."""
 
 
 class Artifacts(FrozenModel):
-    """What the run has made so far. Decisions hold each change as a blob: text raw, the rest as JSON."""
+    """What the session has made so far. Decisions hold each change as a blob: a text raw, the rest as JSON."""
 
     plan: CodePlan | None = None
     code: str = ""
@@ -92,7 +92,7 @@ class OpenCall:
 
 @dataclass(frozen=True)
 class PendingOutcome:
-    """A closed call that no decision has been taken on yet, with the texts that it brought."""
+    """A closed call that waits for a decision, with the texts of its outcome."""
 
     purpose: str
     event: CallClosed
@@ -103,7 +103,7 @@ class PendingOutcome:
 
 @dataclass(frozen=True)
 class Spending:
-    """What a session's own calls came to: time in all, money in picodollars, and answers without a price, or reused."""
+    """What a session's own calls came to: time, money in picodollars, answers without a price, answers reused."""
 
     ms: int = 0
     cost: int = 0
@@ -114,7 +114,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class SessionState:
-    """A session's state. `ledger` and `work` change by decisions; the rest by what happened outside."""
+    """A session's state. Decisions change `ledger` (counters) and `work` (artifacts); other events change the rest."""
 
     session: str = ""
     seq: int = 0
@@ -150,8 +150,10 @@ class SessionState:
     forgotten: bool = False
 
     def evolve(self, **changes: Any) -> "SessionState":
-        """Return this run with some fields changed: `dataclasses.replace`, at a tenth of its time, once or more an
-        event."""
+        """Return this state with some fields changed.
+
+        The same as `dataclasses.replace` in a tenth of its time: every event calls it, some more than once.
+        """
         if not changes.keys() <= SessionState.__dataclass_fields__.keys():
             raise TypeError(f"a run has no {', '.join(changes.keys() - SessionState.__dataclass_fields__.keys())}")
         new = object.__new__(SessionState)
@@ -159,24 +161,24 @@ class SessionState:
         return new
 
     def __repr__(self) -> str:
-        """Say which run and where: `asyncio.run` makes the repr of every result, and a run holds all its texts."""
+        """Name only session and state: `asyncio.run` makes the repr of every result, and this holds all blobs."""
         return f"Run({self.session!r}, seq {self.seq}, {self.state})"
 
     @property
     def rules(self) -> int:
-        """The version of the rules that decide here: the recorded one."""
+        """The recorded version of the rules, which decides here."""
         return self.versions.rules if self.versions else 0
 
     @property
     def the_task(self) -> Task:
-        """The task, of a run that has started."""
+        """The task of a session that has started."""
         if self.task is None:
             raise CorruptTape("the session has no SessionStarted.", seq=0)
         return self.task
 
     @property
     def the_config(self) -> Config:
-        """The configuration, of a run that has started."""
+        """The configuration of a session that has started."""
         if self.config is None:
             raise CorruptTape("the session has no SessionStarted.", seq=0)
         return self.config
@@ -184,12 +186,12 @@ class SessionState:
 
 @cache
 def field_adapter(model: type[FrozenModel], name: str) -> TypeAdapter[Any]:
-    """Return the validator of one field of Ledger or Work."""
+    """Return the validator of one field of Counters or Artifacts."""
     return TypeAdapter(model.model_fields[name].rebuild_annotation())
 
 
 def artifact_text(name: str, value: Any) -> str:
-    """Return the blob text of a `Work` field: a str as it is, everything else as canonical JSON."""
+    """Return the blob text of an `Artifacts` field: a str as it is, everything else as canonical JSON."""
     if isinstance(value, str):
         return value
     return canonical(field_adapter(Artifacts, name).dump_python(value, mode="json"))

@@ -1,4 +1,4 @@
-"""What of a session can be checked where its texts are left out or forgotten."""
+"""What can be checked of a session whose blobs are left out or forgotten."""
 
 from collections.abc import Iterable
 
@@ -22,11 +22,10 @@ from codetape.eventlog.session_state import OpenCall, SessionState
 
 
 def legal(events: Iterable[Event]) -> None:
-    """Check what can be checked without texts. Raises CorruptTape.
+    """Check what can be checked without blobs. Raises CorruptTape.
 
-    Order, sessions and forks, the machine's moves, that every call has its name, is made where calls are made and is
-    closed, that what is
-    decided on an outcome follows one, and that what succeeded passed a test.
+    Checked are the order, sessions and forks, and the machine's moves; that every call has its name, is made where
+    calls are made and is closed; that a decision on an outcome follows one; and that a success passed a test.
     """
     session, waiting, passed = SessionState(), False, None
     for event in events:
@@ -72,11 +71,11 @@ _EFFECTS = (
     "run",
     "oracle",
 )
-"""What is decided on the outcome of a call alone; the others may find that there is nothing to ask."""
+"""What is decided only on the outcome of a call; the others may be decided without a call."""
 
 
 def _belongs(session: SessionState, event: Event) -> None:
-    """Check that an event is of the session that continues here, or forks it."""
+    """Check that an event belongs to the session that continues here, or forks it."""
     if isinstance(event.payload, SessionForked):
         if (event.payload.parent, event.payload.seq, event.payload.hash) != (
             session.session,

@@ -33,5 +33,5 @@ def decode_payload(kind: str, version: int, payload: str, seq: int) -> Payload:
         while version < shape.version:
             value, version = UPCASTERS[kind, version](value), version + 1
         return shape.model_validate(value)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deeply
         raise CorruptTape(f"event {seq} is no {kind}: {reason_of(error)}", seq=seq) from error

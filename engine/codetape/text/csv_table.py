@@ -1,4 +1,4 @@
-"""CSV that no spreadsheet takes for formulas."""
+"""CSV in which no cell becomes a formula in a spreadsheet."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from codetape.text.escape import shown
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV. A text that a spreadsheet would take for a formula is quoted by a leading apostrophe."""
+    """Return records as CSV. A leading apostrophe quotes a text that a spreadsheet would take for a formula."""
     out = io.StringIO()
     if records:
         writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")

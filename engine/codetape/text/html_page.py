@@ -1,4 +1,4 @@
-"""HTML pages: one file each that needs nothing else, in which recorded text is never markup."""
+"""HTML pages: self-contained files in which recorded text is never markup."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -20,12 +20,12 @@ details{margin:.3rem 0}summary{cursor:pointer}
 
 
 def html(value: object) -> str:
-    """Return a value as text for HTML: nothing of it is markup."""
+    """Return a value as text for HTML: no part of it is markup."""
     return escape(shown(value))
 
 
 def page(title: str, body: str) -> str:
-    """Return a whole page. ``body`` is markup; what it holds of others was made text by `html`."""
+    """Return a whole page. ``body`` is markup, in which recorded text went through `html`."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"/><title>{html(title)}</title>'
@@ -36,13 +36,13 @@ def page(title: str, body: str) -> str:
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[int] = ()) -> str:
     """Return a table; the columns in ``numbers`` are set to the right."""
-    right = {*numbers}
+    right_aligned = {*numbers}
 
-    def cell(kind: str, place: int, value: object) -> str:
-        side = ' class="n"' if place in right else ""
+    def cell(kind: str, column: int, value: object) -> str:
+        side = ' class="n"' if column in right_aligned else ""
         return f"<{kind}{side}>{html('' if value is None else value)}</{kind}>"
 
-    head = "".join(cell("th", place, name) for place, name in enumerate(names))
+    head = "".join(cell("th", column, name) for column, name in enumerate(names))
     body = "".join("<tr>" + "".join(cell("td", i, v) for i, v in enumerate(row)) + "</tr>\n" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 

@@ -17,4 +17,6 @@ def markdown(value: object) -> str:
     """Return a value as one line of Markdown text."""
     text = shown("" if value is None else value).replace("\n", " ")
     text = re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", text)
-    return text.replace("@", "&#64;").replace("://", "&#58;//")  # nobody is called, and nothing becomes a link
+    return text.replace("@", "&#64;").replace(
+        "://", "&#58;//"
+    )  # an @ would mention a user, and an address become a link

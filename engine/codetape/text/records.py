@@ -7,4 +7,4 @@ from typing import Any
 
 def records(found: Iterable[Any]) -> list[dict[str, Any]]:
     """Return dataclasses as flat records, one a row, as pandas and polars take them."""
-    return [asdict(one) for one in found]
+    return [asdict(row) for row in found]

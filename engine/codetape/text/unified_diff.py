@@ -1,4 +1,4 @@
-"""Differences of texts, bounded: comparing line by line takes a time that grows with the square of what differs."""
+"""Differences of texts, bounded: the time of a comparison by lines grows with the square of what differs."""
 
 import difflib
 

@@ -1,7 +1,7 @@
 """A control group for one execution, where they are available: limits that bind the whole process tree.
 
-Version 1 (memory, pids and cpu hierarchies) and version 2 are both served. Where neither can be written to,
-there is none, and the report says that the tree's memory was not bounded.
+Version 1 (memory, pids and cpu hierarchies) and version 2 are both supported. Where neither is writable there is no
+group, and the report says that the tree's memory was not bounded.
 """
 
 import os
@@ -28,18 +28,18 @@ class Cgroup:
     @classmethod
     def create(cls, name: str, limits: Resources, root: Path = ROOT) -> "Cgroup | None":
         """Make a group with these limits, or return None where that cannot be done here."""
-        two = (root / "cgroup.controllers").exists()
+        version_2 = (root / "cgroup.controllers").exists()
         kinds = ("memory", "pids") if whole_cpus(limits) else ("memory", "pids", "cpu")
-        parents = [root] if two else [root / kind for kind in kinds]
+        parents = [root] if version_2 else [root / kind for kind in kinds]
         if not all(p.is_dir() for p in parents):
             return None
         group = cls(tuple(p / f"{_PREFIX}{name}" for p in parents))
         try:
-            if two:
+            if version_2:
                 _enable(root)
             for folder in group.folders:
                 folder.mkdir()
-            for file, value in _settings(limits, two=two):
+            for file, value in _settings(limits, version_2=version_2):
                 _write(group, file, value)
         except OSError:
             group.remove()
@@ -47,7 +47,7 @@ class Cgroup:
         return group
 
     def add(self, pid: int) -> None:
-        """Put a process in; what it starts from then on is in too."""
+        """Put a process in; its later children are in too."""
         with ThreadPoolExecutor(len(self.folders)) as pool:  # each write waits for the kernel's grace period
             list(pool.map(lambda folder: (folder / "cgroup.procs").write_text(str(pid)), self.folders))
 
@@ -94,7 +94,7 @@ class Cgroup:
 
 
 def whole_cpus(limits: Resources) -> int:
-    """Return the number of CPUs where it is a whole one: a process is then kept to so many, which costs nothing.
+    """Return the number of CPUs where it is a whole one, else 0: pinning a process to whole CPUs costs nothing.
 
     Version 1 has a hierarchy of its own for shares of a CPU, and each hierarchy that a process joins costs
     milliseconds.
@@ -105,16 +105,16 @@ def whole_cpus(limits: Resources) -> int:
 
 def _enable(root: Path) -> None:
     """Hand the controllers down to groups below the root."""
-    have = set((root / "cgroup.subtree_control").read_text().split())
-    missing = {"memory", "pids", "cpu"} - have
+    enabled = set((root / "cgroup.subtree_control").read_text().split())
+    missing = {"memory", "pids", "cpu"} - enabled
     if missing:
         (root / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(missing)))
 
 
-def _settings(limits: Resources, *, two: bool) -> list[tuple[str, str]]:
+def _settings(limits: Resources, *, version_2: bool) -> list[tuple[str, str]]:
     memory, processes = str(limits.memory_mb << 20), str(limits.processes + 4)
     quota = max(1000, int(float(limits.cpus) * 100_000))
-    if two:
+    if version_2:
         return [
             ("memory.max", memory),
             ("memory.swap.max", "0"),

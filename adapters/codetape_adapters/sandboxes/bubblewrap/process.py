@@ -1,4 +1,4 @@
-"""Starting a sandbox's process, and reading what comes of it: bwrap's arguments, its pipes, its limits, its end."""
+"""Starting a sandbox's process and reading its output: bwrap's arguments, its pipes, its limits, its end."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Started:
 
 
 class Running:
-    """What one execution has started; once it is stopped, whatever is started later is killed at once."""
+    """The processes of one execution; once it is stopped, a process that starts later is killed at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,14 +45,14 @@ class Running:
         self._stopped = False
 
     def add(self, started: Started) -> None:
-        """Keep one, or kill it."""
+        """Register a process; kill it where the execution was stopped before."""
         with self._lock:
             self._started.append(started)
             if self._stopped:
                 started.kill()
 
     def stop(self) -> None:
-        """Kill everything that was started, and that will be."""
+        """Kill every process that was started, and every later one."""
         with self._lock:
             self._stopped = True
             for started in self._started:
@@ -79,8 +79,7 @@ def release(started: Started, gate: int) -> None:
 
 
 def isolation(limits: Resources, binds: list[str]) -> list[str]:
-    """Return bwrap's arguments: namespaces, mounts, rights. Variables are not among them: others can read a command
-    line."""
+    """Return bwrap's arguments: namespaces, mounts, rights. No variables: other users can read a command line."""
     disk = str(limits.disk_mb << 20)
     merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
     return [
@@ -99,7 +98,7 @@ def isolation(limits: Resources, binds: list[str]) -> list[str]:
 
 
 def _system(name: str) -> list[str]:
-    """Return how a top-level folder of the system is had: as the link that it is, or bound."""
+    """Return the arguments for a top-level folder of the system: the same link, or a bind."""
     path = Path("/") / name
     if path.is_symlink():
         return ["--symlink", str(path.readlink()).lstrip("/"), str(path)]
@@ -123,7 +122,7 @@ def memory_file(data: bytes) -> int:
 
 
 def pump(started: Started, limits: Resources, begun: float) -> Exit | None:
-    """Read every pipe to its end or its cap; return why the run was ended by us, if it was."""
+    """Read every pipe to its end or its cap; return why we ended the execution, or None."""
     caps = {
         "stdout": limits.output_kb << 10,
         "stderr": limits.output_kb << 10,
@@ -137,10 +136,10 @@ def pump(started: Started, limits: Resources, begun: float) -> Exit | None:
             os.set_blocking(fd, False)
             selector.register(fd, selectors.EVENT_READ, name)
         while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 return "timeout"
-            for key, _ in selector.select(left):
+            for key, _ in selector.select(remaining):
                 data = started.data[key.data]
                 part = os.read(key.fd, 1 << 16)  # selected for reading: it does not block
                 if not part:

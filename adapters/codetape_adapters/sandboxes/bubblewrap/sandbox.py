@@ -54,7 +54,7 @@ class BubblewrapSandbox(Sandbox):
     """Runs each job in a fresh bubblewrap. Thread-safe; nothing is shared between executions but read-only files."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        self._given_cache = cache
+        self._cache_override = cache
         self._lock = threading.Lock()
         self._interpreters: dict[str, Interpreter] = {}
         self._checked = False
@@ -94,12 +94,12 @@ class BubblewrapSandbox(Sandbox):
         """Check isolation, environment, and what the kernel allows."""
         return (doctor.isolation(self), doctor.environment(self), *doctor.machine(bounded=self.bounded))
 
-    # ---- parts, each found once
+    # ---- parts, each made once
 
     @cached_property
     def cache(self) -> Path:
         """The cache's folder."""
-        return self._given_cache or cache_root()
+        return self._cache_override or cache_root()
 
     @cached_property
     def _cpus(self) -> Cpus:
@@ -259,7 +259,7 @@ class BubblewrapSandbox(Sandbox):
             for fd in started.pipes.values():
                 with suppress(OSError):
                     os.close(fd)
-            if started.cgroup:  # empty now; the kernel takes its time over it, and nobody needs to wait
+            if started.cgroup:  # removing it takes the kernel a while, and nobody needs to wait
                 threading.Thread(target=started.cgroup.remove).start()
 
     def _binds(self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool) -> list[str]:
@@ -285,8 +285,7 @@ class BubblewrapSandbox(Sandbox):
         report: bool,
         outputs: bool,
     ) -> Started:
-        """Start bwrap, its first process held at a pipe until it is in its control group; return it with the ends that
-        we read."""
+        """Start bwrap; its first process waits at a pipe until it is in its control group. Return it and our pipes."""
         program, rules, hidden = str(self._bwrap), self._filter, b""
         for name, value in env.items():
             if "\0" in name + value or "=" in name or not (name + value).isprintable():
@@ -296,11 +295,11 @@ class BubblewrapSandbox(Sandbox):
         pairs = {name: os.pipe() for name in names}
         gate_read, gate_write = os.pipe()
         filter_fd = memory_file(rules)
-        give = {name: pair[1] for name, pair in pairs.items()}
+        write_ends = {name: pair[1] for name, pair in pairs.items()}
         settings = {
             **rlimits(limits, bounded=group is not None),
-            "outcome_fd": give["outcome"],
-            "report_fd": give.get("report", -1),
+            "outcome_fd": write_ends["outcome"],
+            "report_fd": write_ends.get("report", -1),
             "gate_fd": gate_read,
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
             "max_files": 200,
@@ -309,7 +308,7 @@ class BubblewrapSandbox(Sandbox):
         }
         variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
         if report:
-            variables["CODETAPE_REPORT_FD"] = str(give["report"])
+            variables["CODETAPE_REPORT_FD"] = str(write_ends["report"])
         words = ",".join(f"{name}={value}" for name, value in settings.items())
         runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/init.py", words, *command]
         hidden = b"\0".join(word.encode() for n, v in variables.items() for word in ("--setenv", n, v)) + b"\0"
@@ -318,31 +317,31 @@ class BubblewrapSandbox(Sandbox):
             "--args",
             str(variables_fd),
             "--info-fd",
-            str(give["info"]),
+            str(write_ends["info"]),
             "--seccomp",
             str(filter_fd),
         ]
         arguments = [program, *isolation(limits, binds), *inner, "--", *runner]
-        passed = [
+        inherited = [
             filter_fd,
             variables_fd,
             gate_read,
-            give["info"],
-            give["outcome"],
-            *([give["report"]] if report else []),
+            write_ends["info"],
+            write_ends["outcome"],
+            *([write_ends["report"]] if report else []),
         ]
-        who = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
+        account = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
         try:
             process = subprocess.Popen(  # noqa: S603 - argv made here
                 arguments,
                 stdin=subprocess.DEVNULL,
-                stdout=give["stdout"],
-                stderr=give["stderr"],
-                pass_fds=passed,
+                stdout=write_ends["stdout"],
+                stderr=write_ends["stderr"],
+                pass_fds=inherited,
                 env={"PATH": "/usr/bin:/bin"},
                 cwd="/",
                 start_new_session=True,
-                **who,  # type: ignore[call-overload]  # keyword arguments by case
+                **account,  # type: ignore[call-overload]  # keyword arguments by case
             )
         except (OSError, ValueError) as error:
             for fd in (gate_write, *(pair[0] for pair in pairs.values())):
@@ -353,16 +352,16 @@ class BubblewrapSandbox(Sandbox):
                 f"bwrap cannot be started: {error}.", remedy="`codetape doctor` says more.", step="bwrap"
             ) from error
         finally:
-            for fd in (gate_read, filter_fd, variables_fd, *give.values()):
+            for fd in (gate_read, filter_fd, variables_fd, *write_ends.values()):
                 os.close(fd)
         started = Started(process, group, {name: pair[0] for name, pair in pairs.items()})
         release(started, gate_write)
         return started
 
 
-def _refusal(said: str) -> SandboxUnavailable:
-    """Say what is missing, and what to do about it."""
-    text = " ".join(said.split())[:300]
+def _refusal(output: str) -> SandboxUnavailable:
+    """Return the error for a failed self-test: what is missing, and what to do about it."""
+    text = " ".join(output.split())[:300]
     apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
     if apparmor.exists() and apparmor.read_text().strip() == "1" and not is_root():
         remedy = (

@@ -26,29 +26,28 @@ def connect(seconds: int = CALL_SECONDS) -> docker.DockerClient:
 
 
 def _client(seconds: int) -> docker.DockerClient:
-    named = os.environ.get("DOCKER_CONTEXT")
+    context_name = os.environ.get("DOCKER_CONTEXT")
     host = os.environ.get("DOCKER_HOST")
-    if host and not named:
-        _knock(host)
+    if host and not context_name:
+        _probe_socket(host)
         return docker.from_env(timeout=seconds)
-    context = ContextAPI.get_context(named) if named else ContextAPI.get_current_context()
+    context = ContextAPI.get_context(context_name) if context_name else ContextAPI.get_current_context()
     if context is None:
         raise SandboxUnavailable(
-            f"There is no Docker context {named!r}.", remedy="`docker context ls` shows them.", step="engine"
+            f"There is no Docker context {context_name!r}.", remedy="`docker context ls` shows them.", step="engine"
         )
     tls: Any = context.TLSConfig or False
-    place = str(context.Host)
-    _knock(place)
-    return docker.DockerClient(base_url=place, tls=tls, timeout=seconds, use_ssh_client=place.startswith("ssh://"))
+    address = str(context.Host)
+    _probe_socket(address)
+    return docker.DockerClient(base_url=address, tls=tls, timeout=seconds, use_ssh_client=address.startswith("ssh://"))
 
 
-def _knock(place: str) -> None:
-    """Try a local engine's socket before the client does, which leaves its own open where nobody answers. Raises
-    OSError."""
-    path = place.partition("unix://")[2].replace("//", "/") or place.partition("http+unix://")[2]
+def _probe_socket(address: str) -> None:
+    """Try a local engine's socket before the client does, which leaks its own where none answers. Raises OSError."""
+    path = address.partition("unix://")[2].replace("//", "/") or address.partition("http+unix://")[2]
     if path:
-        with socket.socket(socket.AF_UNIX) as door:
-            door.connect(path)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
 
 
 @contextmanager
@@ -58,23 +57,25 @@ def translated(step: str) -> Iterator[None]:
         yield
     except docker.errors.ImageNotFound as error:
         raise SandboxUnavailable(
-            f"Docker has no such image: {_said(error)}", remedy="Pull it, or name another base.", step=step
+            f"Docker has no such image: {_reason(error)}", remedy="Pull it, or name another base.", step=step
         ) from error
     except docker.errors.APIError as error:
-        said = _said(error)
-        remedy = "Free some space: `codetape images prune`." if "no space left" in said else "`docker info` says more."
-        raise SandboxUnavailable(f"Docker could not do its work: {said}", remedy=remedy, step=step) from error
+        reason = _reason(error)
+        remedy = (
+            "Free some space: `codetape images prune`." if "no space left" in reason else "`docker info` says more."
+        )
+        raise SandboxUnavailable(f"Docker could not do its work: {reason}", remedy=remedy, step=step) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
         raise SandboxUnavailable(_unreachable(error), remedy=_remedy(error), step=step) from error
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "explanation", "") or error).split())[:400]
 
 
 def _unreachable(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else _said(error)
-    return f"The Docker engine cannot be reached: {said}."
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else _reason(error)
+    return f"The Docker engine cannot be reached: {reason}."
 
 
 def _remedy(error: Exception) -> str:
@@ -84,8 +85,10 @@ def _remedy(error: Exception) -> str:
 
 
 def remove_container(client: Any, name: str, *, seconds: float = 10) -> bool:
-    """Kill and remove a container with its volume; whether it is gone. A busy engine refuses while it still dies: asked
-    again."""
+    """Kill and remove a container with its volume; return whether it is gone.
+
+    A busy engine refuses while the container still dies, so the call is repeated.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""One execution in a container of its own: made, filled, started, listened to, killed and removed."""
+"""One execution in its own container: created, started, filled, read, killed and removed."""
 
 import io
 import socket
@@ -34,8 +34,7 @@ _UNPACK = (
 
 
 class Container:
-    """A container for one execution. Its removal is certain: on every way out, and by label after a kill of this
-    process."""
+    """A container for one execution. It is removed on every way out, and by its label after a kill of this process."""
 
     def __init__(
         self,
@@ -76,12 +75,12 @@ class Container:
                 started = time.monotonic()
                 self._client.api.kill(self._id, signal="SIGUSR1")
                 stopped = self._pump(frames, data, started)
-                self._detach()  # before the kill: the engine waits until what a program wrote has been taken, or nobody is there
+                self._detach()  # before the kill: the engine waits until all output is read, or no reader is attached
                 self._kill()
                 state = self._state()
             finally:
                 self.remove()
-        counted = dict(
+        counters = dict(
             part.split("=") for part in bytes(data["s"]).decode("ascii", "replace").split(",") if part.count("=") == 1
         )
         return report_parser.Raw(
@@ -92,12 +91,12 @@ class Container:
             stopped=stopped,
             duration_ms=int((time.monotonic() - begun) * 1000),
             tree_memory_bounded=True,
-            oom=bool(state.get("OOMKilled")) or counted.get("oom_kill", "0") != "0",
-            pids=counted.get("max", "0") != "0",
+            oom=bool(state.get("OOMKilled")) or counters.get("oom_kill", "0") != "0",
+            pids=counters.get("max", "0") != "0",
         )
 
     def stop(self) -> None:
-        """Kill the container, if it runs; what waits for it is told by the end of its stream."""
+        """Kill the container, if it runs; the end of its stream wakes the thread that waits for it."""
         self._killed = True
         with suppress(docker.errors.DockerException, OSError):
             self._kill()
@@ -119,15 +118,16 @@ class Container:
         limits, api = self._limits, self._client.api
         memory, disk = limits.memory_mb << 20, limits.disk_mb << 20
         filter_file = f"{HARNESS}/filter" if confined else ""
-        words = {
+        values = {
             **rlimits(limits, bounded=True),
             "max_bytes": disk,
             "max_files": 200,
             "cpus": 0,
             "max_depth": 16,
         }
-        del words["RLIMIT_NPROC"]  # of a user on the whole host, and not of this container; its own limit is below
-        text = ",".join(f"{name}={value}" for name, value in words.items())
+        # It counts a user's processes on the whole host; pids_limit below counts those of the container.
+        del values["RLIMIT_NPROC"]
+        settings = ",".join(f"{name}={value}" for name, value in values.items())
         program = [
             self._base.executable,
             "-I",
@@ -137,7 +137,7 @@ class Container:
             self._frames,
             filter_file,
             f"{HARNESS}/init.py",
-            text,
+            settings,
             *command,
         ]
         host = api.create_host_config(
@@ -163,7 +163,7 @@ class Container:
                 HARNESS: f"rw,nosuid,nodev,mode=0755,size={1 << 20}",
             },
         )
-        made = api.create_container(
+        container = api.create_container(
             self._image,
             command=program,
             entrypoint=[],
@@ -178,7 +178,7 @@ class Container:
             stdin_open=False,
             stop_signal="SIGKILL",
         )
-        self._id = made["Id"]
+        self._id = container["Id"]
         if inputs is not None:
             api.put_archive(self._id, "/var/inputs", _archive_of(inputs))
         if self._killed:
@@ -193,33 +193,33 @@ class Container:
         deadline = time.monotonic() + 30
         while bytes(data["s"]) != b"ready":
             if not frames.take(data, deadline - time.monotonic()) or time.monotonic() > deadline:
-                said = bytes(frames.stray[-300:]).decode("utf-8", "replace")
+                output = bytes(frames.stray[-300:]).decode("utf-8", "replace")
                 raise SandboxUnavailable(
-                    f"The container did not start: {said or 'no word of why'}",
+                    f"The container did not start: {output or 'no word of why'}",
                     remedy="`docker info` says more.",
                     step="container",
                 )
         data["s"].clear()
 
     def _fill(self, files: dict[str, bytes]) -> None:
-        """Lay the files out as root, who has no rights here but to own them: the program cannot change them."""
+        """Lay the files out as root, which has no capabilities here but owns them: the program cannot change them."""
         api = self._client.api
         command = [self._base.executable, "-I", "-S", "-c", _UNPACK]
-        made = api.exec_create(self._id, command, stdin=True, stdout=True, stderr=True, user="0:0")
-        found = api.exec_start(made["Id"], socket=True)
-        raw = getattr(found, "_sock", found)
+        instance = api.exec_create(self._id, command, stdin=True, stdout=True, stderr=True, user="0:0")
+        attachment = api.exec_start(instance["Id"], socket=True)
+        raw = getattr(attachment, "_sock", attachment)
         raw.settimeout(60)
         raw.sendall(_archive(files))
         raw.shutdown(socket.SHUT_WR)
-        said = b""
+        output = b""
         while part := raw.recv(1 << 16):
-            said += part
-        _close(found)
-        if b"unpacked" not in said:
-            raise SandboxUnavailable(f"The job's files could not be laid out: {said[-200:]!r}", step="stage")
+            output += part
+        _close(attachment)
+        if b"unpacked" not in output:
+            raise SandboxUnavailable(f"The job's files could not be laid out: {output[-200:]!r}", step="stage")
 
     def _pump(self, frames: "_Frames", data: dict[str, bytearray], begun: float) -> Exit | None:
-        """Take frames to the end, the time limit or a cap; return why the run was ended by us, if it was."""
+        """Take frames to the end, the time limit or a cap; return why we ended the execution, or None."""
         limits = self._limits
         caps = {
             "o": limits.output_kb << 10,
@@ -230,11 +230,11 @@ class Container:
         }
         deadline = begun + limits.wall_seconds
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 return "timeout"
             try:
-                if not frames.take(data, left):
+                if not frames.take(data, remaining):
                     return None
             except TimeoutError:
                 return "timeout"
@@ -252,15 +252,15 @@ class Container:
         return dict(self._client.api.inspect_container(self._id)["State"])
 
 
-def _close(found: Any) -> None:
+def _close(stream: Any) -> None:
     """Close what the engine's client gave, and the socket below it, which it leaves open."""
-    for one in (getattr(found, "_response", None), found, getattr(found, "_sock", None)):
+    for handle in (getattr(stream, "_response", None), stream, getattr(stream, "_sock", None)):
         with suppress(OSError, AttributeError, ValueError):
-            one.close()  # type: ignore[union-attr]  # what is not there is left alone
+            handle.close()  # type: ignore[union-attr]  # a missing handle raises AttributeError
 
 
 class _Frames:
-    """Our frames, out of the engine's frames, out of a socket."""
+    """Our own frames, unwrapped from the engine's frames on a socket."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._raw, self._body = stream, bytearray(), bytearray()
@@ -323,5 +323,5 @@ def _archive_of(folder: Path) -> bytes:
 
 
 def labels_of(owner: dict[str, str]) -> dict[str, str]:
-    """Return a container's labels: whose it is, so that what a dead process left can be found."""
+    """Return a container's labels: its owner, so that the containers of a dead process can be found."""
     return {LABEL: "run", **{f"{LABEL}.{name}": value for name, value in owner.items()}}

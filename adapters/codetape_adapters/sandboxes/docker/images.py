@@ -1,8 +1,8 @@
 """Docker images for executions: a base, a layer of system packages that many share, and the Python packages on top.
 
 Python packages are resolved and unpacked by uv on the host, wheels only and hashed, for the image's platform, and
-copied in:
-no package's code runs anywhere, and one more package never runs apt again. An image is named by what was asked for.
+copied in: no package's code runs anywhere, and one more package never runs apt again. An image is named by what was
+asked for.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ _NO_SUCH = re.compile(
 
 @dataclass(frozen=True)
 class Base:
-    """A base image: what it was asked for as, its id, and the Python in it."""
+    """A base image: the name it was requested by, its id, and the Python in it."""
 
     name: str
     id: str
@@ -71,25 +71,25 @@ class Images:
             name = re.sub(r"3\.\d+", version, name, count=1)
         if name not in self._bases:
             with translated("base image"):
-                self._bases[name] = self._probed(name, self._found(name))
-        found = self._bases[name]
-        if version and found.version != version:
+                self._bases[name] = self._probed(name, self._base_image(name))
+        base = self._bases[name]
+        if version and base.version != version:
             raise SandboxUnavailable(
-                f"The base image {name} has Python {found.version}, and {version} is asked for.",
+                f"The base image {name} has Python {base.version}, and {version} is asked for.",
                 remedy="Name another base: --sandbox docker:IMAGE, or another --python.", step="base image",
             )  # fmt: skip
-        return found
+        return base
 
-    def _found(self, name: str) -> Any:
+    def _base_image(self, name: str) -> Any:
         try:
             return self._client.images.get(name)
         except docker.errors.ImageNotFound:
             try:
                 return self._client.images.pull(name) if ":" in name else self._client.images.pull(name, tag="latest")
             except docker.errors.APIError as error:
-                said = " ".join(str(error.explanation or error).split())[:300]
+                reason = " ".join(str(error.explanation or error).split())[:300]
                 raise SandboxUnavailable(
-                    f"The base image {name} is not here, and cannot be pulled: {said}",
+                    f"The base image {name} is not here, and cannot be pulled: {reason}",
                     remedy=f"`docker pull {name}`, or name another: --sandbox docker:IMAGE.",
                     step="base image",
                 ) from error
@@ -112,12 +112,12 @@ class Images:
 
     def _probe(self, name: str, image: Any) -> dict[str, str]:
         try:
-            said = self._client.containers.run(
+            output = self._client.containers.run(
                 image.id, ["python3", "-I", "-S", "-c", _PROBE], remove=True, network_mode="none", user="1000:1000",
                 cap_drop=["ALL"], security_opt=["no-new-privileges"], read_only=True, entrypoint=[], labels={LABEL: "probe"},
                 mem_limit="256m", pids_limit=32,
             )  # fmt: skip
-            value: dict[str, str] = json.loads(said)
+            value: dict[str, str] = json.loads(output)
         except (docker.errors.ContainerError, docker.errors.APIError, ValueError) as error:
             raise SandboxUnavailable(
                 f"The base image {name} has no python3 that runs: {' '.join(str(error).split())[:200]}",
@@ -129,7 +129,7 @@ class Images:
     # ---- building
 
     def ready(self, spec: BuildSpec) -> str | None:
-        """Return the lock of an image that is there; None where there is none."""
+        """Return the lock of a built image, or None."""
         with translated("image"):
             try:
                 image = self._client.images.get(f"{spec.name}:latest")
@@ -140,7 +140,7 @@ class Images:
             lock = file.read_text()
             os.utime(file)  # when it was last used
         except OSError:
-            return None  # built by another cache: made again, which finds its layers
+            return None  # built with another cache: building again reuses the engine's layers
         return lock
 
     def _lock_of(self, name: str, image: str) -> Path:
@@ -148,7 +148,7 @@ class Images:
 
     def stored(self) -> list[StoredImage]:
         """Return the images with our label, and the layers of system packages below them."""
-        found = []
+        images = []
         with translated("images"):
             for image in self._client.images.list(filters={"label": LABEL}):
                 labels = image.labels or {}
@@ -162,13 +162,13 @@ class Images:
                     except OSError:
                         used = _created(image)
                     size = int(image.attrs.get("Size", 0))
-                    found.append(
+                    images.append(
                         StoredImage(name, tag, "docker", size, packages, used, labels.get(f"{LABEL}.base", ""))
                     )
-        return found
+        return images
 
     def remove(self, tag: str) -> bool:
-        """Remove an image by its tag; False where another image or a container stands on it."""
+        """Remove an image by its tag; False where another image or a container is based on it."""
         with translated("images"):
             try:
                 self._client.images.remove(tag, force=False)
@@ -188,24 +188,24 @@ class Images:
             return self._build(spec, base)
 
     def _build(self, spec: BuildSpec, base: Base) -> Built | BuildRejected:
-        place = self._folder / f".{spec.name}-{token_hex(4)}"
+        folder = self._folder / f".{spec.name}-{token_hex(4)}"
         try:
-            place.mkdir()
+            folder.mkdir()
             options = ["--python-version", base.version, "--python-platform", base.platform]
             lock = locked(spec, options)
             if isinstance(lock, BuildRejected):
                 return lock
-            target = place / "lib" / f"python{base.version}" / "site-packages"
+            target = folder / "lib" / f"python{base.version}" / "site-packages"
             target.mkdir(parents=True)
-            if refused := install(lock, place / "lock.txt", spec, [*options, "--target", str(target)]):
-                return refused
-            below = self._system(spec, base)
-            if isinstance(below, BuildRejected):
-                return below
+            if refusal := install(lock, folder / "lock.txt", spec, [*options, "--target", str(target)]):
+                return refusal
+            lower_image = self._system(spec, base)
+            if isinstance(lower_image, BuildRejected):
+                return lower_image
             record = f"# base {base.name} {base.id}\n{without_addresses(lock)}"
-            refused = self._layer(spec, base, below, place)
-            if refused:
-                return refused
+            refusal = self._layer(spec, base, lower_image, folder)
+            if refusal:
+                return refusal
             with translated("image"):
                 image = self._client.images.get(f"{spec.name}:latest")
             self._lock_of(spec.name, image.id).write_text(record)
@@ -217,21 +217,20 @@ class Images:
                 step="build",
             ) from error
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _system(self, spec: BuildSpec, base: Base) -> str | BuildRejected:
-        """Return the image below the Python packages: the base, or a layer with these system packages that all
-        share."""
+        """Return the image below the Python packages: the base, or a shared layer with these system packages."""
         if not spec.system_packages:
             return base.id
         key = sha256(canonical({"base": base.id, "packages": sorted(spec.system_packages)}))[:12]
         tag = f"codetape-system-{key}:latest"
         with self._locked(tag.replace(":", "-")), translated("system packages"):
-            with_it = self._client.images.list(name=tag)
-            if with_it:
-                return str(with_it[0].id)
+            existing = self._client.images.list(name=tag)
+            if existing:
+                return str(existing[0].id)
             names = " ".join(sorted(spec.system_packages))
-            text = (
+            dockerfile = (
                 f"FROM {base.id}\nUSER 0:0\nENV DEBIAN_FRONTEND=noninteractive\n"
                 f"RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends -- {names} && rm -rf "
                 "/var/lib/apt/lists/*\n"
@@ -239,43 +238,43 @@ class Images:
             labels = {LABEL: "system", f"{LABEL}.packages": names}
             try:
                 image, _ = self._client.images.build(
-                    fileobj=_context(text, None), custom_context=True, tag=tag, rm=True, forcerm=True, pull=False,
+                    fileobj=_context(dockerfile, None), custom_context=True, tag=tag, rm=True, forcerm=True, pull=False,
                     labels=labels, network_mode=self._network,
                 )  # fmt: skip
             except docker.errors.BuildError as error:
                 return _apt_refusal(error, spec)
             return str(image.id)
 
-    def _layer(self, spec: BuildSpec, base: Base, below: str, place: Path) -> BuildRejected | None:
+    def _layer(self, spec: BuildSpec, base: Base, lower_image: str, folder: Path) -> BuildRejected | None:
         commands = "".join(f"RUN {command}\n" for command in spec.commands)
-        text = (
-            f"FROM {below}\nUSER 0:0\n{commands}COPY env /opt/env\n"
+        dockerfile = (
+            f"FROM {lower_image}\nUSER 0:0\n{commands}COPY env /opt/env\n"
             f"RUN {base.executable} -I -S -m compileall -q -f --invalidation-mode unchecked-hash /opt/env/lib || true\n"
             "RUN grep -q :1000: /etc/passwd || echo sandbox:x:1000:1000::/tmp:/bin/sh >> /etc/passwd\n"
             f"ENTRYPOINT []\n"
         )
-        (place / "bin").mkdir()
-        (place / "bin" / "python").symlink_to(base.executable)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "python").symlink_to(base.executable)
         home = str(Path(base.executable).parent)
-        (place / "pyvenv.cfg").write_text(
+        (folder / "pyvenv.cfg").write_text(
             f"home = {home}\ninclude-system-site-packages = false\nversion = {base.version}\n"
         )
         labels = {LABEL: "image", f"{LABEL}.packages": " ".join(spec.packages), f"{LABEL}.base": base.name}
         with translated("build"):
             try:
                 self._client.images.build(
-                    fileobj=_context(text, place), custom_context=True, tag=f"{spec.name}:latest", rm=True, forcerm=True,
-                    pull=False, labels=labels, network_mode=self._network if spec.commands else "none",
+                    fileobj=_context(dockerfile, folder), custom_context=True, tag=f"{spec.name}:latest", rm=True,
+                    forcerm=True, pull=False, labels=labels, network_mode=self._network if spec.commands else "none",
                 )  # fmt: skip
             except docker.errors.BuildError as error:
-                said = _log(error)
-                if "no space left" in said:
+                log = _log(error)
+                if "no space left" in log:
                     raise SandboxUnavailable(
-                        f"The image could not be built: {said[-300:]}",
+                        f"The image could not be built: {log[-300:]}",
                         remedy="Free some space: `codetape images prune`.",
                         step="build",
                     ) from error
-                return BuildRejected("needs_commands" if spec.commands else "unknown", said[-2000:])
+                return BuildRejected("needs_commands" if spec.commands else "unknown", log[-2000:])
         return None
 
     @contextmanager
@@ -326,37 +325,32 @@ def _context(dockerfile: str, env: Path | None) -> io.BytesIO:
 
 def _log(error: docker.errors.BuildError) -> str:
     lines = [str(part.get("stream") or part.get("error") or "") for part in error.build_log if isinstance(part, dict)]
-    plain = _COLOUR.sub("", "".join(lines))  # the engine colours each piece of what a command writes to standard error
+    plain = _COLOUR.sub("", "".join(lines))  # the engine colours what a command writes to standard error
     return " ".join(plain.split())[-6000:] or str(error)
 
 
 def _apt_refusal(error: docker.errors.BuildError, spec: BuildSpec) -> BuildRejected:
-    """Read why apt refused. Raises SandboxUnavailable where it could not do its work at all."""
-    said = _log(error)
-    missing = {name for match in _NO_SUCH.findall(said) for name in match if name in spec.system_packages}
+    """Read why apt refused. Raises SandboxUnavailable where the cause is not the request: disk, base or network."""
+    log = _log(error)
+    missing = {name for match in _NO_SUCH.findall(log) for name in match if name in spec.system_packages}
     if missing:
-        return BuildRejected("not_found", said[-2000:], tuple(sorted(missing)))
-    if "No space left" in said or "no space left" in said:
+        return BuildRejected("not_found", log[-2000:], tuple(sorted(missing)))
+    if "No space left" in log or "no space left" in log:
         raise SandboxUnavailable(
-            f"The disk is full: {said[-300:]}",
+            f"The disk is full: {log[-300:]}",
             remedy="Free some space: `codetape images prune`.",
             step="system packages",
         ) from error
-    if "apt-get: not found" in said:
+    if "apt-get: not found" in log:
         raise SandboxUnavailable(
             "The base image has no apt-get: system packages need a Debian or Ubuntu base.",
             remedy="Name one: --sandbox docker:python:3.12-slim.",
             step="system packages",
         ) from error
-    if (
-        "Unable to fetch" in said
-        or "Failed to fetch" in said
-        or "Could not resolve" in said
-        or "Temporary failure" in said
-    ):
+    if "Unable to fetch" in log or "Failed to fetch" in log or "Could not resolve" in log or "Temporary failure" in log:
         raise SandboxUnavailable(
-            f"The registry of system packages cannot be reached: {said[-300:]}",
+            f"The registry of system packages cannot be reached: {log[-300:]}",
             remedy="Check the network (CODETAPE_DOCKER_BUILD_NETWORK=host uses the host's), then resume.",
             step="system packages",
         ) from error
-    return BuildRejected("conflict", said[-2000:], tuple(sorted(spec.system_packages)))
+    return BuildRejected("conflict", log[-2000:], tuple(sorted(spec.system_packages)))

@@ -1,7 +1,6 @@
-"""The Docker sandbox: other Python versions, system packages, other machines. Same port and same outcomes as the
-embedded one.
+"""The Docker sandbox: other Python versions, system packages, other machines; port and outcomes of the embedded one.
 
-Each execution is a container of its own: no network, a read-only root, an unprivileged user, no capabilities, no new
+Each execution has its own container: no network, a read-only root, an unprivileged user, no capabilities, no new
 privileges, bounded memory, processes, CPU and disk, the embedded sandbox's seccomp filter. Files go in and outputs come
 out through streams; nothing of the host is mounted.
 """
@@ -45,7 +44,7 @@ class DockerSandbox(Sandbox):
 
     def __init__(self, base: str = "", cache: Path | None = None) -> None:
         self._base_name = base or os.environ.get("CODETAPE_BASE_IMAGE") or DEFAULT_BASE
-        self._given_cache = cache
+        self._cache_override = cache
         self._lock = threading.Lock()
         self._checked: set[str] = set()
 
@@ -79,7 +78,7 @@ class DockerSandbox(Sandbox):
         return await cancellable(asyncio.to_thread(self._execute, job, running.append), stop)
 
     def images(self) -> list[StoredImage]:
-        """Return the images of this engine that are ours. What dead processes left is swept by the way."""
+        """Return the images of this engine that are ours; connecting to it sweeps what dead processes left."""
         return self._images.stored() if self._client else []
 
     def remove_image(self, key: str) -> bool:
@@ -95,7 +94,7 @@ class DockerSandbox(Sandbox):
         return (DoctorFinding("docker", "well", f"engine {version}"),)
 
     def close(self) -> None:
-        """Let go of the engine."""
+        """Close the connections to the engine."""
         for name in ("_client", "_builder"):
             if name in self.__dict__:
                 self.__dict__[name].close()
@@ -110,20 +109,20 @@ class DockerSandbox(Sandbox):
 
     @cached_property
     def _builder(self) -> docker.DockerClient:
-        """A client of its own for builds and pulls, which take their time."""
+        """A second client, with a longer timeout, for builds and pulls."""
         return connect(BUILD_SECONDS)
 
     @cached_property
     def _images(self) -> Images:
         network = os.environ.get("CODETAPE_DOCKER_BUILD_NETWORK") or "default"
-        return Images(self._builder, self._given_cache or cache_root(), network)
+        return Images(self._builder, self._cache_override or cache_root(), network)
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
         """The runner, the reporter and the filter, by their place in the container."""
         names = ("init.py", "codetape_reporter.py")
-        found = {f"{HARNESS}/{name}": (GUEST_FOLDER / name).read_bytes() for name in names}
-        return {**found, f"{HARNESS}/pytest.ini": b"[pytest]\n", f"{HARNESS}/filter": self._filter}
+        files = {f"{HARNESS}/{name}": (GUEST_FOLDER / name).read_bytes() for name in names}
+        return {**files, f"{HARNESS}/pytest.ini": b"[pytest]\n", f"{HARNESS}/filter": self._filter}
 
     @cached_property
     def _filter(self) -> bytes:
@@ -152,9 +151,9 @@ class DockerSandbox(Sandbox):
             [base.executable, "-I", "-S", "-c", self_test(_OWN_CHECKS)], {}, files, None, confined=True, report=False
         )
         if PASSED not in raw.stdout:
-            said = (raw.stdout + raw.stderr + raw.outcome).decode("utf-8", "replace").strip()[-300:]
+            output = (raw.stdout + raw.stderr + raw.outcome).decode("utf-8", "replace").strip()[-300:]
             raise SandboxUnavailable(
-                f"The container's self-test failed: {said or 'no answer'}",
+                f"The container's self-test failed: {output or 'no answer'}",
                 remedy="`docker info` says more.",
                 step="self-test",
             )
@@ -165,7 +164,7 @@ class DockerSandbox(Sandbox):
         owner = {"host": host, "boot": boot, "pid": str(pid), "start": start}
         return Container(self._client, image, base, limits, labels_of(owner), self._frames)
 
-    def _execute(self, job: Job, started: Callable[[Container], None]) -> Execution:
+    def _execute(self, job: Job, register: Callable[[Container], None]) -> Execution:
         built = self._build(job.spec)
         if isinstance(built, BuildRejected):
             raise SandboxUnavailable(
@@ -182,7 +181,7 @@ class DockerSandbox(Sandbox):
             env["CODETAPE_DESELECT"] = json.dumps(job.deselect)
         files = {**self._files, **{f"{WORK}/{name}": text.encode() for name, text in job.files.items()}}
         container = self._container(f"{job.spec.name}:latest", base, job.resources)
-        started(container)
+        register(container)
         with staged(self._images.folder / "runs", job, owner=None) as stage:
             inputs = stage / "inputs" if any(i.sample for i in job.inputs) else None
             raw = container.run(command, env, files, inputs, confined=True, report=tests)

@@ -18,26 +18,25 @@ def find(db: Connection, path: Path, name: str) -> str:
     with translated(path):
         if name and one(db, "SELECT 1 FROM sessions WHERE session = ?", name):
             return name
-        if name == "last":  # the last that came here: a tape's clock is its maker's
+        if name == "last":  # by arrival: the times of an imported tape are those of its maker's clock
             query = "SELECT session FROM sessions ORDER BY rowid DESC LIMIT 1"
-            found = [row[0] for row in db.execute(query)]
+            matches = [row[0] for row in db.execute(query)]
         else:
             query = "SELECT session FROM sessions WHERE substr(session, 1, ?) = ? ORDER BY session <> ? LIMIT 3"
-            found = [row[0] for row in db.execute(query, (len(name), name, name))]
-            found = found[:1] if name in found[:1] else found
-    if len(found) == 1 and name:
-        return str(found[0])
+            matches = [row[0] for row in db.execute(query, (len(name), name, name))]
+            matches = matches[:1] if name in matches[:1] else matches
+    if len(matches) == 1 and name:
+        return str(matches[0])
     if name and name in session_ids(db, path):  # a damaged list may not name what the log has
         return name
     if not name:
         raise SessionNotFound("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
-    what = "names more than one session" if found else "names no session"
-    raise SessionNotFound(f"{name!r} {what} in {path}.", remedy="`codetape list` shows them.")
+    problem = "names more than one session" if matches else "names no session"
+    raise SessionNotFound(f"{name!r} {problem} in {path}.", remedy="`codetape list` shows them.")
 
 
 def call_events(db: Connection, path: Path, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
-    """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come
-    from."""
+    """Yield the events of calls, parents first: of all sessions, or of these and their ancestors."""
     kinds = ",".join(f"'{kind}'" for kind in CALL_EVENT_KINDS)
     of_model = "EXISTS (SELECT 1 FROM call_rows c WHERE c.session = e.session AND c.seq = e.seq)"
     query = (
@@ -45,23 +44,23 @@ def call_events(db: Connection, path: Path, sessions: Collection[str] | None = N
         f" AND (e.kind <> 'Requested' OR {of_model})"
     )
     with translated(path):
-        wanted = _with_parents(db, sessions) if sessions is not None else None
-        if wanted is not None and len(wanted) <= 100:
-            marks = ",".join("?" * len(wanted))
-            found = db.execute(f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(wanted))
+        names = _with_parents(db, sessions) if sessions is not None else None
+        if names is not None and len(names) <= 100:
+            marks = ",".join("?" * len(names))
+            rows = db.execute(f"{query} AND s.session IN ({marks}) ORDER BY s.rowid, e.seq", sorted(names))
         else:
-            found = db.execute(f"{query} ORDER BY s.rowid, e.seq")
-        yield from (StoredEvent.of(row) for row in found if wanted is None or row[0] in wanted)
+            rows = db.execute(f"{query} ORDER BY s.rowid, e.seq")
+        yield from (StoredEvent.of(row) for row in rows if names is None or row[0] in names)
 
 
 def _with_parents(db: Connection, sessions: Collection[str]) -> set[str]:
     parents = dict(db.execute("SELECT session, parent FROM sessions WHERE parent <> ''").fetchall())
-    wanted, left = set[str](), list(sessions)
-    while left:
-        if (name := left.pop()) not in wanted:
-            wanted.add(name)
-            left += [parents[name]] if name in parents else []
-    return wanted
+    family, queue = set[str](), list(sessions)
+    while queue:
+        if (name := queue.pop()) not in family:
+            family.add(name)
+            queue += [parents[name]] if name in parents else []
+    return family
 
 
 def images_needed(db: Connection, path: Path) -> dict[str, list[tuple[str, str]]]:
@@ -71,8 +70,8 @@ def images_needed(db: Connection, path: Path) -> dict[str, list[tuple[str, str]]
         "'BuildFinished'"
         " AND b.seq = (SELECT max(seq) FROM build_rows l WHERE l.session = b.session AND l.outcome = 'BuildFinished')"
     )
-    found: dict[str, list[tuple[str, str]]] = {}
+    sessions_by_image: dict[str, list[tuple[str, str]]] = {}
     with translated(path):
         for image, session, state in db.execute(query):
-            found.setdefault(image, []).append((session, state))
-    return found
+            sessions_by_image.setdefault(image, []).append((session, state))
+    return sessions_by_image

@@ -15,7 +15,7 @@ from codetape.errors import StoreError
 APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
 SCHEMA = 5
-"""The number of migrations, kept in user_version as well: reading a database must not load what writes one."""
+"""The number of migrations, kept in user_version too: reading a database must not load the code that migrates one."""
 
 
 def one(db: Connection, query: str, *values: Any) -> Any:
@@ -105,12 +105,11 @@ def open_database(path: Path, *, read_only: bool) -> Connection:
 
 
 def _for_reading(path: Path) -> Connection:
-    """Open a database that is only read: one that an older codetape made is brought up to date first, where it can
-    be."""
-    place = quote(str(path.absolute()))
-    for how in ("mode=ro", "immutable=1"):  # without a folder that can be written there is no shared memory for its log
+    """Open a database that is only read; an older one is first brought up to date, where it can be."""
+    address = quote(str(path.absolute()))
+    for mode in ("mode=ro", "immutable=1"):  # the log's shared memory needs a writable folder
         try:
-            connection = sqlite3.connect(f"file:{place}?{how}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            connection = sqlite3.connect(f"file:{address}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
             raise store_error(path, error) from error
         try:
@@ -118,7 +117,7 @@ def _for_reading(path: Path) -> Connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.OperationalError as error:
             connection.close()
-            if how == "immutable=1" or not ("readonly" in str(error) or "unable to open" in str(error)):
+            if mode == "immutable=1" or not ("readonly" in str(error) or "unable to open" in str(error)):
                 raise store_error(path, error) from error
             continue
         except sqlite3.Error as error:
@@ -142,9 +141,8 @@ def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) ->
 
 
 def _prepare(db: Connection, path: Path, *, read_only: bool) -> None:
-    tables = one(db, "SELECT count(*) FROM sqlite_master")[
-        0
-    ]  # first: whoever makes them says in the same breath whose they are
+    # Counted before the id is read: the transaction that makes the tables sets it, so tables without it are foreign.
+    tables = one(db, "SELECT count(*) FROM sqlite_master")[0]
     version = one(db, "PRAGMA user_version")[0]
     if read_only and not tables:
         raise StoreError(f"{path} is no database of codetape's: it is empty.", remedy="Give another with --db.")
@@ -164,7 +162,7 @@ def _prepare(db: Connection, path: Path, *, read_only: bool) -> None:
 
 
 def _write_ahead(db: Connection) -> None:
-    """Switch the journal. SQLite does not wait for others here, whatever its timeout; so this does."""
+    """Switch the journal to WAL. SQLite ignores its busy timeout here, so the wait for other processes is our own."""
     deadline = monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -184,9 +182,9 @@ def _migrate(db: Connection) -> None:
 
     db.execute("BEGIN IMMEDIATE")
     try:
-        made = sqlite_utils.Database(db)
-        mark_applied(made, one(db, "PRAGMA user_version")[0])  # another process may have been first
-        MIGRATIONS.apply(made)
+        database = sqlite_utils.Database(db)
+        mark_applied(database, one(db, "PRAGMA user_version")[0])  # another process may have migrated first
+        MIGRATIONS.apply(database)
         db.execute(f"PRAGMA user_version = {SCHEMA}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("COMMIT")

@@ -1,10 +1,8 @@
 """A session's content erased: a new database is written without it, and takes the old one's place.
 
-Nothing is deleted in place, for SQLite leaves what it deletes in free pages and in its log. What other sessions need,
-forks of the
-forgotten one among them, stays; so do tables and views that are not codetape's. A kill at any time leaves the old
-database, or the new
-one, whole; what a killed one left behind is swept by the next.
+Nothing is deleted in place, for SQLite leaves deleted rows in free pages and in its log. What other sessions
+need stays, forks of the forgotten one among them; so do tables and views that are not codetape's. A kill at any time
+leaves either the old database or the new one whole; the next rewrite removes the copy that a killed one left behind.
 """
 
 import json
@@ -28,33 +26,34 @@ _COPY = ".codetape-forget-"
 
 
 def rewrite(path: Path, session: str, added: Sequence[Event]) -> int:
-    """Write a database without the texts that only forgotten sessions refer to, and swap it in; return how many went.
+    """Write a database without the blobs that only forgotten sessions refer to; return how many went.
 
     ``added`` are the events that end the session. Raises StoreError where another process has the database open.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a symbolic link keeps pointing to the database
     old = open_database(path, read_only=False)
     try:
         old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if old.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
             raise sqlite3.OperationalError("database is locked")
+        # The lock is held until the swap, so that no process commits to a file that is about to be replaced.
         old.execute("BEGIN EXCLUSIVE")
         for stale in path.parent.glob(f"{_COPY}*"):
             stale.unlink()
         needed = _needed(old, session)
-        before = old.execute("SELECT count(*) FROM blobs").fetchone()[0]
+        blobs_before = old.execute("SELECT count(*) FROM blobs").fetchone()[0]
         with NamedTemporaryFile(dir=path.parent, prefix=_COPY, suffix=".db", delete=False) as file:
-            new = Path(file.name)
+            copy = Path(file.name)
         try:
-            kept = _copy(old, new, needed, session, added)
-            new.chmod(path.stat().st_mode & 0o777)
-            new.replace(path)
+            blobs_left = _copy(old, copy, needed, session, added)
+            copy.chmod(path.stat().st_mode & 0o777)
+            copy.replace(path)
             _sync(path.parent)
         except BaseException:
-            new.unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)
             raise
         _retire(old)
-        return int(before) - kept
+        return int(blobs_before) - blobs_left
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
             old.execute("ROLLBACK")
@@ -68,9 +67,9 @@ def rewrite(path: Path, session: str, added: Sequence[Event]) -> int:
 
 
 def _needed(old: Connection, session: str) -> set[bytes]:
-    """Return the texts that a session which is not forgotten refers to, what forks inherit among them.
+    """Return the blobs that sessions which are not forgotten refer to, what forks inherit among them.
 
-    Payloads are searched for hashes, and not read: a row that was edited, or is of a newer codetape, keeps its texts.
+    Payloads are searched for hashes, and not decoded: an edited row, or one of a newer codetape, keeps its blobs.
     """
     ends = "SELECT session FROM events e WHERE kind = 'ContentForgotten' AND seq = (SELECT max(seq) FROM events WHERE session = e.session)"
     forgotten = {session, *(row[0] for row in old.execute(ends))}
@@ -79,75 +78,75 @@ def _needed(old: Connection, session: str) -> set[bytes]:
         with suppress(ValueError, KeyError, TypeError):
             value = json.loads(payload)
             parents[fork] = str(value["parent"]), int(value["seq"])
-    last: dict[str, int] = {}
+    last_inherited: dict[str, int] = {}
     for fork in set(parents) - forgotten:
         name, seen = fork, set[str]()
         while name in parents and name not in seen:
             seen.add(name)
             parent, seq = parents[name]
-            last[parent] = max(last.get(parent, -1), seq)
+            last_inherited[parent] = max(last_inherited.get(parent, -1), seq)
             name = parent
     needed: set[bytes] = set()
     for name, seq, payload in old.execute("SELECT session, seq, payload FROM events"):
-        if name not in forgotten or seq <= last.get(name, -1):
+        if name not in forgotten or seq <= last_inherited.get(name, -1):
             needed |= {bytes.fromhex(ref) for ref in _HASH.findall(str(payload))}
     return needed
 
 
-def _copy(old: Connection, new: Path, needed: set[bytes], session: str, added: Sequence[Event]) -> int:
-    """Fill the new file; return how many texts it holds."""
-    made = open_database(new, read_only=False)
+def _copy(old: Connection, path: Path, needed: set[bytes], session: str, added: Sequence[Event]) -> int:
+    """Fill the new file; return how many blobs it holds."""
+    db = open_database(path, read_only=False)
     try:
-        made.execute("BEGIN")
+        db.execute("BEGIN")
         for table in _TABLES:
-            marks = ",".join("?" for _ in made.execute(f"PRAGMA table_info({table})"))
-            found = old.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - fixed names
-            _all(made, f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608 - fixed names
-        kept = (row for row in old.execute("SELECT hash, size, data FROM blobs ORDER BY rowid") if row[0] in needed)
-        _all(made, "INSERT INTO blobs VALUES (?, ?, ?)", kept)
-        _all(made, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(stored, added))
+            marks = ",".join("?" for _ in db.execute(f"PRAGMA table_info({table})"))
+            rows = old.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - fixed names
+            _insert_all(db, f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - fixed names
+        blobs = (row for row in old.execute("SELECT hash, size, data FROM blobs ORDER BY rowid") if row[0] in needed)
+        _insert_all(db, "INSERT INTO blobs VALUES (?, ?, ?)", blobs)
+        _insert_all(db, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(stored, added))
         for event in added:
-            line = (event.seq + 1, event.at, event.hash, session)
-            made.execute("UPDATE sessions SET events = ?, updated_at = ?, head = ? WHERE session = ?", line)
-        made.execute("UPDATE leases SET held = 0 WHERE session = ?", (session,))
-        _others(old, made)
-        count = made.execute("SELECT count(*) FROM blobs").fetchone()[0]
-        made.execute("COMMIT")
-        made.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        made.execute("PRAGMA journal_mode = DELETE").fetchall()
+            values = (event.seq + 1, event.at, event.hash, session)
+            db.execute("UPDATE sessions SET events = ?, updated_at = ?, head = ? WHERE session = ?", values)
+        db.execute("UPDATE leases SET held = 0 WHERE session = ?", (session,))
+        _copy_foreign_objects(old, db)
+        blob_count = db.execute("SELECT count(*) FROM blobs").fetchone()[0]
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        db.execute("PRAGMA journal_mode = DELETE").fetchall()
     finally:
-        made.close()
-    with new.open("rb") as file:
+        db.close()
+    with path.open("rb") as file:
         os.fsync(file.fileno())
-    return int(count)
+    return int(blob_count)
 
 
-def _others(old: Connection, made: Connection) -> None:
-    """Copy what somebody else has put into the database."""
+def _copy_foreign_objects(old: Connection, db: Connection) -> None:
+    """Copy the tables, views and triggers that others have put into the database."""
     query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type <> 'table', type <> 'view', rowid"
-    there = {name for _, name, _ in made.execute(query)}
+    existing = {name for _, name, _ in db.execute(query)}
     for kind, name, sql in old.execute(query).fetchall():
-        if name in there or name.startswith("sqlite_"):
+        if name in existing or name.startswith("sqlite_"):
             continue
         if kind == "table" and sql.upper().startswith("CREATE VIRTUAL"):
             raise StoreError(
                 f"The database holds a virtual table, {name}, which cannot be copied: nothing was erased.",
                 remedy="Drop it first.",
             )
-        made.execute(sql)
+        db.execute(sql)
         if kind == "table":
             quoted = '"' + name.replace('"', '""') + '"'
-            marks = ",".join("?" for _ in made.execute(f"PRAGMA table_info({quoted})"))
+            marks = ",".join("?" for _ in db.execute(f"PRAGMA table_info({quoted})"))
             rows = old.execute(f"SELECT * FROM {quoted}")  # noqa: S608 - quoted
-            _all(made, f"INSERT INTO {quoted} VALUES ({marks})", rows)  # noqa: S608 - quoted
+            _insert_all(db, f"INSERT INTO {quoted} VALUES ({marks})", rows)  # noqa: S608 - quoted
 
 
-def _all(made: Connection, statement: str, rows: Iterable[Any]) -> None:
-    made.executemany(statement, rows)
+def _insert_all(db: Connection, statement: str, rows: Iterable[Any]) -> None:
+    db.executemany(statement, rows)
 
 
 def _retire(old: Connection) -> None:
-    """Make the old file, which another process may just have opened, one that nobody can begin a session in."""
+    """Make the replaced file unusable: a process that has just opened it can begin no session in it."""
     with suppress(sqlite3.Error):
         old.execute("DROP TABLE leases")
         old.execute("COMMIT")

@@ -1,5 +1,4 @@
-"""The database's tables, triggers and views, as an append-only list of steps. A step that was released is never
-changed."""
+"""The database's tables, triggers and views, as an append-only list of steps. A released step never changes."""
 
 from sqlite_utils import Database, Migrations
 
@@ -9,7 +8,7 @@ MIGRATIONS = Migrations("codetape")
 
 
 def mark_applied(db: Database, count: int) -> None:
-    """Record the first steps as applied, of a database that was made before steps were recorded by their names."""
+    """Record the first steps as applied, for a database older than the record of steps by name."""
     MIGRATIONS.ensure_migrations_table(db)
     for step in MIGRATIONS.pending(db)[: max(0, count - len(MIGRATIONS.applied(db)))]:
         db.table("_sqlite_migrations").insert(
@@ -74,15 +73,14 @@ def _families(db: Database) -> None:
 
 @MIGRATIONS()
 def _money(db: Database) -> None:
-    """Costs are whole picodollars (10^-12). What is reserved is what an open call, or a lost one, may have come to."""
+    """Costs are whole picodollars (10^-12). Open and reserved: what an open call, or a lost one, may have come to."""
     for column in ("cost", "unpriced", "reused_tokens", "open_tokens", "open_cost", "reserved_tokens", "reserved_cost"):
         db.execute(f"ALTER TABLE sessions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
 
 @MIGRATIONS()
 def _views(db: Database) -> None:
-    """Answers to the common questions, for whoever opens the database with something else than codetape. Costs are in
-    dollars."""
+    """Answers to common questions, for whoever opens the database without codetape. Costs are in dollars."""
     for view in ("spend", "llm_calls"):
         db.execute(f"DROP VIEW {view}")
     payload = "json_extract({}.payload, '$.{}')".format
@@ -125,8 +123,7 @@ def _views(db: Database) -> None:
 
 @MIGRATIONS()
 def _read_models(db: Database) -> None:
-    """Keep what views show in tables, filled through the decoder: a view over stored payloads reads one version of them
-    alone."""
+    """Keep what views show in tables, filled by the decoder: a view over stored payloads reads only one version."""
     for view in ("failures", "decisions", "spend", "llm_calls", "test_runs"):
         db.execute(f"DROP VIEW IF EXISTS {view}")
     for statement in (*READ_MODEL_TABLES, *READ_MODEL_VIEWS):

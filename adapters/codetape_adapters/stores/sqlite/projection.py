@@ -54,7 +54,7 @@ def project(db: Connection, event: Event) -> None:
 
 
 def _line(event: Event) -> dict[str, Any]:
-    """Return what the first event of a session says of it; what it says nothing of is zero or empty."""
+    """Return the line that a session's first event begins; what the event does not say is zero or empty."""
     return {
         "session": event.session,
         "reason": "",
@@ -69,12 +69,9 @@ def _line(event: Event) -> dict[str, Any]:
 
 
 def _project_fork(db: Connection, event: Event, payload: SessionForked) -> None:
-    """Begin a fork's line with its parent's; tokens are its own, and where it stands is said by its next transition."""
-    task, model, tags = one(db, "SELECT task, model, tags FROM sessions WHERE session = ?", payload.parent) or (
-        "",
-        "",
-        "",
-    )
+    """Begin a fork's line with its parent's; tokens are its own, and its next transition sets its state."""
+    parent = one(db, "SELECT task, model, tags FROM sessions WHERE session = ?", payload.parent)
+    task, model, tags = parent or ("", "", "")
     insert(
         db,
         "sessions",

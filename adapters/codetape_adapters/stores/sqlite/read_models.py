@@ -1,8 +1,7 @@
 """Tables of calls, test runs, decisions and builds: what views show, brought up to date with every event.
 
 Rows are made from decoded payloads, so that views show events of every version alike; they can be rebuilt from the
-events.
-Statements are plain SQL by column name, for they are part of the append, which every event waits for.
+events. Statements are plain SQL by column name, for they are part of the append, which every event waits for.
 """
 
 from collections.abc import Mapping
@@ -71,43 +70,43 @@ READ_MODEL_VIEWS = (
 
 def add(db: Connection, session: str, seq: int, at: str, payload: Payload) -> None:
     """Bring the tables up to date with one event."""
-    where = {"session": session, "seq": seq, "at": at}
+    key = {"session": session, "seq": seq, "at": at}
     if isinstance(payload, Decided):
-        insert(db, "decision_rows", {**where, **_decision(payload)})
+        insert(db, "decision_rows", {**key, **_decision(payload)})
     elif isinstance(payload, Requested):
         if payload.effect == "ask":
-            insert(db, "call_rows", {**where, "purpose": payload.purpose})
+            insert(db, "call_rows", {**key, "purpose": payload.purpose})
     elif isinstance(payload, Answered | CallRefused | CallLost | GaveUp):
         _close(db, payload)
     elif isinstance(payload, TestsFinished):
         names = ("purpose", "exit", "passed", "failed", "errors", "skipped", "duration_ms")
-        insert(db, "test_run_rows", {**where, **{name: getattr(payload, name) for name in names}})
+        insert(db, "test_run_rows", {**key, **{name: getattr(payload, name) for name in names}})
     elif isinstance(payload, BuildFinished):
-        insert(db, "build_rows", {**where, "outcome": "BuildFinished", "image": payload.image, "reason": ""})
+        insert(db, "build_rows", {**key, "outcome": "BuildFinished", "image": payload.image, "reason": ""})
     elif isinstance(payload, BuildRefused):
-        insert(db, "build_rows", {**where, "outcome": "BuildRefused", "image": "", "reason": payload.reason})
+        insert(db, "build_rows", {**key, "outcome": "BuildRefused", "image": "", "reason": payload.reason})
 
 
 def _decision(payload: Decided) -> dict[str, Any]:
     names = ("about", "usable", "reason", "source", "target")
-    found = {name: getattr(payload, name) for name in names}
-    return {"kind": type(payload).__name__, **found, "confidence": getattr(payload, "confidence", None)}
+    fields = {name: getattr(payload, name) for name in names}
+    return {"kind": type(payload).__name__, **fields, "confidence": getattr(payload, "confidence", None)}
 
 
 def _close(db: Connection, payload: CallClosed) -> None:
-    """Complete the line of the call that an event closes; one of an environment or a job has none."""
-    found: dict[str, Any] = {"outcome": type(payload).__name__}
+    """Complete the row of the call that an event closes; builds and executions have no row."""
+    columns: dict[str, Any] = {"outcome": type(payload).__name__}
     if isinstance(payload, Answered):
         price = payload.price
-        found |= {name: getattr(payload.usage, name) for name in _BUCKETS}
-        found |= {"model": payload.model, "finish_reason": payload.finish_reason, "duration_ms": payload.duration_ms}
-        found |= {"cost": float(price.cost) if price else None, "cost_source": price.source if price else None}
-        found |= {"replayed": int(bool(payload.matched_by)), "retries": len(payload.tries)}
+        columns |= {name: getattr(payload.usage, name) for name in _BUCKETS}
+        columns |= {"model": payload.model, "finish_reason": payload.finish_reason, "duration_ms": payload.duration_ms}
+        columns |= {"cost": float(price.cost) if price else None, "cost_source": price.source if price else None}
+        columns |= {"replayed": int(bool(payload.matched_by)), "retries": len(payload.tries)}
     elif isinstance(payload, GaveUp):
-        found["retries"] = len(payload.tries)
+        columns["retries"] = len(payload.tries)
     session, _, seq = payload.call.rpartition(":")
-    sets = ", ".join(f"{name} = :{name}" for name in found)
-    values = {**found, "session": session, "seq": int(seq)}
+    sets = ", ".join(f"{name} = :{name}" for name in columns)
+    values = {**columns, "session": session, "seq": int(seq)}
     db.execute(f"UPDATE call_rows SET {sets} WHERE session = :session AND seq = :seq", values)  # noqa: S608 - fixed names
 
 

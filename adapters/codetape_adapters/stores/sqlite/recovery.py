@@ -1,4 +1,4 @@
-"""Reading what can be read: of a database that is damaged, or that somebody changed."""
+"""Reading as much as can be read of a database that is damaged, or that somebody changed."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from codetape.ports import RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import store_error
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
-MAX_TEXT = 64 << 20  # bytes of one text, unpacked
+MAX_TEXT = 64 << 20  # bytes of one blob, unpacked
 _TABLE = re.compile(r"FROM (?:events|blobs|sessions)(?! NOT)")
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
@@ -40,41 +40,41 @@ def sessions(db: Connection, path: Path) -> SessionList:
     """Return the lines of the table of sessions, newest first, and what could not be read."""
     names = ", ".join(("rowid", *_COLUMNS))
     rows, problems = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid")  # noqa: S608 - fixed names
-    if problems:  # the other end may still be whole
+    if problems:  # rows behind the damage may still be readable from the other end
         more, _ = _rows(db, path, f"SELECT {names} FROM sessions ORDER BY rowid DESC")  # noqa: S608 - fixed names
         rows = list({row[0]: row for row in (*rows, *more)}.values())
     rows.sort(key=lambda row: row[0], reverse=True)
-    found = [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows]
-    gone, _ = _rows(
+    listed = [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows]
+    orphans, _ = _rows(
         db, path, "SELECT DISTINCT session FROM events WHERE session NOT IN (SELECT session FROM sessions) LIMIT 3"
     )
-    problems += [f"The list lacks session {row[0]}." for row in gone if not problems]
+    problems += [f"The list lacks session {row[0]}." for row in orphans if not problems]
     if problems:  # what the list no longer names may still have its events
-        known = {row["session"] for row in found}
+        names_listed = {row["session"] for row in listed}
         blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}
-        found += [{**blank, "session": name} for name in session_ids(db, path) if name not in known]
-    clean = [{**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in found]
-    return SessionList(clean, problems)  # type: ignore[arg-type]  # the columns are the row's keys
+        listed += [{**blank, "session": name} for name in session_ids(db, path) if name not in names_listed]
+    lines = [{**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in listed]
+    return SessionList(lines, problems)  # type: ignore[arg-type]  # the columns are the row's keys
 
 
 def session_ids(db: Connection, path: Path) -> list[str]:
     """Return the ids that the log or the table of sessions names."""
-    found: dict[str, None] = {}
+    ids: dict[str, None] = {}
     for query in ("SELECT session FROM sessions", "SELECT DISTINCT session FROM events"):
         rows, _ = _rows(db, path, query)
-        found |= {row[0]: None for row in rows if isinstance(row[0], str)}
-    return list(found)
+        ids |= {row[0]: None for row in rows if isinstance(row[0], str)}
+    return list(ids)
 
 
 def session(db: Connection, path: Path, name: str) -> RecoveredSession:
-    """Read one session's rows in the order of their seq, and their texts."""
+    """Read one session's rows in the order of their seq, and their blobs."""
     problems: list[str] = []
 
-    def read(one: str) -> list[StoredEvent]:
-        found, broken = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", one)  # noqa: S608 - fixed names
+    def read(session_id: str) -> list[StoredEvent]:
+        records, broken = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", session_id)  # noqa: S608 - fixed names
         problems.extend(broken)
         rows: list[StoredEvent] = []
-        for values in found:
+        for values in records:
             try:
                 rows.append(StoredEvent.of(values))
             except CorruptTape as error:
@@ -102,7 +102,7 @@ def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[Sto
             parent, last = str(value["parent"]), int(value["seq"])
         except (ValueError, KeyError, TypeError):
             break
-        if parent in seen:
+        if parent in seen:  # damaged or forged rows may form a circle
             break
         seen.add(parent)
         inherited = [row for row in read(parent) if row.seq <= last]
@@ -111,7 +111,7 @@ def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[Sto
 
 
 def unsound(db: Connection, path: Path) -> list[str]:
-    """Return what SQLite finds wrong with the file, and sessions whose line in the list is not that of their events."""
+    """Return what SQLite finds wrong with the file, and sessions whose line in the list disagrees with their events."""
     rows, problems = _rows(db, path, "PRAGMA quick_check(5)")
     problems += [f"{path}: {row[0]}" for row in rows if row[0] != "ok"]
     rows, broken = _rows(db, path, _PROJECTED)

@@ -1,5 +1,4 @@
-"""Budgets in the database: what is spent and reserved, summed and checked inside the transaction that announces a
-call."""
+"""Budgets in the database: what is spent and reserved is checked inside the transaction that announces a call."""
 
 from sqlite3 import Connection
 
@@ -13,7 +12,7 @@ _SUMS = (
 
 
 def reserve(db: Connection, session: str, wanted: Reservation) -> None:
-    """Reserve what a call may come to. Raises BudgetSpent where it does not fit: the transaction is then taken back."""
+    """Reserve what a call may come to. Raises BudgetSpent where it does not fit: the transaction then rolls back."""
     for limit in wanted.limits:
         check(limit, spent(db, limit, session), wanted)
     db.execute(
@@ -35,7 +34,6 @@ def spent(db: Connection, limit: Limit, session: str) -> Spent:
 
 
 def settled(payload: CallClosed) -> list[str]:
-    """Return what a call's end sets: its reservation is let go, but for a call's that may have been billed without an
-    answer."""
-    kept = ["reserved_tokens = reserved_tokens + open_tokens", "reserved_cost = reserved_cost + open_cost"]
-    return [*(kept if maybe_billed(payload) else ()), "open_tokens = 0", "open_cost = 0"]
+    """Return what a call's end sets: its reservation is released, unless the call may have been billed unanswered."""
+    booked = ["reserved_tokens = reserved_tokens + open_tokens", "reserved_cost = reserved_cost + open_cost"]
+    return [*(booked if maybe_billed(payload) else ()), "open_tokens = 0", "open_cost = 0"]

@@ -102,16 +102,16 @@ class SqliteStore(Store):
     async def append(
         self, event: Event, texts: Mapping[str, str], lease: Any, reserve: Reservation | None = None
     ) -> None:
-        """Append one event, its texts and its projection in one transaction that checks lease, order and budgets."""
+        """Append one event, its blobs and its projection in one transaction that checks lease, order and budgets."""
         packed = [(key, text.encode()) for key, text in texts.items()]
         for _, data in packed:
             if len(data) > MAX_TEXT:
                 raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
         with self._transaction() as db:
             payload = event.payload
-            before = payload.parent if type(payload) is SessionForked else event.session
-            put = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, before))
-            if not put.rowcount:
+            predecessor = payload.parent if type(payload) is SessionForked else event.session
+            insertion = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, predecessor))
+            if not insertion.rowcount:
                 self._refuse(db, event, lease)
             self._put_blobs(db, packed)
             project(db, event)
@@ -119,7 +119,7 @@ class SqliteStore(Store):
                 reservations.reserve(db, event.session, reserve)
 
     async def read(self, session: str) -> Stream:
-        """Return a session's events and texts; hashes and chain are checked. Raises StoreError for an unknown one."""
+        """Return a session's events and blobs; hashes and chain are checked. Raises StoreError for an unknown one."""
         db = self._db()
         with translated(self.path):
             rows = recovery.chain_of(lambda name: self._rows(db, name), session)
@@ -141,9 +141,8 @@ class SqliteStore(Store):
     def put(self, *streams: Stream) -> list[int]:
         """Add streams that were read from tapes, all of them or none; return how many events of each were new.
 
-        Of two chains under one id the longer stands, where one begins with the other; texts that are missing are put
-        back. Raises StoreError where the chains diverge, or what is there is damaged; LeaseHeld where a process adds to
-        one.
+        Of two chains under one id the longer stands, where one begins with the other; missing blobs are put back.
+        Raises StoreError where the chains diverge or the stored one is damaged, LeaseHeld where a process adds to one.
         """
         with self._transaction() as db:
             return [self._put(db, stream) for stream in streams]
@@ -152,32 +151,36 @@ class SqliteStore(Store):
         added = 0
         for session, events in groupby(stream.events, key=lambda event: event.session):
             chain = list(events)
-            have = dict(db.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
-            new = [event for event in chain if _is_new(event, have)]
-            if new and have and (new[0].seq != max(have) + 1 or len(have) != max(have) + 1 - chain[0].seq):
+            hashes = dict(db.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
+            missing = [event for event in chain if _is_new(event, hashes)]
+            if (
+                missing
+                and hashes
+                and (missing[0].seq != max(hashes) + 1 or len(hashes) != max(hashes) + 1 - chain[0].seq)
+            ):
                 raise StoreError(
                     f"Session {session} is in the database already, and damaged there: `codetape verify {session}` "
                     "says how.",
                     remedy="Nothing was imported; use another database with --db.",
                 )
-            if new:
+            if missing:
                 self._check_free(db, session)
             last = one(db, "SELECT kind FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1", session)
             if last and last[0] == ContentForgotten.__name__:
                 raise StoreError(f"The content of session {session} was forgotten here: it is not put back.")
             for event in chain:
                 self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
-            for event in new:
+            for event in missing:
                 db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stored(event))
                 project(db, event)
-            added += len(new)
+            added += len(missing)
         return added
 
     async def forget(self, session: str) -> int:
-        """Erase a session's content for good, and say so in its log; return how many texts went. Raises LeaseHeld,
-        StoreError.
+        """Erase a session's content for good, and say so in its log; return how many blobs went.
 
-        All of it is one change of files: until then nothing has happened. This store is closed afterwards.
+        Raises LeaseHeld and StoreError. One swap of files does all of it: a failure before the swap erases nothing.
+        This store is closed afterwards.
         """
         lease = await self.acquire(session)
         try:
@@ -204,14 +207,14 @@ class SqliteStore(Store):
             return []
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
-        last, found = chain[-1], list[Event]()
+        last, ending = chain[-1], list[Event]()
         payloads: list[Payload] = [ContentForgotten(texts=len(own))]
         if isinstance(last.payload, Requested):
             payloads.insert(0, CallLost(call=last.payload.call, input_estimate=last.payload.input_estimate))
         for payload in payloads:
             last = encode(session, last.seq + 1, at, payload, last.hash)
-            found.append(last)
-        return found
+            ending.append(last)
+        return ending
 
     # ---- the catalogue
 
@@ -224,8 +227,7 @@ class SqliteStore(Store):
         return catalog.find(self._db(), self.path, name)
 
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
-        """Yield what the log holds of calls, session by session, parents first; of these sessions, and what they come
-        from."""
+        """Yield the events of calls, parents first: of all sessions, or of these and their ancestors."""
         return catalog.call_events(self._db(), self.path, sessions)
 
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
@@ -239,13 +241,11 @@ class SqliteStore(Store):
         return recovery.session_ids(self._db(), self.path)
 
     def recover(self, session: str) -> RecoveredSession:
-        """Read a session's rows and texts as far as they can be read; nothing of them is checked but the texts'
-        hashes."""
+        """Read a session's rows and blobs as far as they can be read; only the hashes of the blobs are checked."""
         return recovery.session(self._db(), self.path, session)
 
     def unsound(self) -> list[str]:
-        """Return what SQLite itself finds wrong with the file, and sessions whose list line is not that of their
-        events."""
+        """Return what SQLite itself finds wrong with the file, and sessions whose line disagrees with their events."""
         return recovery.unsound(self._db(), self.path)
 
     def beat(self, session: str, token: int, *, held: bool) -> None:
@@ -259,8 +259,8 @@ class SqliteStore(Store):
     # ---- inside
 
     def _rows(self, db: Connection, session: str) -> list[StoredEvent]:
-        found = db.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
-        return [StoredEvent.of(values) for values in found]
+        rows = db.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
+        return [StoredEvent.of(values) for values in rows]
 
     def _db(self) -> Connection:
         db: Connection | None = getattr(self._local, "db", None)
@@ -289,7 +289,7 @@ class SqliteStore(Store):
         return row[0] if row else 0
 
     def _refuse(self, db: Connection, event: Event, lease: Any) -> NoReturn:
-        """Say why an event was not taken."""
+        """Raise the reason why an event was not appended."""
         row = one(db, _STANDING, event.session, event.session)
         if row is None or row[0] != lease.token or not row[1]:
             raise StaleLease(
@@ -305,33 +305,33 @@ class SqliteStore(Store):
             db.execute(_NEW_BLOB, (name, len(data), compressor.compress(data), name))
 
     def _compressor(self) -> zstandard.ZstdCompressor:
-        found: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
-        if found is None:
-            found = self._local.compressor = zstandard.ZstdCompressor(level=3)
-        return found
+        compressor: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
+        if compressor is None:
+            compressor = self._local.compressor = zstandard.ZstdCompressor(level=3)
+        return compressor
 
-    def _texts(self, db: Connection, wanted: set[str]) -> dict[str, str]:
+    def _texts(self, db: Connection, blob_refs: set[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
-        keys, unpacker = sorted(map(bytes.fromhex, wanted)), zstandard.ZstdDecompressor()
+        keys, unpacker = sorted(map(bytes.fromhex, blob_refs)), zstandard.ZstdDecompressor()
         with translated(self.path):
             for start in range(0, len(keys), 500):
-                part = keys[start : start + 500]
-                marks = ",".join("?" * len(part))
+                batch = keys[start : start + 500]
+                marks = ",".join("?" * len(batch))
                 query = f"SELECT hash, size, data FROM blobs WHERE hash IN ({marks})"  # noqa: S608 - only marks
-                for name, size, data in db.execute(query, part):
+                for name, size, data in db.execute(query, batch):
                     key = name.hex()
                     texts[key] = unpack(key, size, data, unpacker)
         return texts
 
 
-def _is_new(event: Event, have: Mapping[int, str]) -> bool:
-    there = have.get(event.seq)
-    if there is not None and there != event.hash:
+def _is_new(event: Event, stored_hashes: Mapping[int, str]) -> bool:
+    stored_hash = stored_hashes.get(event.seq)
+    if stored_hash is not None and stored_hash != event.hash:
         raise StoreError(
             f"Session {event.session} is in the database already, with another event {event.seq} than the tape has.",
             remedy="Nothing was imported; use another database with --db to look at both.",
         )
-    return there is None
+    return stored_hash is None
 
 
 def create(path: str = DEFAULT_STORE) -> SqliteStore:
