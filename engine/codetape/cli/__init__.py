@@ -60,10 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit with its code. No traceback reaches a user without --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json, debug = "--json" in arguments, "--debug" in arguments
-    plain = [a for a in arguments if a != "--debug"]
-    if plain in (["--help"], ["-h"], []):  # at once: click takes longer to load than this to print
+    words = [a for a in arguments if a != "--debug"]
+    if words in (["--help"], ["-h"], []):  # at once: click takes longer to load than this to print
         sys.stdout.write(help_text())
-        sys.exit(0 if plain else 2)
+        sys.exit(0 if words else 2)
     import click
 
     from codetape.cli.group import cli
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     if sys.stdout is None:
         sys.exit(_say("OSError", "standard output is closed.", "", 1, as_json=False))
     try:
-        code = cli.main(plain, prog_name="codetape", standalone_mode=False)
+        code = cli.main(words, prog_name="codetape", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.UsageError as error:
@@ -91,13 +91,13 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if debug:
             raise
-        output = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
-        code = _say("OSError", output, "", 1, as_json)
+        message = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
+        code = _say("OSError", message, "", 1, as_json)
     except Exception as error:
         if debug:
             raise
-        output = f"an error of codetape's own: {type(error).__name__}: {error}"
-        code = _say(type(error).__name__, output, "Please report it, with the output of --debug.", 1, as_json)
+        message = f"an error of codetape's own: {type(error).__name__}: {error}"
+        code = _say(type(error).__name__, message, "Please report it, with the output of --debug.", 1, as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -26,8 +26,8 @@ class Lazy(click.Group):
         """Load one command."""
         if name not in COMMANDS:
             return None
-        found: click.Command = import_module(f"codetape.cli.commands.{name}{'_' if iskeyword(name) else ''}").command
-        return found
+        command: click.Command = import_module(f"codetape.cli.commands.{name}{'_' if iskeyword(name) else ''}").command
+        return command
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the same help that is printed without click."""
@@ -48,21 +48,21 @@ def _defaults() -> dict[str, dict[str, Any]]:
     """Return what variables and files set, as defaults of each command's options; flags still come first."""
     from codetape.cli.settings import notice, read_settings
 
-    found = read_settings(os.environ, Path.cwd())
-    if said := notice(found, os.environ, Path.cwd()):
-        say(f"codetape: {said}", err=True)
-    names = {"python": "python_version"}
+    settings = read_settings(os.environ, Path.cwd())
+    if line := notice(settings, os.environ, Path.cwd()):
+        say(f"codetape: {line}", err=True)
+    renamed = {"python": "python_version"}
     values = {
-        names.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
-        for s in found.values()
+        renamed.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
+        for s in settings.values()
         if s.source != "default"
     }
-    found_for: dict[str, dict[str, Any]] = dict.fromkeys(COMMANDS, values)
+    defaults: dict[str, dict[str, Any]] = dict.fromkeys(COMMANDS, values)
     # what continues from recorded sessions keeps their model and prompts, whatever is the default for new ones
-    kept = {name: value for name, value in values.items() if name not in ("model", "prompts")}
-    found_for |= dict.fromkeys(_CHANGING, kept)
-    named = {"db": values["db"]} if "db" in values else {}  # a pack is named by an argument there
-    found_for["prompts"] = dict.fromkeys(("list", "show", "export", "lint", "check"), named)
-    found_for["backtest"] = dict.fromkeys(("rules", "limits"), kept)
-    found_for["images"] = dict.fromkeys(("list", "show", "prune"), values)
-    return found_for
+    without_model = {name: value for name, value in values.items() if name not in ("model", "prompts")}
+    defaults |= dict.fromkeys(_CHANGING, without_model)
+    database_only = {"db": values["db"]} if "db" in values else {}  # a pack is named by an argument there
+    defaults["prompts"] = dict.fromkeys(("list", "show", "export", "lint", "check"), database_only)
+    defaults["backtest"] = dict.fromkeys(("rules", "limits"), without_model)
+    defaults["images"] = dict.fromkeys(("list", "show", "prune"), values)
+    return defaults

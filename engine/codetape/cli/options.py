@@ -204,13 +204,13 @@ def limits(options: BudgetOptions) -> "tuple[Limit, ...]":
     from codetape.domain.budget import Limit
     from codetape.domain.money import pico
 
-    found = []
+    budgets = []
     for word in options.total_costs:
         tag, sign, amount = word.rpartition("=")
         if sign and not tag:
             raise UsageError(f"--max-total-cost {word!r} names no label.", remedy="Give USD or TAG=USD.")
-        found.append(Limit(f"tag:{tag}" if sign else "database", cost=pico(amount)))
-    return tuple(found)
+        budgets.append(Limit(f"tag:{tag}" if sign else "database", cost=pico(amount)))
+    return tuple(budgets)
 
 
 def seconds(text: str | None) -> int | None:
@@ -219,9 +219,9 @@ def seconds(text: str | None) -> int | None:
         return None
     units = {"s": 1, "m": 60, "h": 3600}
     body, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    if not body.isdecimal() or not 0 < (found := int(body) * units[unit]) < 10**9:
+    if not body.isdecimal() or not 0 < (duration := int(body) * units[unit]) < 10**9:
         raise UsageError(f"{text!r} is no duration.", remedy="Give seconds, or such as 90s, 10m, 2h.")
-    return found
+    return duration
 
 
 def redacting(function: F) -> F:
@@ -239,10 +239,10 @@ def own_patterns(options: RedactOptions) -> dict[str, str]:
     """Return the patterns of the settings file and of --redact, by name. Raises UsageError."""
     from codetape.cli.settings import table
 
-    source, found = table(Path.cwd(), "redact")
-    if wrong := next((name for name, pattern in found.items() if not isinstance(pattern, str)), None):
+    source, patterns = table(Path.cwd(), "redact")
+    if wrong := next((name for name, pattern in patterns.items() if not isinstance(pattern, str)), None):
         raise UsageError(f"The pattern {wrong} in {source} is no text.")
-    return {**found, **{f"of --redact {number}": text for number, text in enumerate(options.patterns, 1)}}
+    return {**patterns, **{f"of --redact {number}": text for number, text in enumerate(options.patterns, 1)}}
 
 
 def own_prices() -> "Prices":
@@ -256,13 +256,13 @@ def own_prices() -> "Prices":
 
 def server_settings(options: ServerOptions) -> "AgentSettings":
     """Return what those options are to an agent."""
-    waits = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
+    timeouts = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
     source = click.get_current_context().get_parameter_source("base_url")
     named = source is not ParameterSource.DEFAULT_MAP  # a variable says where new sessions are made
     return {
         "base_url": options.base_url,
         "api_key_env": options.api_key_env,
-        "model_options": waits,
+        "model_options": timeouts,
         "server_named": named,
     }
 
@@ -274,31 +274,31 @@ def words(option: str, value: str | None, default: str | None = None) -> tuple[s
 
 def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
     """Read NAME=VALUE words. Raises UsageError."""
-    found: dict[str, str] = {}
+    mapping: dict[str, str] = {}
     for word in values:
         name, sign, value = word.partition("=")
         if not sign or not name:
             raise UsageError(f"--{what} {word!r} is not NAME=VALUE.")
-        if name in found:
+        if name in mapping:
             raise UsageError(f"--{what} names {name} twice.")
-        found[name] = value
-    return found
+        mapping[name] = value
+    return mapping
 
 
 def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
     """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
     from codetape.domain.canonical import canonical
 
-    found: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for name, value in pairs(values, what).items():
         try:
-            found[name] = json.loads(value, parse_constant=_no_number)
-            canonical(found[name])
+            parsed[name] = json.loads(value, parse_constant=_no_number)
+            canonical(parsed[name])
         except (ValueError, RecursionError):
             if value[:1] in ("{", "["):
                 raise UsageError(f"--{what} {name} is no JSON that can be kept: {value[:80]!r}.") from None
-            found[name] = value
-    return found
+            parsed[name] = value
+    return parsed
 
 
 def at_event(named: str) -> tuple[str, int | None]:

@@ -16,10 +16,10 @@ def run(
     agent: AutoCoderAgent, file: str, *, attempts: int, concurrent: int, tags: tuple[str, ...], as_json: bool
 ) -> int:
     """Run a task file; print a line an attempt, and the sums; return the exit code."""
-    shown = BatchProgress(quiet=as_json)
+    display = BatchProgress(quiet=as_json)
     try:
-        with shown:
-            made = asyncio.run(
+        with display:
+            batch = asyncio.run(
                 arun_tasks(
                     file,
                     agent,
@@ -27,44 +27,44 @@ def run(
                     concurrent=concurrent,
                     batch=",".join(tags),
                     tags=tags,
-                    on_progress=shown.progress,
+                    on_progress=display.progress,
                 )
             )
     except KeyboardInterrupt:
         say("Interrupted. The same command continues where it stopped.", err=True)
         return 130
-    total = made.progress
+    sums = batch.progress
     if as_json:
         say_json(
             {
-                "total": total.total,
-                "solved": total.solved,
-                "failed": total.failed,
-                "stopped": total.stopped,
-                "found": made.found,
-                "tokens": total.tokens,
-                "attempts": made.records(),
+                "total": sums.total,
+                "solved": sums.solved,
+                "failed": sums.failed,
+                "stopped": sums.stopped,
+                "found": batch.found,
+                "tokens": sums.tokens,
+                "attempts": batch.records(),
             }
         )
     else:
-        say(f"\n{line_of(total)}" + (f"; {made.found} were there before" if made.found else ""))
-        for attempt in made.attempts:
+        say(f"\n{line_of(sums)}" + (f"; {batch.found} were there before" if batch.found else ""))
+        for attempt in batch.attempts:
             if attempt.solved is None:
                 say(f"  stopped     {attempt.task} ({attempt.session}): {attempt.reason}")
-        if total.stopped:
+        if sums.stopped:
             say("  next        the same command resumes what was stopped")
-    return exit_code(made)
+    return exit_code(batch)
 
 
 def exit_code(made: Batch) -> int:
     """Return 1 where something could not work, 101 for a budget, 104 for a question, 100 for one not solved, else 0."""
     reasons = {a.cause for a in made.attempts if a.solved is None}
-    total = made.progress
+    sums = made.progress
     if reasons - {"budget", "question"}:
         return 1
     if reasons:
         return 101 if "budget" in reasons else 104
-    return 100 if total.failed else 0
+    return 100 if sums.failed else 0
 
 
 def line_of(progress: Progress) -> str:
@@ -96,9 +96,9 @@ class BatchProgress:
         self._text = line_of(progress)
         if attempt is None:
             return
-        how = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
-        why = f" ({attempt.reason})" if attempt.reason else ""
-        self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {how}{why}, {attempt.session}")
+        outcome = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
+        reason = f" ({attempt.reason})" if attempt.reason else ""
+        self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {outcome}{reason}, {attempt.session}")
 
     def _status(self) -> Any:
         from rich.text import Text

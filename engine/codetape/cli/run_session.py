@@ -31,7 +31,7 @@ def drive(
 
     ``again`` holds the options that a later command must name again, such as --db.
     """
-    begun = time.monotonic()
+    started_at = time.monotonic()
     if folder:
         summary.prepare(Path(folder))
     last: list[SessionState] = []
@@ -52,7 +52,7 @@ def drive(
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
         say(f"Interrupted. Resume with: {again.resume(session)}", err=True)
         return 130
-    return _end(result, last[-1], time.monotonic() - begun, folder, as_json=as_json, again=again)
+    return _end(result, last[-1], time.monotonic() - started_at, folder, as_json=as_json, again=again)
 
 
 async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
@@ -62,7 +62,7 @@ async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
 def _end(
     result: GenerateResult,
     session: SessionState,
-    spent: float,
+    seconds: float,
     folder: str | None,
     *,
     as_json: bool,
@@ -70,9 +70,9 @@ def _end(
 ) -> int:
     path = summary.write_files(result, Path(folder)) if folder else None
     if as_json:
-        say_json(summary.as_object(result, spent, path))
+        say_json(summary.as_object(result, seconds, path))
     else:
-        summary.summarise(result, session, spent, path, again)
+        summary.summarise(result, session, seconds, path, again)
     return summary.exit_code(session)
 
 
@@ -94,9 +94,9 @@ def again(
     db: str, *, sandbox: str = "auto", live: ServerOptions | None = None, totals: tuple[str, ...] = ()
 ) -> summary.Again:
     """Return the options that a later command must name again, because they are no defaults."""
-    where = words("--sandbox", sandbox, "auto")
-    how = (*words("--base-url", live.base_url), *words("--api-key-env", live.api_key_env)) if live else ()
-    return summary.Again(db=words("--db", db, DEFAULT_STORE), sandbox=where, model=how, totals=totals)
+    sandbox_words = words("--sandbox", sandbox, "auto")
+    server_words = (*words("--base-url", live.base_url), *words("--api-key-env", live.api_key_env)) if live else ()
+    return summary.Again(db=words("--db", db, DEFAULT_STORE), sandbox=sandbox_words, model=server_words, totals=totals)
 
 
 def again_live(options: LiveOptions) -> summary.Again:

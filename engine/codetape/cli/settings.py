@@ -74,23 +74,26 @@ def own_file(environment: Mapping[str, str]) -> Path:
 
 def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
     """Return every setting below the flags. Raises UsageError for a file or value that cannot be read."""
-    file, given = _file(folder)
-    own = own_file(environment)
-    mine = _table(own) if own.is_file() else {}
-    for source, table in ((file, given), (str(own), mine)):
+    file, project = _file(folder)
+    own_path = own_file(environment)
+    personal = _table(own_path) if own_path.is_file() else {}
+    for source, table in ((file, project), (str(own_path), personal)):
         _check(source, table)
     return {
-        name: _setting(name, default, environment, (file, given), (str(own), mine))
+        name: _setting(name, default, environment, (file, project), (str(own_path), personal))
         for name, default in DEFAULTS.items()
     }
 
 
 def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], folder: Path) -> str:
     """Return the one line that says what a project's file decides, and what it may not; empty where it does neither."""
-    file, given = _file(folder)
-    told = [s for s in settings.values() if s.name in TOLD and s.source == file and s.name in given]
+    file, project = _file(folder)
+    announced = [s for s in settings.values() if s.name in TOLD and s.source == file and s.name in project]
     ignored = [(s.ignored[1], s.name) for s in settings.values() if s.ignored]
-    sets = [*(f"{s.name} = {_whole(s)}" for s in told), *(f"{name} of its own" for name in TABLES if name in given)]
+    sets = [
+        *(f"{s.name} = {_whole(s)}" for s in announced),
+        *(f"{name} of its own" for name in TABLES if name in project),
+    ]
     parts = [f"sets {', '.join(sets)}"] if sets else []
     if ignored:
         values = ", ".join(f"{name} = {_short(value)}" for value, name in ignored)
@@ -115,24 +118,24 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def _check(file: str, given: Mapping[str, Any]) -> None:
+def _check(file: str, settings: Mapping[str, Any]) -> None:
     """Raise UsageError for settings that no file may set, and for unknown ones."""
-    if refused := sorted({"base-url", "api-key-env"} & set(given)):
+    if refused := sorted({"base-url", "api-key-env"} & set(settings)):
         raise UsageError(
             f"{file} sets {', '.join(refused)}, which no file may: a folder from elsewhere could send a key anywhere.",
             remedy=f"Use the flag, or {variable(refused[0])}.",
         )
-    if unknown := sorted(set(given) - {*DEFAULTS, *TABLES}):
-        known = ", ".join(DEFAULTS)
+    if unknown := sorted(set(settings) - {*DEFAULTS, *TABLES}):
+        names = ", ".join(DEFAULTS)
         raise UsageError(
-            f"{file} sets {_short(', '.join(unknown))}, which codetape does not know.", remedy=f"Known are: {known}."
+            f"{file} sets {_short(', '.join(unknown))}, which codetape does not know.", remedy=f"Known are: {names}."
         )
 
 
 def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
     """Return a table of the settings file, and the file. Raises UsageError where it is none."""
-    file, given = _file(folder)
-    value = given.get(name, {})
+    file, settings = _file(folder)
+    value = settings.get(name, {})
     if not isinstance(value, dict):
         raise UsageError(f"{name} in {file} is no table.")
     return file, value
@@ -142,21 +145,21 @@ Source = tuple[str, Mapping[str, Any]]
 
 
 def _setting(name: str, default: Any, environment: Mapping[str, str], project: Source, own: Source) -> Setting:
-    said = _in_file(name, default, project)
-    ignored = (project[0], said.value) if said and name in OWN else None
+    project_setting = _in_file(name, default, project)
+    ignored = (project[0], project_setting.value) if project_setting and name in OWN else None
     if (text := environment.get(variable(name))) is not None:
         return Setting(name, _typed(name, text, default, variable(name)), variable(name), ignored)
-    for found in (None if ignored else said, _in_file(name, default, own)):
-        if found:
-            return Setting(name, found.value, found.source, ignored)
+    for setting in (None if ignored else project_setting, _in_file(name, default, own)):
+        if setting:
+            return Setting(name, setting.value, setting.source, ignored)
     return Setting(name, default, "default", ignored)
 
 
 def _in_file(name: str, default: Any, source: Source) -> Setting | None:
-    file, given = source
-    if name not in given:
+    file, settings = source
+    if name not in settings:
         return None
-    value = _typed(name, given[name], default, file)
+    value = _typed(name, settings[name], default, file)
     if name in ("db", "prompts") and ":" not in value:
         value = str(Path(file).parent / value)
     return Setting(name, value, file)
@@ -182,16 +185,16 @@ def _typed(name: str, value: Any, default: Any, source: str) -> Any:
 
 
 def _file(folder: Path) -> tuple[str, dict[str, Any]]:
-    for place in (folder, *folder.parents):
+    for parent in (folder, *folder.parents):
         for name in ("codetape.toml", "pyproject.toml"):
-            if (path := place / name).is_file():
+            if (path := parent / name).is_file():
                 table = _table(path)
                 if name == "codetape.toml":
                     return str(path), table
                 tools = table.get("tool")
-                ours = tools.get("codetape") if isinstance(tools, dict) else None
-                if isinstance(ours, dict):
-                    return str(path), ours
+                section = tools.get("codetape") if isinstance(tools, dict) else None
+                if isinstance(section, dict):
+                    return str(path), section
     return "", {}
 
 

@@ -74,8 +74,8 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "image": result.image,
         "packages": list(result.packages),
         "tests": result.counts.model_dump(),
-        "failing": [one.model_dump() for one in result.failing],
-        "examples": {"tests": result.examples, "left_out": [list(one) for one in result.left_out]},
+        "failing": [failure.model_dump() for failure in result.failing],
+        "examples": {"tests": result.examples, "left_out": [list(example) for example in result.left_out]},
         "usage": {
             "input": usage.total_input,
             "cached_input": usage.cache_read,
@@ -166,8 +166,8 @@ def summarise(
         say(f"{result.status}: {result.reason}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
     say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
-    for one in result.failing[:SHOWN]:
-        say(f"  failing     {one.test}: {first_line(one.words, 300)}")
+    for failure in result.failing[:SHOWN]:
+        say(f"  failing     {failure.test}: {first_line(failure.words, 300)}")
     if len(result.failing) > SHOWN:
         say(f"  failing     and {len(result.failing) - SHOWN} more; --json has them all")
     say(f"  runs        {result.iterations}")
@@ -187,8 +187,8 @@ def summarise(
     say(f"  session     {result.session}")
     for kind in keys_in(result):
         say(f"  careful     the script or its tests seem to hold a key: {kind}")
-    for gone in result.quarantined:
-        say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
+    for test in result.quarantined:
+        say(f"  quarantined {test.test}: {first_line(test.words) or test.reason}")
     for line in next_steps(result, session, path, again):
         say(f"  next        {line}")
 
@@ -201,12 +201,12 @@ def next_steps(result: GenerateResult, session: SessionState, path: Path | None,
     if result.status == "suspended":
         return _resumes(result, session, again)
     if result.status == "failed":
-        more = (
+        raised_limit = (
             [again.resume(name, "--max-iterations", str(result.iterations + 5))]
             if session.cause == "iterations"
             else []
         )
-        return [again.command("show", name, "--prompts"), *more]
+        return [again.command("show", name, "--prompts"), *raised_limit]
     if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
         return [again.command("exec", name, sandbox=True)]
     if path:
@@ -224,17 +224,17 @@ def _resumes(result: GenerateResult, session: SessionState, again: Again) -> lis
     if session.cause != "budget":
         return [again.resume(name)]
     config, used = session.the_config, result.total_input_tokens + result.total_output_tokens
-    higher: list[str] = []
+    budgets: list[str] = []
     if config.max_tokens is not None:
-        higher += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
+        budgets += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
     if config.max_cost:
-        higher += ["--max-cost", _more(config.max_cost, session.spent.cost)]
+        budgets += ["--max-cost", _more(config.max_cost, session.spent.cost)]
     if config.max_seconds is not None:
-        higher += ["--max-time", f"{max(2 * config.max_seconds, session.spent.ms // 1000 + 300)}s"]
+        budgets += ["--max-time", f"{max(2 * config.max_seconds, session.spent.ms // 1000 + 300)}s"]
     for total in again.totals:
         label, sign, amount = total.rpartition("=")
-        higher += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
-    return [again.resume(name, *higher)]
+        budgets += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
+    return [again.resume(name, *budgets)]
 
 
 def _more(amount: str, spent: int) -> str:

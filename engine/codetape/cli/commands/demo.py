@@ -52,7 +52,7 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
     code = drive(
         agent,
         session,
-        lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
+        lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_task_arguments(task)),
         folder=folder,
         as_json=as_json,
         again=again(db),
@@ -64,7 +64,7 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
     return code
 
 
-def _asked(task: Task) -> dict[str, Any]:
+def _task_arguments(task: Task) -> dict[str, Any]:
     """Return what the recorded task was given beside its prompt; its samples ship beside the tape."""
     from codetape.playback import tape_file
 

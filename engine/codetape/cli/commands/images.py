@@ -51,13 +51,13 @@ def list_(db: str, as_json: bool) -> int:
 def show(name: str, db: str, as_json: bool) -> int:
     """Show what an environment holds, and which sessions need it."""
     rows, _ = _all(db)
-    found = [row for row in rows if row["name"].startswith(name) or row["key"] == name]
-    if not found:
+    matches = [row for row in rows if row["name"].startswith(name) or row["key"] == name]
+    if not matches:
         raise UsageError(f"There is no image {name!r}.", remedy="`codetape images list` shows them.")
     if as_json:
-        say_json({"images": found})
+        say_json({"images": matches})
         return 0
-    for row in found:
+    for row in matches:
         say(
             f"{row['name']} ({row['sandbox']}, {row['size'] / 1e6:.0f} "
             f"MB{', on ' + row['base'] if row['base'] else ''})"

@@ -70,16 +70,16 @@ def command(options: ResumeOptions) -> int:
     from codetape.runtime.agent import AutoCoderAgent
 
     _refuse_others()
-    known = open_session(options.session, store=options.db)
+    recorded = open_session(options.session, store=options.db)
     answers = _answers((*options.allow, *map(example, options.drop)), (*options.deny, *map(example, options.keep)))
-    check_resumable(known.run, answers, options.max_iterations)
+    check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
-    model = known.run.the_config.model
+    model = recorded.run.the_config.model
     return drive(
         AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),
-        known.session,
+        recorded.session,
         lambda hook: aresume(
-            known,
+            recorded,
             store=options.db,
             sandbox=options.sandbox,
             answers=answers,
@@ -106,7 +106,7 @@ def _refuse_others() -> None:
 
 
 def _answers(allow: tuple[str, ...], deny: tuple[str, ...]) -> dict[str, Literal["allow", "deny"]]:
-    if both := sorted({*allow} & {*deny}):
-        raise UsageError(f"{', '.join(both)} cannot be both allowed and denied.")
-    found: dict[str, Literal["allow", "deny"]] = dict.fromkeys(allow, "allow")
-    return found | dict.fromkeys(deny, "deny")
+    if conflicts := sorted({*allow} & {*deny}):
+        raise UsageError(f"{', '.join(conflicts)} cannot be both allowed and denied.")
+    answers: dict[str, Literal["allow", "deny"]] = dict.fromkeys(allow, "allow")
+    return answers | dict.fromkeys(deny, "deny")

@@ -213,9 +213,9 @@ _ONE_TASK = (
 def _batch(agent: "AutoCoderAgent", options: RunOptions) -> int:
     from codetape.cli import run_batch
 
-    if both := [name for name in _ONE_TASK if getattr(options, name)]:
+    if conflicts := [name for name in _ONE_TASK if getattr(options, name)]:
         remedy = "The task file says it, a task a line."
-        raise UsageError(f"--tasks does not go with {both[0].replace('_', '-')}.", remedy=remedy)
+        raise UsageError(f"--tasks does not go with {conflicts[0].replace('_', '-')}.", remedy=remedy)
     return run_batch.run(
         agent,
         options.tasks or "",
