@@ -23,22 +23,22 @@ from codetape.runtime.sync import run_sync
 def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Iterator[CallRecord]:
     """Yield every call of the sessions that are selected, from a store or from tape files. Raises UsageError where none
     is selected."""
-    meant = corpus(sources, store, where)
-    if meant.store is None or any(map(is_tape_or_folder, meant.sources)):
-        yield from _calls_of_files(meant)
+    selection = corpus(sources, store, where)
+    if selection.store is None or any(map(is_tape_or_folder, selection.sources)):
+        yield from _calls_of_files(selection)
         return
-    ids = set(meant.ids())
+    ids = set(selection.ids())
     if not ids:
-        raise meant.none_found()
-    parents = {row["parent"] for row in meant.store.sessions().rows}
-    found = CallReader(parents).calls(meant.store.call_events(ids))
-    yield from (call for call in found if call.session in ids)
+        raise selection.none_found()
+    parents = {row["parent"] for row in selection.store.sessions().rows}
+    records = CallReader(parents).calls(selection.store.call_events(ids))
+    yield from (call for call in records if call.session in ids)
 
 
-def _calls_of_files(meant: Corpus) -> Iterator[CallRecord]:
-    names = run_sync(meant.names())
+def _calls_of_files(selection: Corpus) -> Iterator[CallRecord]:
+    names = run_sync(selection.names())
     if not names:
-        raise meant.none_found()
+        raise selection.none_found()
     for name in names:
         session, events = _call_events(name)
         yield from (call for call in CallReader().calls(events) if call.session == session)
@@ -115,12 +115,12 @@ def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool 
     """Return a session of a store as the lines of a tape file; without ``content`` hashes take the place of texts."""
     if is_tape(session):
         raise UsageError(f"{session} is a tape file already.")
-    found = opened(store)
-    name = found.find(session)
+    opened_store = opened(store)
+    name = opened_store.find(session)
     if not content:
-        rows = found.recover(name).rows
+        rows = opened_store.recover(name).rows
         return TapeLines(name, list(tape_file.write_without_content(name, rows)), len(rows), rows[-1].hash)
-    stream = run_sync(found.read(name))
+    stream = run_sync(opened_store.read(name))
     return TapeLines(name, list(tape_file.write(name, stream)), len(stream.events), stream.events[-1].hash)
 
 
@@ -128,12 +128,12 @@ def members(
     *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> Iterator[tuple[CorpusSession, Stream]]:
     """Yield each session that is selected, with its stream, forks among them; one is read at a time."""
-    loop, found = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
+    loop, pairs = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
     try:
-        while (one := loop.run_until_complete(anext(found, None))) is not None:
-            yield one
+        while (pair := loop.run_until_complete(anext(pairs, None))) is not None:
+            yield pair
     finally:
-        loop.run_until_complete(found.aclose())
+        loop.run_until_complete(pairs.aclose())
         loop.close()
 
 

@@ -72,8 +72,8 @@ async def aresume(
     """Resume a session that was opened. As `resume`."""
     check_resumable(known.run, answers or {}, max_iterations)
     agent = AutoCoderAgent(model=model or known.run.the_config.model, sandbox=sandbox, store=store, **settings)
-    new = {**(changes or {}), **({"max_iterations": max_iterations} if max_iterations else {})}
-    return await agent.aresume(known.session, answers=answers or {}, changes=new, on_event=on_event)
+    config = {**(changes or {}), **({"max_iterations": max_iterations} if max_iterations else {})}
+    return await agent.aresume(known.session, answers=answers or {}, changes=config, on_event=on_event)
 
 
 def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterations: int | None) -> None:
@@ -84,16 +84,16 @@ def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterati
         raise UsageError(f"{wrong[0]!r} is no answer.", remedy="Give allow or deny.")
     if state.state == "succeeded":
         raise UsageError(f"Session {name} has succeeded: there is nothing to resume.")
-    asked = state.work.question.subject if state.work.question and state.state == "suspended" else ""
-    if other := sorted(set(answers) - {asked}):
-        about = f"It asks about {spoken(asked)}." if asked else "It asks about nothing."
+    subject = state.work.question.subject if state.work.question and state.state == "suspended" else ""
+    if other := sorted(set(answers) - {subject}):
+        about = f"It asks about {spoken(subject)}." if subject else "It asks about nothing."
         raise UsageError(f"Session {name} does not ask about {', '.join(map(spoken, other))}.", remedy=about)
     if state.state == "failed":
-        ran = state.ledger.iteration
+        runs = state.ledger.iteration
         if state.cause != "iterations":
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy="Its end is final.")
-        if (max_iterations or state.the_config.max_iterations) <= ran:
-            remedy = f"It resumes with --max-iterations above {ran}."
+        if (max_iterations or state.the_config.max_iterations) <= runs:
+            remedy = f"It resumes with --max-iterations above {runs}."
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy=remedy)
 
 

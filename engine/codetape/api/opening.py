@@ -90,8 +90,8 @@ def opened(store: StoreLike, *, reading: bool = True) -> Store:
     there."""
     if not isinstance(store, str | Path):
         return store
-    found = plugins.store(str(store))
-    return found.for_reading() if reading else found
+    opened_store = plugins.store(str(store))
+    return opened_store.for_reading() if reading else opened_store
 
 
 def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
@@ -103,8 +103,8 @@ def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> Recorde
     if not str(place):
         raise UsageError("No tape is named.", remedy="Give a file, or a session's id, or `last`.")
     if Path(place).is_file() or place == "demo":
-        read = tape_file.load(str(place))
-        return RecordedSession(read.session, read.stream)
+        tape = tape_file.load(str(place))
+        return RecordedSession(tape.session, tape.stream)
     if isinstance(place, Path):
         raise UsageError(f"There is no tape {place}.")
     if is_tape(place):
@@ -114,9 +114,9 @@ def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> Recorde
 
 def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
     """Read a session of a store by its name. Raises SessionNotFound, ContentGone, CorruptTape."""
-    found = opened(store)
-    session = found.find(name)
-    return RecordedSession(session, run_sync(found.read(session)))
+    opened_store = opened(store)
+    session = opened_store.find(name)
+    return RecordedSession(session, run_sync(opened_store.read(session)))
 
 
 def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> list[CorpusSession]:
@@ -131,5 +131,5 @@ def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | No
 def corpus(sources: Iterable[str], store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Corpus:
     """Return the sessions that sources and a filter stand for; the store is opened only where one of them is in it."""
     names = tuple(map(str, sources))
-    wanted = not names or not all(map(is_tape_or_folder, names))
-    return Corpus(opened(store) if wanted else None, names, (where or Filter()).checked(datetime.now(UTC)))
+    needs_store = not names or not all(map(is_tape_or_folder, names))
+    return Corpus(opened(store) if needs_store else None, names, (where or Filter()).checked(datetime.now(UTC)))

@@ -26,9 +26,9 @@ def replay(
     """
     if rules not in ("recorded", "current"):
         raise UsageError(f"There are no rules {rules!r}.", remedy="Give recorded or current.")
-    found = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
+    recorded = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
     pack = None if prompts == "recorded" else load_pack(None if prompts == "current" else prompts)
-    return strict_replay.replay(found.stream, pack=pack, rules=rules)
+    return strict_replay.replay(recorded.stream, pack=pack, rules=rules)
 
 
 def diff(a: str | Path, b: str | Path, *, store: StoreLike = DEFAULT_STORE) -> SessionDiff:

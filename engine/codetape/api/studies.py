@@ -60,15 +60,15 @@ async def awhatif(
     changes: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[WhatIf]:
     """Yield what a change would do to each session; none is held longer than it is looked at."""
-    async for _, _, found in _simulated(sources, store, where, change_of(prompts, model, changes)):
-        yield found
+    async for _, _, simulation in _simulated(sources, store, where, change_of(prompts, model, changes)):
+        yield simulation
 
 
 def whatif(*sources: str, **options: Any) -> list[WhatIf]:
     """Return what a change would do to each session, without a call. Takes what `awhatif` takes."""
 
     async def look() -> list[WhatIf]:
-        return [found async for found in awhatif(*sources, **options)]
+        return [simulation async for simulation in awhatif(*sources, **options)]
 
     return run_sync(look())
 
@@ -77,8 +77,8 @@ async def awhatif_members(
     *sources: str, change: Change, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> AsyncIterator[tuple[CorpusSession, WhatIf]]:
     """Yield each session with what a change would do to it."""
-    async for member, _, found in _simulated(sources, store, where, change):
-        yield member, found
+    async for member, _, simulation in _simulated(sources, store, where, change):
+        yield member, simulation
 
 
 async def _simulated(
@@ -109,15 +109,15 @@ class PreparedCheck:
     def cost(self) -> tuple[str, str] | None:
         """Return what calls to be made, and recorded ones that rest on them, come to in dollars; None where a model has
         no price."""
-        made, unknown = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
+        made_cost, unknown_cost = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
         times = self.setup.attempts
-        for one in self.plan.changed:
-            model = str(self.plan.change.config.get("model", one.model))
-            for kind, estimate in (("made", made), ("unknown", unknown)):
-                estimate.add(model, one.input_tokens[kind] * times, one.output_tokens[kind] * times)
+        for session in self.plan.changed:
+            model = str(self.plan.change.config.get("model", session.model))
+            for kind, estimate in (("made", made_cost), ("unknown", unknown_cost)):
+                estimate.add(model, session.input_tokens[kind] * times, session.output_tokens[kind] * times)
             if self.setup.control is not None:
-                unknown.add(one.model, one.control_input * times, one.control_output * times)
-        return (made.text, unknown.text) if made.text and unknown.text else None
+                unknown_cost.add(session.model, session.control_input * times, session.control_output * times)
+        return (made_cost.text, unknown_cost.text) if made_cost.text and unknown_cost.text else None
 
     def refuse_unpriced(self) -> None:
         """Raise UsageError where a budget of money cannot be kept, because a model has no price."""
@@ -132,7 +132,7 @@ class PreparedCheck:
         if not self.plan.changed:
             return self._judged(Checked(self.plan, ()))
         self.refuse_unpriced()
-        if files := [one.file for one in self.plan.changed if one.file]:
+        if files := [session.file for session in self.plan.changed if session.file]:
             self.setup.candidate.opened_store().put(*(tape_file.load(file).stream for file in files))
         setup = replace(self.setup, on_progress=on_progress or self.setup.on_progress)
         return self._judged(await checks.run(self.plan, setup))
@@ -165,26 +165,28 @@ async def prepare_check(
     if control and baseline is not None:
         raise UsageError("A check has one control: fresh runs, or a baseline.")
     change = change_of(prompts, model if isinstance(model, str) else None, changes)
-    known = read_baseline(baseline) if baseline is not None else None
-    kept = plugins.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
-    others: AgentSettings = {**settings, "base_url": control_base_url or settings.get("base_url")}
-    answering = (_server(settings), _server(others), _class_of(model), _class_of(control_model))
-    change = replace(change, facts=kept.facts())
-    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=answering)
-    refuse_own(known, plan)
-    live = opened(store, reading=False)
-    name = plan.changed[0].model if plan.changed else "tape:none"
-    candidate = AutoCoderAgent(model=model or name, sandbox=kept, store=live, **settings)
-    stands = control_model or (model if model is not None and not isinstance(model, str) else name)
+    former_report = read_baseline(baseline) if baseline is not None else None
+    opened_sandbox = plugins.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
+    control_settings: AgentSettings = {**settings, "base_url": control_base_url or settings.get("base_url")}
+    endpoints = (_server(settings), _server(control_settings), _class_of(model), _class_of(control_model))
+    change = replace(change, facts=opened_sandbox.facts())
+    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=endpoints)
+    refuse_own(former_report, plan)
+    opened_store = opened(store, reading=False)
+    recorded_model = plan.changed[0].model if plan.changed else "tape:none"
+    candidate = AutoCoderAgent(model=model or recorded_model, sandbox=opened_sandbox, store=opened_store, **settings)
+    control_by = control_model or (model if model is not None and not isinstance(model, str) else recorded_model)
     setup = CheckSetup(
         candidate=candidate,
-        control=AutoCoderAgent(model=stands, sandbox=kept, store=live, **others) if control else None,
+        control=AutoCoderAgent(model=control_by, sandbox=opened_sandbox, store=opened_store, **control_settings)
+        if control
+        else None,
         attempts=attempts,
         concurrent=concurrent,
         max_tokens=max_tokens,
         max_cost=pico(max_cost) if max_cost is not None else None,
     )
-    return PreparedCheck(plan, setup, known, margin, settings.get("prices") or Prices())
+    return PreparedCheck(plan, setup, former_report, margin, settings.get("prices") or Prices())
 
 
 def _server(settings: AgentSettings) -> str:
@@ -222,11 +224,11 @@ class Backtested(NamedTuple):
 
 async def abacktest_rules(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Backtested:
     """Derive the decisions of recorded sessions with the present code."""
-    found, count = list[backtest.ChangedDecision](), 0
+    changed, count = list[backtest.ChangedDecision](), 0
     async for member, stream in corpus(sources, store, where).members():
         count += 1
-        found.extend(backtest.rules(member, stream))
-    return Backtested(count, found)
+        changed.extend(backtest.rules(member, stream))
+    return Backtested(count, changed)
 
 
 def backtest_rules(
@@ -244,10 +246,10 @@ async def abacktest_limits(
     max_tokens: Iterable[int] = (),
 ) -> list[backtest.LimitOutcome]:
     """Return what each session would have come to under each limit. As `backtest_limits`."""
-    wanted: list[tuple[backtest.LimitName, int]] = [("max_iterations", n) for n in max_iterations]
-    wanted += [("max_tokens", n) for n in max_tokens]
+    limits: list[tuple[backtest.LimitName, int]] = [("max_iterations", n) for n in max_iterations]
+    limits += [("max_tokens", n) for n in max_tokens]
     members = corpus(sources, store, where).members()
-    return [backtest.under(stream, name, n) async for _, stream in members for name, n in wanted]
+    return [backtest.under(stream, name, n) async for _, stream in members for name, n in limits]
 
 
 def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome]:
@@ -263,8 +265,8 @@ def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome
 
 async def arun_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
     """Run every task of a file several times, or continue with it. Takes what `evals.batch.run_tasks` takes."""
-    found = read_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
-    return await batches.run_tasks(agent, found, **options)
+    specs = read_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
+    return await batches.run_tasks(agent, specs, **options)
 
 
 def run_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
