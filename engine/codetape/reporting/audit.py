@@ -85,7 +85,7 @@ def audit(stream: Stream) -> Audit:
     session = fold(stream.events, stream.texts)
     calls = list(CallReader().calls(call_events(stream)))
     own = tuple(call for call in calls if call.session == session.session)
-    done = verify([stored(event) for event in stream.events], stream.texts)
+    verification = verify([stored(event) for event in stream.events], stream.texts)
     started = next(e.payload for e in stream.events if isinstance(e.payload, SessionStarted))
     return Audit(
         result=GenerateResult.of(session, stream),
@@ -95,10 +95,10 @@ def audit(stream: Stream) -> Audit:
         steps=tuple(_steps(stream)),
         versions=(session.versions or started.versions).model_dump(mode="json"),
         pack=dict(started.pack),
-        sound=done.sound,
-        findings=tuple(finding.message for finding in done.findings),
-        derived=done.derived,
-        drift=len(done.drift),
+        sound=verification.sound,
+        findings=tuple(finding.message for finding in verification.findings),
+        derived=verification.derived,
+        drift=len(verification.drift),
     )
 
 
@@ -164,7 +164,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
-        *((f"failing: {one.test}", one.words) for one in result.failing[:20]),
+        *((f"failing: {failure.test}", failure.words) for failure in result.failing[:20]),
         ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
         ("money", money(total.cost, total.unpriced)),
@@ -179,11 +179,11 @@ def facts(found: Audit) -> list[tuple[str, str]]:
 _CALLS = ("event", "purpose", "state", "run", "disposition", "input", "output", "cost", "source", "seconds")
 
 
-def _call_rows(found: Audit) -> list[tuple[object, ...]]:
+def _call_rows(account: Audit) -> list[tuple[object, ...]]:
     return [
         (c.seq, c.purpose, c.state, c.iteration + 1, c.disposition, f"{c.total_input:,}", f"{c.total_output:,}",
          f"${dollars(c.cost)}" if c.cost is not None else c.source, c.source or "no answer", f"{c.duration_ms / 1000:.1f}")
-        for c in found.calls
+        for c in account.calls
     ]  # fmt: skip
 
 

@@ -106,11 +106,11 @@ class CallRecord:
 class _Open:
     """A call as it is read: the draft of its record, and what was decided on it."""
 
-    call: CallRecord
+    record: CallRecord
     fingerprint: str
     outcome: str = ""
     usable: bool | None = None
-    again: bool = False
+    repaired: bool = False
     changes: frozenset[str] = frozenset()
     reverted: bool = False
 
@@ -137,7 +137,7 @@ class CallReader:
 
     def __init__(self, parents: Collection[str] | None = None) -> None:
         self._parents = parents
-        self._known: dict[str, _Session] = {}
+        self._sessions: dict[str, _Session] = {}
         self._points: dict[str, list[tuple[int, str, int]]] = {}
 
     def calls(self, events: Iterable[StoredEvent]) -> Iterator[CallRecord]:
@@ -171,13 +171,13 @@ class CallReader:
                     open_ = _Open(_record(event, payload, state), payload.fingerprint)
                     state.calls.append(open_)
             elif isinstance(payload, CallClosed):
-                if open_ is not None and not open_.outcome and payload.call == open_.call.name:
+                if open_ is not None and not open_.outcome and payload.call == open_.record.name:
                     open_.outcome = event.kind
-                    open_.call = _closed(open_.call, payload)
+                    open_.record = _closed(open_.record, payload)
             elif isinstance(payload, CodeReverted):
-                code = next((o for o in reversed(state.calls) if "code" in o.changes), None)
-                if code is not None:
-                    code.reverted = True
+                code_call = next((o for o in reversed(state.calls) if "code" in o.changes), None)
+                if code_call is not None:
+                    code_call.reverted = True
             elif isinstance(payload, Transition):
                 if isinstance(payload, Decided):
                     _decide(open_, payload)
@@ -186,11 +186,11 @@ class CallReader:
                 points.append((event.seq, state.state, state.iteration))
         if self._parents is None or name in self._parents:
             self._points[name] = points
-            self._known[name] = replace(state, calls=[])
+            self._sessions[name] = replace(state, calls=[])
         yield from _with_dispositions(state.calls)
 
     def _forked(self, payload: SessionForked) -> _Session:
-        parent = self._known.get(payload.parent, _Session(lineage=payload.parent))
+        parent = self._sessions.get(payload.parent, _Session(lineage=payload.parent))
         before = [p for p in self._points.get(payload.parent, []) if p[0] <= payload.seq]
         state, iteration = before[-1][1:] if before else (parent.state, 0)
         tags = (*parent.tags, *payload.tags)
@@ -204,13 +204,13 @@ def _decide(open_: _Open | None, payload: Decided) -> None:
     if open_ is None or open_.outcome != "Answered" or open_.usable is not None or halt:
         return
     open_.usable = payload.usable
-    open_.again = not payload.usable and payload.ledger.get("repairs") == 1
+    open_.repaired = not payload.usable and payload.ledger.get("repairs") == 1
     open_.changes = frozenset(payload.changes)
 
 
 def _iteration(payload: Decided, before: int) -> int:
-    found = payload.ledger.get("iteration", before)
-    return found if isinstance(found, int) else before
+    count = payload.ledger.get("iteration", before)
+    return count if isinstance(count, int) else before
 
 
 def _record(event: StoredEvent, payload: Requested, state: _Session) -> CallRecord:
@@ -264,47 +264,57 @@ def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
 def _with_dispositions(calls: list[_Open]) -> Iterator[CallRecord]:
     """Yield a session's calls with their dispositions."""
     last_code = max((i for i, o in enumerate(calls) if "code" in o.changes and not o.reverted), default=-1)
-    last_tests = max((i for i, o in enumerate(calls) if o.call.purpose == "tests" and "tests" in o.changes), default=-1)
+    last_tests = max(
+        (i for i, o in enumerate(calls) if o.record.purpose == "tests" and "tests" in o.changes), default=-1
+    )
     dispositions: dict[int, Disposition] = {}
-    for i, one in enumerate(calls):
-        if (disposition := _unusual(one, calls[i + 1 : i + 2])) is not None:
+    for i, entry in enumerate(calls):
+        if (disposition := _unusual(entry, calls[i + 1 : i + 2])) is not None:
             dispositions[i] = disposition
-        elif one.call.purpose == "code":
-            dispositions[i] = "rejected" if one.reverted else "accepted" if i == last_code else "superseded"
-        elif one.call.purpose in ("tests", "fix_tests"):
-            dispositions[i] = "accepted" if i >= last_tests and "tests" in one.changes else "superseded"
-        elif one.call.purpose in ("plan", "second_opinion", "packages", "replace_package"):
+        elif entry.record.purpose == "code":
+            dispositions[i] = "rejected" if entry.reverted else "accepted" if i == last_code else "superseded"
+        elif entry.record.purpose in ("tests", "fix_tests"):
+            dispositions[i] = "accepted" if i >= last_tests and "tests" in entry.changes else "superseded"
+        elif entry.record.purpose in ("plan", "second_opinion", "packages", "replace_package"):
             dispositions[i] = "accepted"
-    for i, one in enumerate(calls):
+    for i, entry in enumerate(calls):
         if i not in dispositions:
-            dispositions[i] = _served(i, one, calls, dispositions)
-    for i, one in enumerate(calls):
-        yield replace(one.call, disposition=dispositions[i])
+            dispositions[i] = _served(i, entry, calls, dispositions)
+    for i, entry in enumerate(calls):
+        yield replace(entry.record, disposition=dispositions[i])
 
 
-def _unusual(one: _Open, following: list[_Open]) -> Disposition | None:
+def _unusual(entry: _Open, following: list[_Open]) -> Disposition | None:
     """Return the disposition of a call that gave nothing to use; None for the others."""
-    if one.outcome == "CallRefused":
+    if entry.outcome == "CallRefused":
         return "rejected"
-    if one.outcome != "Answered":
-        return "transport retry" if following and following[0].fingerprint == one.fingerprint else "abandoned"
-    if one.usable is None:
+    if entry.outcome != "Answered":
+        return "transport retry" if following and following[0].fingerprint == entry.fingerprint else "abandoned"
+    if entry.usable is None:
         return "abandoned"
-    if not one.usable:
-        return "repair" if one.again else "unusable"
+    if not entry.usable:
+        return "repair" if entry.repaired else "unusable"
     return None
 
 
-def _served(i: int, one: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
+def _served(i: int, entry: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
     """Return the disposition of what is no output by itself: a diagnosis shares that of what it led to, a check that of
     what it checked."""
-    made = ("code", "tests", "fix_tests")
-    if one.call.purpose == "diagnose":
-        until = next((j for j in range(i + 1, len(calls)) if calls[j].call.purpose == "diagnose"), len(calls))
-        led = [dispositions[j] for j in range(i + 1, until) if j in dispositions and calls[j].call.purpose in made]
+    outputs = ("code", "tests", "fix_tests")
+    if entry.record.purpose == "diagnose":
+        next_diagnosis = next(
+            (j for j in range(i + 1, len(calls)) if calls[j].record.purpose == "diagnose"), len(calls)
+        )
+        served = [
+            dispositions[j]
+            for j in range(i + 1, next_diagnosis)
+            if j in dispositions and calls[j].record.purpose in outputs
+        ]
     else:
-        led = [dispositions[j] for j in range(i - 1, -1, -1) if j in dispositions and calls[j].call.purpose in made][:1]
-    return "accepted" if "accepted" in led else "superseded"
+        served = [
+            dispositions[j] for j in range(i - 1, -1, -1) if j in dispositions and calls[j].record.purpose in outputs
+        ][:1]
+    return "accepted" if "accepted" in served else "superseded"
 
 
 def call_row(call: CallRecord) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     trace = int(sha256(f"trace {session.session} {stream.events[0].hash}")[:32], 16)
     own = [event for event in stream.events if event.session == session.session]
     root = int(own[0].hash[:16], 16) or 1  # of a fork its first own event: its parent's span is another
-    dispositions = {call.name: call for call in CallReader().calls(call_events(stream))}
+    records = {call.name: call for call in CallReader().calls(call_events(stream))}
     context = sdk.context(trace, root)
     for event, following in zip(stream.events, stream.events[1:], strict=False):
         request, outcome = event.payload, following.payload
@@ -37,13 +37,12 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
             or not isinstance(outcome, CallClosed)
         ):
             continue
-        call = dispositions.get(request.call)
-        names = (
+        call = records.get(request.call)
+        title, attributes = (
             _call(request, outcome, call, session.the_config.model, stream, content=content)
             if request.effect == "ask"
             else _work(request, outcome)
         )
-        title, attributes = names
         failed = type(outcome).__name__ in ("CallLost", "GaveUp", "CallRefused", "BuildRefused")
         identity = int(event.hash[:16], 16) or 2
         yield sdk.span(
@@ -89,7 +88,7 @@ def _bare(model: str) -> str:
 def _call(
     request: Requested, outcome: Any, call: CallRecord | None, model: str, stream: Stream, *, content: bool
 ) -> tuple[str, dict[str, Any]]:
-    found: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": _provider(model),
         "gen_ai.request.model": _bare(model),
@@ -98,14 +97,14 @@ def _call(
         "codetape.call": request.call,
     }
     if call is not None:
-        found |= {
+        attributes |= {
             "codetape.disposition": call.disposition,
             "codetape.state": call.state,
             "codetape.iteration": call.iteration,
         }
     if isinstance(outcome, Answered):
         usage = outcome.usage
-        found |= {
+        attributes |= {
             "gen_ai.response.model": outcome.model or _bare(model),
             "gen_ai.response.finish_reasons": (outcome.finish_reason,),
             "gen_ai.usage.input_tokens": usage.total_input,
@@ -116,9 +115,9 @@ def _call(
             "codetape.replayed": bool(outcome.matched_by),
         }
         if outcome.price:
-            found |= {"codetape.cost.usd": outcome.price.cost, "codetape.cost.source": outcome.price.source}
+            attributes |= {"codetape.cost.usd": outcome.price.cost, "codetape.cost.source": outcome.price.source}
         if content:
-            said = [
+            messages = [
                 {"role": role, "parts": [{"type": "text", "content": stream.texts[ref]}]}
                 for role, ref in request.messages
             ]
@@ -127,23 +126,23 @@ def _call(
                 if outcome.text
                 else []
             )
-            found |= {"gen_ai.input.messages": canonical(said), "gen_ai.output.messages": canonical(answer)}
-    return f"chat {_bare(model)}", found
+            attributes |= {"gen_ai.input.messages": canonical(messages), "gen_ai.output.messages": canonical(answer)}
+    return f"chat {_bare(model)}", attributes
 
 
 def _work(request: Requested, outcome: Any) -> tuple[str, dict[str, Any]]:
-    found: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": request.purpose,
         "codetape.call": request.call,
         "codetape.effect": request.effect,
     }
     if isinstance(outcome, TestsFinished):
-        found |= {
+        attributes |= {
             f"codetape.tests.{name}": getattr(outcome, name) for name in ("passed", "failed", "errors", "skipped")
         }
-        found["codetape.exit"] = outcome.exit
-    return f"execute_tool {request.purpose}", found
+        attributes["codetape.exit"] = outcome.exit
+    return f"execute_tool {request.purpose}", attributes
 
 
 def _ns(at: str) -> int:

@@ -69,9 +69,9 @@ class SpendRow:
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return a flat record, for tables; money in dollars."""
-        plain_ = {name: value for name, value in vars(self).items() if name != "key"}
+        sums = {name: value for name, value in vars(self).items() if name != "key"}
         cost = "" if self.unpriced and not self.cost else dollars(self.cost)  # what has no price is never 0
-        return {**dict(zip(names, self.key, strict=True)), **plain_, "tokens": self.tokens, "cost": cost}
+        return {**dict(zip(names, self.key, strict=True)), **sums, "tokens": self.tokens, "cost": cost}
 
 
 @dataclass(frozen=True)

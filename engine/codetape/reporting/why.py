@@ -87,18 +87,17 @@ def _call(stream: Stream, at: int, request: Requested) -> str:
         return (
             f"the sandbox was to {'build the environment' if request.effect == 'build' else 'run: ' + request.purpose}"
         )
-    after = stream.events[at + 1].payload if at + 1 < len(stream.events) else None
-    if not isinstance(after, Answered):
-        return (
-            f"the model was asked for {request.purpose}; {type(after).__name__ if after else 'no outcome is recorded'}"
-        )
-    usage = after.usage
+    outcome = stream.events[at + 1].payload if at + 1 < len(stream.events) else None
+    if not isinstance(outcome, Answered):
+        ending = type(outcome).__name__ if outcome else "no outcome is recorded"
+        return f"the model was asked for {request.purpose}; {ending}"
+    usage = outcome.usage
     spent = f"{usage.total_input:,} tokens in, {usage.total_output:,} out"
     cost = (
         ", answered from a recording"
-        if after.matched_by
-        else f", ${dollars(pico(after.price.cost))}"
-        if after.price
+        if outcome.matched_by
+        else f", ${dollars(pico(outcome.price.cost))}"
+        if outcome.price
         else ", unpriced"
     )
     return f"the model was asked for {request.purpose}: {spent}{cost}"
@@ -114,31 +113,31 @@ def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
     """
     events = stream.events
     for _ in range(200):
-        decided = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
-        if decided is None:
+        decided_at = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
+        if decided_at is None:
             break
-        outcome = _outcome_before(stream, decided)
+        outcome_at = _outcome_before(stream, decided_at)
         yield _link(
             stream,
-            decided,
-            _decision(events[decided].payload, events[outcome].payload if outcome is not None else None),
+            decided_at,
+            _decision(events[decided_at].payload, events[outcome_at].payload if outcome_at is not None else None),
         )
-        if outcome is None:
-            at = decided
+        if outcome_at is None:
+            at = decided_at
             continue
-        found = events[outcome].payload
-        asked = next(
+        closing = events[outcome_at].payload
+        request_at = next(
             n
-            for n in range(outcome - 1, -1, -1)
-            if getattr(events[n].payload, "call", "") == getattr(found, "call", None)
+            for n in range(outcome_at - 1, -1, -1)
+            if getattr(events[n].payload, "call", "") == getattr(closing, "call", None)
         )
-        if isinstance(found, TestsFinished):
-            yield _link(stream, outcome, _failed(found, Report.model_validate_json(stream.texts[found.report])))
-            if found.purpose != "vet":
-                yield from _made(stream, asked)
+        if isinstance(closing, TestsFinished):
+            yield _link(stream, outcome_at, _failed(closing, Report.model_validate_json(stream.texts[closing.report])))
+            if closing.purpose != "vet":
+                yield from _made(stream, request_at)
                 return
-        yield _link(stream, asked, _asked(events[asked].payload, found))
-        at = asked
+        yield _link(stream, request_at, _asked(events[request_at].payload, closing))
+        at = request_at
     yield from _begun(stream, at)
 
 
@@ -161,12 +160,12 @@ def _outcome_before(stream: Stream, decided: int) -> int | None:
 def _made(stream: Stream, at: int) -> Iterator[CauseLink]:
     """Yield where the code that a run tested came from, and then the plan and the task."""
     events = stream.events
-    code = next(
+    code_at = next(
         (n for n in range(at, -1, -1) if isinstance(p := events[n].payload, Decided) and "code" in p.changes), None
     )
-    if code is not None:
-        yield _link(stream, code, "the code that it ran was taken from an answer here")
-    yield from _begun(stream, code if code is not None else at)
+    if code_at is not None:
+        yield _link(stream, code_at, "the code that it ran was taken from an answer here")
+    yield from _begun(stream, code_at if code_at is not None else at)
 
 
 def _begun(stream: Stream, at: int) -> Iterator[CauseLink]:
@@ -222,40 +221,42 @@ def _failed(payload: TestsFinished, report: Report) -> str:
 
 
 def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
-    known = _origins(stream, at)
+    origins = _origins(stream, at)
     for number, (role, ref) in enumerate(request.messages, 1):
         text = stream.texts[ref]
-        marks = [0, *(m.start() for m in _HEADING.finditer(text) if m.start()), len(text)]
-        for start, end in pairwise(marks):
+        bounds = [0, *(m.start() for m in _HEADING.finditer(text) if m.start()), len(text)]
+        for start, end in pairwise(bounds):
             body = text[start:end]
             heading = _HEADING.match(body)
-            named = heading[0].lstrip("# ") if heading else "the beginning"
-            yield PromptPart(number, role, named, round(len(body) / 4), _origin(body, known))
+            title = heading[0].lstrip("# ") if heading else "the beginning"
+            yield PromptPart(number, role, title, round(len(body) / 4), _origin(body, origins))
 
 
 def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
     """Return what a prompt may hold, the latest first: texts with where they are from."""
-    session, found = SessionState(), list[tuple[str, str]]()
+    session, origins = SessionState(), list[tuple[str, str]]()
     for event in stream.events[:at]:
         before = session.work
         session = apply(session, event, stream.texts)
         where = f"event {event.seq}"
         changed = [name for name in ("code", "tests") if getattr(session.work, name) != getattr(before, name)]
-        found += [(getattr(session.work, name), f"{name} of {where}") for name in changed]
+        origins += [(getattr(session.work, name), f"{name} of {where}") for name in changed]
         if session.work.plan is not before.plan and session.work.plan:
-            found.append((session.work.plan.description, f"the plan of {where}"))
+            origins.append((session.work.plan.description, f"the plan of {where}"))
         if session.work.diagnosis is not before.diagnosis and session.work.diagnosis:
-            found += [(f.root_cause, f"the diagnosis of {where}") for f in session.work.diagnosis.failures]
+            origins += [(f.root_cause, f"the diagnosis of {where}") for f in session.work.diagnosis.failures]
         if session.work.report is not before.report and session.work.report:
-            found += [(t.message, f"the report of {where}") for t in session.work.report.tests if t.outcome != "passed"]
+            origins += [
+                (t.message, f"the report of {where}") for t in session.work.report.tests if t.outcome != "passed"
+            ]
     task = session.the_task
-    found += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
-    found += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
-    found += [(constraint, "a constraint") for constraint in task.constraints]
-    return list(reversed(found))
+    origins += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
+    origins += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
+    origins += [(constraint, "a constraint") for constraint in task.constraints]
+    return list(reversed(origins))
 
 
-def _origin(body: str, known: list[tuple[str, str]]) -> str:
+def _origin(body: str, origins: list[tuple[str, str]]) -> str:
     """Return where a part's content is from, as far as a recorded text stands in it; else it is the prompt pack's."""
-    found = [where for text, where in known if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
-    return ", ".join(dict.fromkeys(found)) or "the prompt pack"
+    sources = [where for text, where in origins if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
+    return ", ".join(dict.fromkeys(sources)) or "the prompt pack"
