@@ -1,4 +1,4 @@
-"""The options that name a change of prompts, model or settings, and what they stand for."""
+"""The options that describe a change of prompts, model or settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

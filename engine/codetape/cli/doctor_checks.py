@@ -1,4 +1,4 @@
-"""What `doctor` looks at. Each check says one thing, with its remedy; none shows a secret."""
+"""The checks of `doctor`. Each one reports one finding with its remedy, and never shows a secret."""
 
 import os
 import platform
@@ -40,7 +40,7 @@ def _uv() -> DoctorFinding:
 
 
 def _sandboxes() -> Iterator[DoctorFinding]:
-    """Each sandbox says itself what it needs; one that needs to be told a place has nothing to say."""
+    """Each sandbox reports what it needs. One that needs an argument, such as `tape`, is skipped."""
     for name in sorted(plugins.available("sandboxes")):
         try:
             yield from plugins.sandbox(name).doctor()
@@ -114,7 +114,7 @@ def _servers(base_url: str | None) -> Iterator[DoctorFinding]:
 
 
 def _place(address: str) -> tuple[str, int]:
-    """Return an address's host and port; an empty host for one that is none."""
+    """Return an address's host and port; an empty host if the address is invalid."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
@@ -132,12 +132,12 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _adapters() -> Iterator[DoctorFinding]:
-    """Third-party adapters that do not load are named; the others work all the same."""
+    """Report adapters that fail to load; one broken package does not stop the others."""
     for kind in ("models", "sandboxes", "stores"):
         for name, point in plugins.available(kind).items():
             try:
                 point.load()
-            except Exception as error:  # noqa: BLE001 - another's module may raise anything
+            except Exception as error:  # noqa: BLE001 - a third-party module may raise anything
                 message = f"does not load: {type(error).__name__}: {error}"
                 yield DoctorFinding(
                     f"{kind} {name}", "note", message, f"Repair or remove the package that has {point.value}."

@@ -1,4 +1,4 @@
-"""The group of commands, for click. Loaded when a command is called, and not for --help."""
+"""The click group of all commands. Imported when a command is called, not for --help."""
 
 import os
 from importlib import import_module
@@ -16,7 +16,7 @@ _CHANGING = ("fork", "whatif", "check")
 
 
 class Lazy(click.Group):
-    """A group that loads a command's module when the command is called, and not for --help."""
+    """A group that imports a command's module only when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the help."""
@@ -30,7 +30,7 @@ class Lazy(click.Group):
         return command
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the same help that is printed without click."""
+        """Write the help that `main` prints without click."""
         formatter.write(help_text())
 
 
@@ -45,7 +45,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def _defaults() -> dict[str, dict[str, Any]]:
-    """Return what variables and files set, as defaults of each command's options; flags still come first."""
+    """Return what variables and files set, as defaults of each command's options. Flags still take precedence."""
     from codetape.cli.settings import notice, read_settings
 
     settings = read_settings(os.environ, Path.cwd())
@@ -58,10 +58,11 @@ def _defaults() -> dict[str, dict[str, Any]]:
         if s.source != "default"
     }
     defaults: dict[str, dict[str, Any]] = dict.fromkeys(COMMANDS, values)
-    # what continues from recorded sessions keeps their model and prompts, whatever is the default for new ones
+    # a command that continues recorded sessions keeps their model and prompts: the defaults are for new sessions
     without_model = {name: value for name, value in values.items() if name not in ("model", "prompts")}
     defaults |= dict.fromkeys(_CHANGING, without_model)
-    database_only = {"db": values["db"]} if "db" in values else {}  # a pack is named by an argument there
+    # the --prompts of `prompts` names a pack to look at, not one to use: no default applies
+    database_only = {"db": values["db"]} if "db" in values else {}
     defaults["prompts"] = dict.fromkeys(("list", "show", "export", "lint", "check"), database_only)
     defaults["backtest"] = dict.fromkeys(("rules", "limits"), without_model)
     defaults["images"] = dict.fromkeys(("list", "show", "prune"), values)

@@ -1,4 +1,4 @@
-"""Options that commands share, and what they are turned into."""
+"""Options that commands share, and their conversion into values."""
 
 import json
 import re
@@ -70,21 +70,21 @@ class RedactOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveOptions(ServerOptions, BudgetOptions, RedactOptions, DatabaseOptions):
-    """Options of commands that drive a session."""
+    """Options of commands that run a session live."""
 
     sandbox: str
     folder: str | None
 
 
 def typed(options: type[Options]) -> Callable[[Callable[[Options], int]], Callable[..., int]]:
-    """Hand a command its options as one value, whose fields mypy knows. Goes directly above the function."""
+    """Pass a command its options as one typed value. Must be the decorator directly above the function."""
 
     def wrap(function: Callable[[Options], int]) -> Callable[..., int]:
         @wraps(function)
         def call(**given: Any) -> int:
             return function(options(**given))
 
-        call.options = options  # type: ignore[attr-defined]  # so that a test can compare them with what click parses
+        call.options = options  # type: ignore[attr-defined]  # a test compares them with the options that click parses
         return call
 
     return wrap
@@ -114,7 +114,7 @@ def as_json(function: F) -> F:
 
 
 def server(function: F) -> F:
-    """Add the options on how a model's server is reached, --base-url apart."""
+    """Add the options for reaching a model's server, except --base-url."""
     for option in (
         click.option(
             "--read-timeout",
@@ -144,7 +144,7 @@ def server(function: F) -> F:
 
 
 def several(function: F) -> F:
-    """Add how many attempts are made at each task or session, and how many at once."""
+    """Add --n-attempts, per task or session, and --n-concurrent."""
     for option in (
         click.option(
             "--n-concurrent",
@@ -187,7 +187,7 @@ def budget(function: F) -> F:
 
 
 def budget_settings(options: BudgetOptions) -> dict[str, Any]:
-    """Return what those options are to an agent: a session's own budget. Raises UsageError."""
+    """Return the agent's settings for a session's own budget. Raises UsageError."""
     from codetape.domain.money import dollars, pico
 
     cost = dollars(pico(options.max_cost)) if options.max_cost else ""
@@ -195,12 +195,12 @@ def budget_settings(options: BudgetOptions) -> dict[str, Any]:
 
 
 def budget_changes(options: BudgetOptions) -> dict[str, Any]:
-    """Return those options that were given, as changes of a configuration."""
+    """Return the budget options that were given, as changes of a configuration."""
     return {name: value for name, value in budget_settings(options).items() if value not in (None, "")}
 
 
 def limits(options: BudgetOptions) -> "tuple[Limit, ...]":
-    """Return the budgets of several sessions together. Raises UsageError."""
+    """Return the budgets that several sessions share. Raises UsageError."""
     from codetape.domain.budget import Limit
     from codetape.domain.money import pico
 
@@ -255,10 +255,11 @@ def own_prices() -> "Prices":
 
 
 def server_settings(options: ServerOptions) -> "AgentSettings":
-    """Return what those options are to an agent."""
+    """Return the agent's settings for reaching a model's server."""
     timeouts = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
     source = click.get_current_context().get_parameter_source("base_url")
-    named = source is not ParameterSource.DEFAULT_MAP  # a variable says where new sessions are made
+    # CODETAPE_BASE_URL is for new sessions: a recorded one moves to another server by the flag alone
+    named = source is not ParameterSource.DEFAULT_MAP
     return {
         "base_url": options.base_url,
         "api_key_env": options.api_key_env,
@@ -268,7 +269,7 @@ def server_settings(options: ServerOptions) -> "AgentSettings":
 
 
 def words(option: str, value: str | None, default: str | None = None) -> tuple[str, ...]:
-    """Return an option and its value as words of a command, where it is given and no default."""
+    """Return an option and its value as words of a command line; none where the value is empty or the default."""
     return (option, value) if value and value != default else ()
 
 
@@ -286,7 +287,7 @@ def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
 
 
 def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
-    """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
+    """Read KEY=VALUE words. A value that is JSON is parsed, anything else is text. Raises UsageError."""
     from codetape.domain.canonical import canonical
 
     parsed: dict[str, Any] = {}
@@ -316,7 +317,7 @@ def _no_number(text: str) -> Any:
 
 
 def text_of(path: str | None) -> str | None:
-    """Return a text file's content, or None for none. Raises UsageError."""
+    """Return a text file's content; None where no path is given. Raises UsageError."""
     if path is None:
         return None
     try:
@@ -328,7 +329,7 @@ def text_of(path: str | None) -> str | None:
 
 
 def write_text(file: str, text: str) -> None:
-    """Write a text file, whole or not at all. Raises UsageError."""
+    """Write a text file atomically. Raises UsageError."""
     from codetape.runtime.whole_file import write_whole
 
     try:
@@ -349,7 +350,7 @@ def memory_mb(text: str) -> int:
 
 
 def live_settings(options: LiveOptions) -> "AgentSettings":
-    """Return what all options of a live session are to an agent, its own budget apart."""
+    """Return the agent's settings of a live session, except its own budget."""
     return {
         **server_settings(options),
         "limits": limits(options),

@@ -1,4 +1,4 @@
-"""What is shown while a session runs: where it is and what it waits for, and a line for each thing that happened."""
+"""Progress of a session: a live line with its state and what it waits for, and a line for each event."""
 
 import sys
 import time
@@ -16,8 +16,7 @@ WAITING = {**{row.name: row.waiting_for for row in PURPOSES}, **WAITING_FOR_JOBS
 
 
 class LiveLine:
-    """Lines on standard error, and in a terminal one live line below them. A context manager; quiet where nobody
-    looks."""
+    """Lines on standard error and, in a terminal, one live line below them. A context manager."""
 
     def __init__(self, render: Callable[[], Any], *, quiet: bool) -> None:
         self.quiet = quiet
@@ -40,7 +39,7 @@ class LiveLine:
             self._live.stop()
 
     def line(self, text: str) -> None:
-        """Print a line above the live one."""
+        """Print a line above the live one; nothing if quiet."""
         if self.quiet:
             return
         if self._console:
@@ -50,7 +49,7 @@ class LiveLine:
 
 
 class SessionProgress:
-    """What one session does: an event hook, and a context manager."""
+    """Shows the progress of one session: an event hook, and a context manager."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._display = LiveLine(self._status, quiet=quiet)

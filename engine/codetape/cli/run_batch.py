@@ -1,4 +1,4 @@
-"""run --tasks: many tasks, their progress, and the sums at the end."""
+"""run --tasks: many tasks, their progress, and totals at the end."""
 
 import asyncio
 from typing import Any, Self
@@ -15,7 +15,7 @@ from codetape.runtime.agent import AutoCoderAgent
 def run(
     agent: AutoCoderAgent, file: str, *, attempts: int, concurrent: int, tags: tuple[str, ...], as_json: bool
 ) -> int:
-    """Run a task file; print a line an attempt, and the sums; return the exit code."""
+    """Run a task file; print one line per attempt and the totals; return the exit code."""
     display = BatchProgress(quiet=as_json)
     try:
         with display:
@@ -57,7 +57,7 @@ def run(
 
 
 def exit_code(made: Batch) -> int:
-    """Return 1 where something could not work, 101 for a budget, 104 for a question, 100 for one not solved, else 0."""
+    """Return 1 for an error, 101 for a budget, 104 for a question, 100 for an unsolved task, else 0."""
     reasons = {a.cause for a in made.attempts if a.solved is None}
     sums = made.progress
     if reasons - {"budget", "question"}:
@@ -68,7 +68,7 @@ def exit_code(made: Batch) -> int:
 
 
 def line_of(progress: Progress) -> str:
-    """Return how far it is, in one line."""
+    """Return the progress in one line."""
     spent = f", {money(progress.cost, progress.unpriced)}" if progress.cost else ""
     stopped = f", {progress.stopped} stopped" if progress.stopped else ""
     return (
@@ -78,7 +78,7 @@ def line_of(progress: Progress) -> str:
 
 
 class BatchProgress:
-    """What many attempts do: a line an attempt, and the sums in a live line. A context manager."""
+    """Shows the progress of a batch: one line per attempt, and totals in a live line. A context manager."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._display = LiveLine(self._status, quiet=quiet)
@@ -92,7 +92,7 @@ class BatchProgress:
         self._display.__exit__(*ended)
 
     def progress(self, progress: Progress, attempt: Attempt | None) -> None:
-        """Show one more attempt."""
+        """Show the totals, and the attempt that ended, if any."""
         self._text = line_of(progress)
         if attempt is None:
             return

@@ -1,4 +1,4 @@
-"""A session's end: the JSON object, the files, the summary for a person, and the exit code."""
+"""The outcome of a session: JSON object, files, summary for a person, and exit code."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -19,10 +19,9 @@ from codetape.text.escape import first_line
 
 @dataclass(frozen=True)
 class Again:
-    """The options that a later command must name again, as words: of the database, of where code runs, of the model's
-    server.
+    """The options that later commands must repeat, as words: database, sandbox, model server.
 
-    ``totals`` are the budgets of several sessions together, as they were given.
+    ``totals`` are the budgets that several sessions share, as they were given.
     """
 
     db: tuple[str, ...] = ()
@@ -42,7 +41,7 @@ class Again:
         return shlex.join(["codetape", verb, session, *self.db, *(self.sandbox if sandbox else ()), *more])
 
 
-SHOWN = 5  # failing tests that a person is shown at once
+SHOWN = 5  # failing tests listed in the summary
 CONFIDENCE = {
     "oracle": "your oracle passed",
     "anchored": "your examples or tests passed",
@@ -107,17 +106,17 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
 
 
 def example_of(question: str) -> str:
-    """Return the name of the test that a question is about; empty where it is about something else."""
+    """Return the name of the test that a question is about; empty if it is about something else."""
     return question.partition("::")[2] if question.startswith(EXAMPLE) else ""
 
 
 def keys_in(result: GenerateResult) -> tuple[str, ...]:
-    """Return the kinds of keys that script and tests seem to hold: reported, never replaced, for they may be meant."""
+    """Return the kinds of keys that script and tests seem to hold: reported, not redacted, as they may be intended."""
     return find_keys(f"{result.solution.code if result.solution else ''}\n{result.tests}")
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder before anything is spent. Raises UsageError where it cannot be written."""
+    """Create the folder before anything is spent. Raises UsageError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".codetape-probe"
@@ -157,7 +156,7 @@ def write_files(result: GenerateResult, folder: Path) -> Path | None:
 def summarise(
     result: GenerateResult, session: SessionState, duration_s: float, path: Path | None, again: Again
 ) -> None:
-    """Print the end for a person: verdict, figures, where the script is, what to try next."""
+    """Print the summary for a person: verdict, figures, the script's path, next steps."""
     counts, usage = result.counts, result.usage
     say()
     if result.succeeded:
@@ -194,7 +193,7 @@ def summarise(
 
 
 def next_steps(result: GenerateResult, session: SessionState, path: Path | None, again: Again) -> list[str]:
-    """Return what a person can do now, as commands that work as they stand."""
+    """Return the next steps as complete commands."""
     name, server = result.session, session.the_config.server
     if server and "--base-url" not in again.model:
         again = replace(again, model=(*again.model, "--base-url", server))
@@ -215,7 +214,7 @@ def next_steps(result: GenerateResult, session: SessionState, path: Path | None,
 
 
 def _resumes(result: GenerateResult, session: SessionState, again: Again) -> list[str]:
-    """Return how a suspended session continues: with an answer, a higher budget, or as it is."""
+    """Return the commands that resume a suspended session: with an answer, a higher budget, or unchanged."""
     name = result.session
     if session.cause == "question" and (test := example_of(result.question)):
         return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]
@@ -224,6 +223,7 @@ def _resumes(result: GenerateResult, session: SessionState, again: Again) -> lis
     if session.cause != "budget":
         return [again.resume(name)]
     config, used = session.the_config, result.total_input_tokens + result.total_output_tokens
+    # a call reserves its whole output beforehand: a limit without room for that would suspend the session at once
     budgets: list[str] = []
     if config.max_tokens is not None:
         budgets += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
@@ -238,5 +238,5 @@ def _resumes(result: GenerateResult, session: SessionState, again: Again) -> lis
 
 
 def _more(amount: str, spent: int) -> str:
-    """Return a budget of money that leaves room: twice as much, and half a dollar beyond what is spent at least."""
+    """Return a higher budget of money: twice as much, and at least half a dollar more than was spent."""
     return dollars(max(2 * pico(amount), spent + pico("0.50")))

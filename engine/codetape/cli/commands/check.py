@@ -94,8 +94,7 @@ def command(options: CheckOptions) -> int:
     """Test a change of prompts, model or settings on recorded sessions, and say whether it solves less.
 
     Each session is resumed live from its first request that differs; what stays is reused. The outcomes are compared
-    task by
-    task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
+    task by task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
     """
     from codetape.api.studies import prepare_check
     from codetape.evals.report_formats import form_of
@@ -172,7 +171,7 @@ def _refuse_nothing(plan: "CheckPlan", options: CheckOptions) -> None:
 
 
 def _agree(options: CheckOptions) -> None:
-    """Have a person agree to the estimate; in non-interactive use, a budget or --yes must say so."""
+    """Ask a person to accept the estimate; non-interactive use needs a budget or --yes."""
     if options.yes or options.max_cost or options.max_tokens:
         return
     if options.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -211,7 +210,7 @@ def _worst_tokens(prepared: "PreparedCheck", options: CheckOptions) -> int:
 
 
 def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
-    """Print what the check may come to, before anything is spent."""
+    """Print what the check may cost, before anything is spent."""
     plan, estimate = prepared.plan, _estimated(prepared, options)
     once, times = estimate["once"], options.attempts
     to_make, unknown = once["made"], once["unknown"]

@@ -15,10 +15,9 @@ from codetape.cli.settings import read_settings, variable
 def command(as_json: bool) -> int:
     """Show each setting, its value and where it comes from.
 
-    Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml,
-    in this folder or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's
-    file
-    does not decide on db and package-policy.
+    Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml, in this folder
+    or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file does not
+    decide on db and package-policy.
     """
     settings = read_settings(os.environ, Path.cwd())
     if as_json:

@@ -35,7 +35,7 @@ def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
 
 
 def _sections(comparison: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what there is to say, as headings and texts, for a terminal and for a page."""
+    """Return the comparison as headings and texts, for a terminal and for a page."""
     parting = comparison["parting"]
     if parting is None:
         return [(f"{comparison['a']} and {comparison['b']} are the same, event by event.", "")]

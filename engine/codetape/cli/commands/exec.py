@@ -47,7 +47,7 @@ def command(
 
 
 def _shown(name: str, value: Any, folder: str | None) -> Any:
-    """Return a scalar as it is; write a file's bytes, and return where they are."""
+    """Return a scalar unchanged; write a file or directory, and return its path."""
     if not isinstance(value, bytes | dict):
         return value
     if folder is None:

@@ -106,7 +106,7 @@ def _tape(session: str, file: str, options: ExportOptions) -> int:
 
 
 def _records(options: ExportOptions) -> int:
-    """Write a record a call, one after another."""
+    """Write one record per call, one at a time: a store may hold more than memory does."""
     from dataclasses import replace
 
     from codetape.api.accounts import calls
@@ -123,6 +123,7 @@ def _records(options: ExportOptions) -> int:
                 if options.form == "csv"
                 else json.dumps(call_row(call), sort_keys=True) + "\n"
             )
+            # each text of CSV begins with the header: only the first one keeps it
             yield text.partition("\n")[2] if options.form == "csv" and count else text
             count += 1
 
@@ -131,7 +132,7 @@ def _records(options: ExportOptions) -> int:
 
 
 def _spans(options: ExportOptions) -> int:
-    """Write or send spans, session after session."""
+    """Write or send spans, one session at a time."""
     from codetape.api.accounts import members
     from codetape.reporting import otel
 
@@ -181,8 +182,7 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
 
 
 def _write(file: str, lines: Iterable[str]) -> int:
-    """Write a file whole or not at all, and return its bytes; what is no regular file (a pipe, a device) is written to
-    as it is."""
+    """Write a file atomically and return its size; a pipe or a device is written to directly."""
     if file == "-":
         sys.stdout.writelines(lines)
         return 0

@@ -90,9 +90,8 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
     for name, keeper, images, problem in _keepers():
         if problem:
             say(f"codetape: {name}: {problem}", err=True)
-        for image in sorted(
-            images, key=lambda i: i.name.startswith("codetape-system")
-        ):  # what stands on a layer goes first
+        # system layers last: a layer cannot be removed before the images built on it
+        for image in sorted(images, key=lambda i: i.name.startswith("codetape-system")):
             if image.last_used > limit:
                 continue
             (
@@ -119,8 +118,7 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
 
 
 def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
-    """Yield each sandbox that is there without being told a place, the images it keeps, and why that cannot be said, if
-    so."""
+    """Yield each sandbox that needs no argument, with the images it keeps, or with why it is unavailable."""
     from codetape.runtime import plugins
 
     for name in sorted(plugins.available("sandboxes")):
@@ -129,14 +127,12 @@ def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
             yield name, keeper, keeper.images(), ""
         except SandboxUnavailable as error:
             yield name, None, [], str(error)
-        except (
-            UsageError
-        ):  # one of a place that must be named, or of a package that does not load: `codetape doctor` says so
+        except UsageError:  # it needs an argument, or its package does not load: `codetape doctor` reports that
             continue
 
 
 def _needed(db: str) -> dict[str, list[str]]:
-    """Return the sessions that may still need each image."""
+    """Return the sessions that may still need each image: those that have not ended."""
     from codetape.api.opening import opened
 
     return {

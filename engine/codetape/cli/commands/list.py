@@ -80,7 +80,7 @@ def command(options: ListOptions) -> int:
 
 
 def _drawn(rows: list[SessionRow]) -> list[tuple[str, SessionRow]]:
-    """Return the rows with each fork below its parent, and the sessions' names with branches before them."""
+    """Return the rows with each fork below its parent, and each session's name with the branches of the tree."""
     shown = {row["session"] for row in rows}
     below: dict[str, list[SessionRow]] = {}
     for row in reversed(rows):

@@ -55,8 +55,8 @@ class ReplayOptions(FilterOptions):
 def command(options: ReplayOptions) -> int:
     """Run sessions or tape files again from what is recorded: no key, no sandbox, no network.
 
-    Every request and decision is derived again and compared. Identical: exit 0, and the head hash is printed.
-    The first that differs: exit 102, with its seq, the layer, both values, and why.
+    Every request and decision is derived again and compared. Identical: exit 0, and the head hash is printed. The first
+    that differs: exit 102, with its seq, the layer, both values, and why.
     """
     from codetape.api.opening import corpus
 
@@ -75,7 +75,7 @@ def command(options: ReplayOptions) -> int:
 
 
 def _replay_or_error(name: str, options: ReplayOptions, *, alone: bool) -> dict[str, Any]:
-    """Replay one; of several, one that cannot be read keeps the others from nothing."""
+    """Replay one session; with several, one that cannot be read does not stop the others."""
     try:
         return _replay(name, options)
     except CodetapeError as error:

@@ -23,7 +23,7 @@ from codetape.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions(LiveOptions):
-    """The options. ``model`` and ``prompts`` are there to be refused with a reason."""
+    """The options. ``model`` and ``prompts`` exist to be refused with a reason."""
 
     session: str
     allow: tuple[str, ...]
@@ -95,7 +95,7 @@ def command(options: ResumeOptions) -> int:
 
 
 def _refuse_others() -> None:
-    """Say what another model or other prompts are; a variable or a file that names one is for new sessions."""
+    """Refuse --model and --prompts. Those of variables and files are for new sessions, and are ignored here."""
     context = click.get_current_context()
     for name in ("model", "prompts"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

@@ -62,7 +62,7 @@ def _places(options: ScanOptions) -> Iterator[dict[str, Any]]:
 
 
 def _parts(text: str) -> list[str]:
-    """Return a text, or of JSON the strings in it as they read: a line's start is one there."""
+    """Return the text itself or, for JSON, its decoded strings: patterns may depend on real line breaks."""
     try:
         value = json.loads(text) if text[:1] in ("{", "[") else None
     except (ValueError, RecursionError):
@@ -83,7 +83,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _texts(event: Any, stream: Any, seen: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield an event's own payload and the texts that it is the first to refer to."""
+    """Yield an event's payload and the blobs that it is the first to refer to."""
     from codetape.eventlog.events import refs
 
     yield "payload", event.stored_payload

@@ -48,7 +48,7 @@ def command(session: str, what: str | None, iteration: int | None, db: str, as_j
 
 
 def _read(store: Store, session: str) -> tuple[Stream, str]:
-    """Return a session's stream, of a damaged one as far as it can be read; and what is wrong with it."""
+    """Return a session's stream, as far as it can be read, and what is wrong with it, if anything."""
     try:
         stream = asyncio.run(store.read(session))
         fold(stream.events, stream.texts)
@@ -138,7 +138,7 @@ def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
 
 
 def _versions(stream: Stream, iteration: int | None) -> list[tuple[ShownStep, str]]:
-    """Return each version of the script, with the step that it came by."""
+    """Return each version of the script, with the step that made it."""
     return [
         (step, step.run.work.code)
         for step in _steps(stream, iteration)
@@ -156,7 +156,7 @@ def _code(stream: Stream, iteration: int | None, as_json: bool) -> None:
 
 
 def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    versions = _versions(stream, None)
+    versions = _versions(stream, None)  # all: the first change of a run starts from the run before
     changes = []
     for (_, old), (step, new) in pairwise(versions):
         if iteration is not None and step.iteration != iteration:

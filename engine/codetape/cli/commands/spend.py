@@ -88,7 +88,7 @@ def command(options: SpendOptions) -> int:
 
 
 def _inherited(options: SpendOptions) -> dict[str, Any] | None:
-    """Return what a single fork inherited: paid for by its parent."""
+    """Return what a fork inherited, paid for by its parent; None unless a single fork is selected."""
     from codetape.api.accounts import inherited
     from codetape.playback.tape_file import is_tape_or_folder
 
@@ -96,7 +96,7 @@ def _inherited(options: SpendOptions) -> dict[str, Any] | None:
         return None
     try:
         return inherited(options.sources[0], store=options.db)
-    except StoreError:  # its content was forgotten; its figures were counted
+    except StoreError:  # its content was forgotten, so no state can be derived; its own calls are counted all the same
         return None
 
 

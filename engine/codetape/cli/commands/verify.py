@@ -53,9 +53,8 @@ def command(options: VerifyOptions) -> int:
 
     Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed again,
     unless what it rests on was forged with it. A tail that was cut off is found with --head or --anchor. Sound: exit 0;
-    damaged
-    or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell:
-    103.
+    damaged or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot
+    tell: 103.
     """
     from codetape.api.keeping import verify
 

@@ -29,8 +29,8 @@ def command(options: WhatIfOptions) -> int:
     """Say what a change of prompts, model or settings would do to recorded sessions. No call is made.
 
     Every session is run again from its log under the change, up to its first request that differs. Each recorded reply
-    is
-    reused, to be made again (tokens estimated), or unknown: it rests on a reply that nobody has (tokens as recorded).
+    is reused, to be made again (tokens estimated), or unknown: it rests on a reply that nobody has (tokens as
+    recorded).
     """
     from codetape.api.opening import corpus
     from codetape.api.studies import awhatif_members, change_of
@@ -78,7 +78,7 @@ def command(options: WhatIfOptions) -> int:
 
 
 def say_sums(sessions: int, firsts: Counter[str], sums: dict[Any, Counter[str]], spent: dict[str, str]) -> None:
-    """Print what the sessions come to."""
+    """Print the totals over the sessions."""
     same = firsts.pop("", 0)
     say(f"{sessions} sessions: {sessions - same} would come out differently, {same} not")
     if firsts:
