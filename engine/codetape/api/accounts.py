@@ -1,4 +1,4 @@
-"""What sessions did and cost: calls, spend, causes, audits, and what is exported of them."""
+"""What sessions did and cost: calls, spend, causes, audits, exports."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ from codetape.runtime.sync import run_sync
 
 
 def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Iterator[CallRecord]:
-    """Yield every call of the sessions that are selected, from a store or from tape files. Raises UsageError where none
-    is selected."""
+    """Yield every call of the selected sessions, from a store or from tape files. Raises UsageError if none is
+    selected."""
     selection = corpus(sources, store, where)
     if selection.store is None or any(map(is_tape_or_folder, selection.sources)):
         yield from _calls_of_files(selection)
@@ -32,6 +32,7 @@ def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None 
         raise selection.none_found()
     parents = {row["parent"] for row in selection.store.sessions().rows}
     records = CallReader(parents).calls(selection.store.call_events(ids))
+    # the reader needs the events of parents to follow forks; only selected sessions are yielded
     yield from (call for call in records if call.session in ids)
 
 
@@ -45,7 +46,7 @@ def _calls_of_files(selection: Corpus) -> Iterator[CallRecord]:
 
 
 def _call_events(name: str) -> tuple[str, list[StoredEvent]]:
-    """Return a tape file's session and its stored events of calls; a tape without content has those too."""
+    """Return a tape file's session and its stored events of calls, which a tape without content has as well."""
     if not is_tape(name):
         raise UsageError(
             "Spend of tape files and of a database are two sums.", remedy="`codetape import` puts them together."
@@ -68,7 +69,7 @@ def spend(
     prices: Prices | None = None,
     as_of: str = "",
 ) -> spending.Spend:
-    """Sum what sessions spent, forks among them. ``as_of`` prices every call with the list's prices of that time."""
+    """Sum what sessions spent, forks included. ``as_of`` prices every call with the list's prices of that time."""
     return spending.spend(calls(*sources, store=store, where=_with_forks(where)), by, prices=prices, as_of=as_of)
 
 
@@ -79,7 +80,7 @@ def _with_forks(where: Filter | None) -> Filter:
 
 
 def why(named: str, seq: int | None = None, *, store: StoreLike = DEFAULT_STORE) -> causes.Why:
-    """Return why an event happened, back to the prompt; the last one where no ``seq`` is given."""
+    """Return why an event happened, back to the prompt; by default of the last event."""
     stream = open_tape(named, store=store).stream
     return causes.why(stream, len(stream.events) - 1 if seq is None else seq)
 
@@ -97,7 +98,7 @@ def pytest_file(
 
 
 def export_failures(known: RecordedSession, named: str, seq: int | None, *, name: str) -> pytest_export.PytestFile:
-    """As `pytest_file`, of a session that was opened by its name; says which samples are to be put beside the file."""
+    """As `pytest_file`, for a session already opened; also says which samples must be put beside the file."""
     folder = Path(named).parent if is_tape(named) and named != "demo" else None
     return pytest_export.bundle(known.stream, seq, name=name, folder=folder)
 
@@ -112,7 +113,7 @@ class TapeLines(NamedTuple):
 
 
 def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool = True) -> TapeLines:
-    """Return a session of a store as the lines of a tape file; without ``content`` hashes take the place of texts."""
+    """Return a session of a store as the lines of a tape file; without ``content`` hashes replace the blobs."""
     if is_tape(session):
         raise UsageError(f"{session} is a tape file already.")
     opened_store = opened(store)
@@ -127,7 +128,7 @@ def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool 
 def members(
     *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> Iterator[tuple[CorpusSession, Stream]]:
-    """Yield each session that is selected, with its stream, forks among them; one is read at a time."""
+    """Yield each selected session with its stream, forks included; one is read at a time."""
     loop, pairs = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
     try:
         while (pair := loop.run_until_complete(anext(pairs, None))) is not None:
@@ -138,7 +139,7 @@ def members(
 
 
 def inherited(named: str, *, store: StoreLike = DEFAULT_STORE) -> dict[str, Any] | None:
-    """Return what a fork inherited, and its parent paid for; None for a session that is no fork."""
+    """Return what a fork inherited and its parent paid for; None for a session that is not a fork."""
     state = open_tape(named, store=store).run
     if not state.parent:
         return None

@@ -1,4 +1,4 @@
-"""Keeping sessions: verify them, import tapes, erase content."""
+"""Verify sessions, import tapes, erase content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from codetape.runtime.sync import run_sync
 
 @dataclass(frozen=True)
 class Verification:
-    """What was verified: a record a session, and what is wrong with the store as a whole.
+    """The outcome of `verify`: one record per session, and problems of the store as a whole.
 
-    ``known`` head hashes were there to compare with; ``kept`` are there now.
+    ``known`` is how many head hashes there were to compare with, ``kept`` how many there are now.
     """
 
     verified: list[dict[str, Any]]
@@ -27,7 +27,7 @@ class Verification:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong, drift apart."""
+        """Whether nothing is wrong; drift does not count."""
         return not self.problems and all(record["sound"] for record in self.verified)
 
     @property
@@ -38,7 +38,7 @@ class Verification:
 
     @property
     def drifted(self) -> bool:
-        """Whether decisions were derived by other versions than these, and differently."""
+        """Whether other versions derived decisions, and these derive them differently."""
         return any(record.get("drift") for record in self.verified)
 
 
@@ -50,19 +50,16 @@ def verify(
     head: str = "",
     head_hashes: str = "",
 ) -> Verification:
-    """Check hashes, chains, texts, the machine's legality, and derive decisions again: of sessions, or of a whole
-    store.
+    """Check hashes, chains, blobs and moves of the machine, and derive decisions again, for sessions or a whole store.
 
-    ``head`` is the last event's hash as kept elsewhere, or its first 12 digits, of a single session; ``head_hashes`` a
-    file of
-    them, a line a session, which is brought up to date where everything is sound. Raises UsageError where nothing is
-    named.
+    ``head`` is a single session's last hash as kept elsewhere, or its first 12 digits or more. ``head_hashes`` is a
+    file of them, one line per session, which is updated if everything is sound. Raises UsageError if nothing is named.
     """
     names = [] if everything else run_sync(_names(sources, store, where))
     if head and len(names) != 1:
         raise UsageError("A head hash goes with one session.")
     heads: dict[str, tuple[int, str]] = dict(head_file.read(head_hashes)) if head_hashes else {}
-    known_heads, problems = len(heads), list[str]()
+    known_heads, problems = len(heads), list[str]()  # counted now: what is examined below adds its heads
     listing = verify_many.Listing(lambda: opened(store))
     if everything:
         problems = listing.store.unsound()
@@ -82,7 +79,7 @@ async def _names(sources: Sequence[str], store: StoreLike, where: Filter | None)
 
 
 def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str, Any]]:
-    """Add tape files to a store, all of them or none; return a record a file. Raises CorruptTape, StoreError."""
+    """Add tape files to a store, all of them or none; return one record per file. Raises CorruptTape, StoreError."""
     tapes = [(name, tape_file.load(name)) for name in files]
     counts = opened(store, reading=False).put(*(tape.stream for _, tape in tapes))
     return [
@@ -92,7 +89,7 @@ def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str
 
 
 async def aforget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
-    """Erase a session's content for good; return how many texts were erased. Raises SessionNotFound, LeaseHeld,
+    """Erase a session's content for good; return how many blobs were erased. Raises SessionNotFound, LeaseHeld,
     StoreError."""
     opened_store = opened(store)
     name = opened_store.find(session)

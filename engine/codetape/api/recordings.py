@@ -1,4 +1,4 @@
-"""Recorded sessions derived again, and compared. Loads nothing of the studies of many."""
+"""Replay and compare recorded sessions. Imports nothing of `studies`, so that a replay starts quickly."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def replay(
     prompts: str | Path = "recorded",
     rules: Follow = "recorded",
 ) -> Replayed:
-    """Derive every request and decision of a recorded session again, and compare. No key, sandbox or network.
+    """Derive every request and decision of a recorded session again, and compare. Needs no key, sandbox or network.
 
     ``prompts`` is "recorded" for the pack on the tape, "current" for the one that ships, or a folder. ``rules`` says
     whether what only these versions derive differently is listed as drift ("recorded") or is a divergence ("current").

@@ -1,13 +1,13 @@
-"""Many sessions: simulate a change, check it, backtest, run batches.
+"""Studies of many sessions: simulate a change, check it, backtest, run batches.
 
     import codetape
 
-    for one in codetape.whatif("replays", prompts="my-prompts"):
-        print(one.task, one.first and one.first.purpose)
+    for simulation in codetape.whatif("replays", prompts="my-prompts"):
+        print(simulation.task, simulation.first and simulation.first.purpose)
     report = codetape.check("replays", prompts="my-prompts", control=True, attempts=3)
     pandas.DataFrame(report.records())
 
-Results are frozen dataclasses; `codetape.records` makes flat rows of a list of them.
+Results are frozen dataclasses; `codetape.records` turns a list of them into flat rows.
 """
 
 import os
@@ -42,7 +42,7 @@ OnProgress = Callable[[batches.Progress, checks.AttemptOutcome | None], None]
 
 
 def change_of(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:
-    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError where nothing
+    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError if nothing
     changes."""
     config = {**(changes or {}), **({"model": model} if model else {})}
     pack = load_pack(None if prompts == "current" else prompts) if prompts is not None else None
@@ -59,7 +59,7 @@ async def awhatif(
     model: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[WhatIf]:
-    """Yield what a change would do to each session; none is held longer than it is looked at."""
+    """Yield what a change would do to each session; only one session is in memory at a time."""
     async for _, _, simulation in _simulated(sources, store, where, change_of(prompts, model, changes)):
         yield simulation
 
@@ -93,7 +93,7 @@ async def _simulated(
 
 @dataclass(frozen=True)
 class PreparedCheck:
-    """A check that can be estimated, and run. Its sessions are known by ``plan.id``, whoever started it."""
+    """A check that can be estimated and run. Its sessions carry ``plan.id``: the same check continues them."""
 
     plan: CheckPlan
     setup: CheckSetup
@@ -103,12 +103,12 @@ class PreparedCheck:
 
     @property
     def arms(self) -> int:
-        """How many continuations each attempt is of: the change's, and the control's."""
+        """How many arms each attempt has: the candidate, and the control if there is one."""
         return 1 if self.setup.control is None else 2
 
     def cost(self) -> tuple[str, str] | None:
-        """Return what calls to be made, and recorded ones that rest on them, come to in dollars; None where a model has
-        no price."""
+        """Return in dollars what the calls to be made cost, and what recorded calls that depend on them cost; None if a
+        model has no price."""
         made_cost, unknown_cost = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
         times = self.setup.attempts
         for session in self.plan.changed:
@@ -120,7 +120,7 @@ class PreparedCheck:
         return (made_cost.text, unknown_cost.text) if made_cost.text and unknown_cost.text else None
 
     def refuse_unpriced(self) -> None:
-        """Raise UsageError where a budget of money cannot be kept, because a model has no price."""
+        """Raise UsageError if a budget of money cannot be kept, because a model has no price."""
         if self.setup.max_cost is not None and self.cost() is None:
             raise UsageError(
                 "--max-cost cannot be kept: a model has no price.",
@@ -128,7 +128,7 @@ class PreparedCheck:
             )
 
     async def arun(self, on_progress: OnProgress | None = None) -> CheckReport:
-        """Make the attempts that are not there yet, and judge. Sessions of tape files are put into the store."""
+        """Make the attempts that do not exist yet, and judge. Sessions of tape files are put into the store."""
         if not self.plan.changed:
             return self._judged(Checked(self.plan, ()))
         self.refuse_unpriced()
@@ -161,7 +161,7 @@ async def prepare_check(
     sandbox: str | Sandbox = "auto",
     **settings: Unpack[AgentSettings],
 ) -> PreparedCheck:
-    """Say what a check would do. Takes what `check` takes; no call is made."""
+    """Plan a check, without a call. Takes what `check` takes."""
     if control and baseline is not None:
         raise UsageError("A check has one control: fresh runs, or a baseline.")
     change = change_of(prompts, model if isinstance(model, str) else None, changes)
@@ -216,7 +216,7 @@ def check(*sources: str, on_progress: OnProgress | None = None, **options: Any) 
 
 
 class Backtested(NamedTuple):
-    """How many sessions were looked at, and every decision that is derived differently."""
+    """How many sessions were examined, and every decision that is derived differently."""
 
     sessions: int
     changed: list[backtest.ChangedDecision]
@@ -245,7 +245,7 @@ async def abacktest_limits(
     max_iterations: Iterable[int] = (),
     max_tokens: Iterable[int] = (),
 ) -> list[backtest.LimitOutcome]:
-    """Return what each session would have come to under each limit. As `backtest_limits`."""
+    """Return the outcome of each session under each limit; see `backtest_limits`."""
     limits: list[tuple[backtest.LimitName, int]] = [("max_iterations", n) for n in max_iterations]
     limits += [("max_tokens", n) for n in max_tokens]
     members = corpus(sources, store, where).members()
@@ -253,9 +253,9 @@ async def abacktest_limits(
 
 
 def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome]:
-    """Return what each session would have come to under each limit; `backtest.summed` makes a row a limit.
+    """Return the outcome of each session under each limit; `backtest.summed` makes one row per limit.
 
-    Takes ``max_iterations`` and ``max_tokens``, each several numbers, beside ``store`` and ``where``.
+    Takes ``max_iterations`` and ``max_tokens``, each several numbers, and ``store`` and ``where``.
     """
     return run_sync(abacktest_limits(*sources, **options))
 

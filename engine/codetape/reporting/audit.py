@@ -1,5 +1,5 @@
-"""One session, accounted for: what was asked and done, each call with its disposition and cost, each decision with its
-reason, the result."""
+"""The audit of one session: the task, each call with its disposition and cost, each decision with its reason, the
+result."""
 
 import json
 import re
@@ -44,8 +44,8 @@ class AuditStep:
 
 @dataclass(frozen=True)
 class Audit:
-    """All of it. ``inherited`` calls of a fork are its parent's, and cost it nothing; ``sound`` is what verification
-    came to."""
+    """The whole audit. A fork's ``inherited`` calls are its parent's, and cost it nothing; ``sound`` is the outcome of
+    verification."""
 
     result: GenerateResult
     calls: tuple[CallRecord, ...]
@@ -81,7 +81,7 @@ class Audit:
 
 
 def audit(stream: Stream) -> Audit:
-    """Account for a session. Raises CorruptTape for a log that cannot be followed."""
+    """Audit a session. Raises CorruptTape for a log that cannot be folded."""
     session = fold(stream.events, stream.texts)
     calls = list(CallReader().calls(call_events(stream)))
     own = tuple(call for call in calls if call.session == session.session)
@@ -111,8 +111,7 @@ def _steps(stream: Stream) -> Iterator[AuditStep]:
 
 
 def _words(event: Event, state: SessionState, stream: Stream) -> str:
-    """Return an event in words, with all that an account needs; empty for requests and replies, which are listed as
-    calls."""
+    """Describe an event in more detail than `describe`; empty for requests and replies, which are listed as calls."""
     payload = event.payload
     if isinstance(payload, Requested | Answered | GaveUp):
         return ""
@@ -150,7 +149,7 @@ def _decision(payload: Decided, stream: Stream) -> str:
 
 
 def facts(found: Audit) -> list[tuple[str, str]]:
-    """Return what there is to say in a line each."""
+    """Return the facts of an audit, as names and values."""
     result, total = found.result, found.spent.total
     checked = (
         f"sound: every hash, the chain, and {found.derived} requests and decisions derived again"
@@ -188,12 +187,12 @@ def _call_rows(account: Audit) -> list[tuple[object, ...]]:
 
 
 def as_json(found: Audit) -> str:
-    """Return the account as JSON."""
+    """Return the audit as JSON."""
     return json.dumps(found.as_dict(), indent=1, sort_keys=True, default=list) + "\n"
 
 
 def as_markdown(found: Audit) -> str:
-    """Return the account as Markdown."""
+    """Return the audit as Markdown."""
     result = found.result
     parts = [
         f"# codetape audit: {markdown_text.markdown(result.task)}",
@@ -216,12 +215,13 @@ def as_markdown(found: Audit) -> str:
 
 def _fenced(text: str) -> str:
     shown = escape.shown(text)
+    # longer than any run of backticks in the text, which would close the block early
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence}text\n{shown}\n{fence}"
 
 
 def as_html(found: Audit) -> str:
-    """Return the account as one page."""
+    """Return the audit as one page of HTML."""
     result = found.result
     rows = [(f"{row.key[0]}, run {int(row.key[1]) + 1}", (float(row.tokens),)) for row in found.spent.rows]
     body = [

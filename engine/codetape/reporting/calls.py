@@ -1,14 +1,11 @@
-"""Every call to a model, with what it cost and what became of its output: derived from the log, and from nothing else.
+"""Every call to a model, with its cost and what became of its output, derived from the log alone.
 
-It reads payloads and no texts, so that a thousand sessions take about a second.
+It reads payloads and no blobs, so that a thousand sessions take about a second.
 
-Dispositions: *accepted*, its output is in the result as it stands, or led to what is; *superseded*, later output took
-its place;
-*rejected*, the change was taken back, or the server refused the request's form; *repair*, it could not be used and was
-asked for
-again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up and made
-again;
-*abandoned*, it was lost, given up, or never decided on.
+Dispositions: *accepted*, its output is part of the result, or led to it; *superseded*, later output replaced it;
+*rejected*, the change was reverted, or the server refused the request's form; *repair*, it could not be used and was
+requested again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up,
+and made again; *abandoned*, it was lost, given up, or never decided on.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -51,12 +48,10 @@ DISPOSITIONS: tuple[Disposition, ...] = (
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One call. Token buckets are disjoint. ``cost`` is in picodollars, None where it has no price or no answer; 0 for
-    what was replayed.
+    """One call. Token buckets are disjoint. ``cost`` is in picodollars: None without a price or a reply, 0 if replayed.
 
-    ``lineage`` is the session that the family began with, ``prompts`` the first digits of the prompt pack's hash.
-    ``reserved``
-    tokens of a lost call may have been billed. ``tries`` failed in transport before the answer came.
+    ``lineage`` is the session at the root of the forks, ``prompts`` the first digits of the prompt pack's hash.
+    ``reserved`` tokens of a lost call may have been billed. ``tries`` failed in transport before the reply came.
     """
 
     session: str
@@ -104,7 +99,7 @@ class CallRecord:
 
 @dataclass
 class _Open:
-    """A call as it is read: the draft of its record, and what was decided on it."""
+    """A call while its session is read: the draft of its record, and what was decided on it."""
 
     record: CallRecord
     fingerprint: str
@@ -117,7 +112,7 @@ class _Open:
 
 @dataclass
 class _Session:
-    """What is known of a session while its events are read."""
+    """The state of a session while its events are read."""
 
     task: str = ""
     tags: tuple[str, ...] = ()
@@ -130,15 +125,15 @@ class _Session:
 
 
 class CallReader:
-    """Reads facts, session by session; remembers of each one what its forks need, and no more.
+    """Reads calls, session by session, and keeps of each session only what its forks need.
 
-    ``parents`` are the sessions that have forks, where that is known: the others are not remembered at all.
+    ``parents`` are the sessions that have forks, if that is known: nothing is kept of the others.
     """
 
     def __init__(self, parents: Collection[str] | None = None) -> None:
         self._parents = parents
         self._sessions: dict[str, _Session] = {}
-        self._points: dict[str, list[tuple[int, str, int]]] = {}
+        self._points: dict[str, list[tuple[int, str, int]]] = {}  # by session: seq, state, iteration
 
     def calls(self, events: Iterable[StoredEvent]) -> Iterator[CallRecord]:
         """Yield the calls of sessions whose events come in the order of session and seq, parents before their forks."""
@@ -199,7 +194,7 @@ class CallReader:
 
 
 def _decide(open_: _Open | None, payload: Decided) -> None:
-    """Keep what was decided on the open call; a halt from outside settles nothing: the answer still waits."""
+    """Record the decision on the open call. A halt from outside is none: the reply is still to be decided on."""
     halt = isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
     if open_ is None or open_.outcome != "Answered" or open_.usable is not None or halt:
         return
@@ -209,7 +204,7 @@ def _decide(open_: _Open | None, payload: Decided) -> None:
 
 
 def _iteration(payload: Decided, before: int) -> int:
-    count = payload.ledger.get("iteration", before)
+    count = payload.ledger.get("iteration", before)  # a ledger holds only what the decision changed
     return count if isinstance(count, int) else before
 
 
@@ -263,6 +258,7 @@ def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
 
 def _with_dispositions(calls: list[_Open]) -> Iterator[CallRecord]:
     """Yield a session's calls with their dispositions."""
+    # calls with output of their own come first: what a diagnosis or a check led to decides on its disposition
     last_code = max((i for i, o in enumerate(calls) if "code" in o.changes and not o.reverted), default=-1)
     last_tests = max(
         (i for i, o in enumerate(calls) if o.record.purpose == "tests" and "tests" in o.changes), default=-1
@@ -285,7 +281,7 @@ def _with_dispositions(calls: list[_Open]) -> Iterator[CallRecord]:
 
 
 def _unusual(entry: _Open, following: list[_Open]) -> Disposition | None:
-    """Return the disposition of a call that gave nothing to use; None for the others."""
+    """Return the disposition of a call without usable output; None for the others."""
     if entry.outcome == "CallRefused":
         return "rejected"
     if entry.outcome != "Answered":
@@ -298,8 +294,8 @@ def _unusual(entry: _Open, following: list[_Open]) -> Disposition | None:
 
 
 def _served(i: int, entry: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
-    """Return the disposition of what is no output by itself: a diagnosis shares that of what it led to, a check that of
-    what it checked."""
+    """Return the disposition of a call without output of its own: a diagnosis shares that of what it led to, a check
+    that of what it checked."""
     outputs = ("code", "tests", "fix_tests")
     if entry.record.purpose == "diagnose":
         next_diagnosis = next(
@@ -318,7 +314,7 @@ def _served(i: int, entry: _Open, calls: list[_Open], dispositions: Mapping[int,
 
 
 def call_row(call: CallRecord) -> dict[str, Any]:
-    """Return a call as a flat record, for tables; money in dollars, empty where it has no price."""
+    """Return a call as a flat record, for tables; money in dollars, empty without a price."""
     cost = "" if call.cost is None else dollars(call.cost)
     return {
         **vars(call),

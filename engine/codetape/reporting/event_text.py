@@ -1,4 +1,4 @@
-"""Events in a line each, for people: progress, `show`, and audits say the same of the same event."""
+"""One line per event, for people: progress, `show` and audits describe an event in the same words."""
 
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import (
@@ -22,7 +22,7 @@ from codetape.text.escape import first_line
 
 
 def describe(event: Event, session: SessionState) -> str:
-    """Return one line on what an event means to a person; empty for those that mean nothing by themselves."""
+    """Describe an event in one line; empty for events that tell a person nothing by themselves."""
     payload = event.payload
     if isinstance(payload, SessionStarted):
         facts = session.the_config.sandbox

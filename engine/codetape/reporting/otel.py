@@ -1,9 +1,8 @@
 """A session as OpenTelemetry spans, by the semantic conventions of generative AI: the session, its calls, its
 executions.
 
-Content (prompts and answers) is left out unless it is asked for. Times are those of the log; ids are made of its
-hashes, so that the
-same session gives the same trace. Needs the extra ``codetape[otel]``.
+Content (prompts and replies) is left out by default. Times are those of the log, and ids are derived from its hashes,
+so that the same session gives the same trace. Needs the extra ``codetape[otel]``.
 """
 
 import logging
@@ -21,12 +20,12 @@ from codetape.reporting.calls import CallReader, CallRecord, call_events
 
 
 def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
-    """Yield a session's spans, finished, the session's own last. Raises UsageError without the extra."""
+    """Yield a session's finished spans, the session's own last. Raises UsageError without the extra."""
     sdk = _sdk()
     session = fold(stream.events, stream.texts)
     trace = int(sha256(f"trace {session.session} {stream.events[0].hash}")[:32], 16)
     own = [event for event in stream.events if event.session == session.session]
-    root = int(own[0].hash[:16], 16) or 1  # of a fork its first own event: its parent's span is another
+    root = int(own[0].hash[:16], 16) or 1  # not of event 0, which a fork shares with its parent
     records = {call.name: call for call in CallReader().calls(call_events(stream))}
     context = sdk.context(trace, root)
     for event, following in zip(stream.events, stream.events[1:], strict=False):
@@ -153,13 +152,13 @@ def _ns(at: str) -> int:
 
 
 def send(found: list[Any], endpoint: str) -> None:
-    """Send spans to an OTLP/HTTP endpoint, such as http://127.0.0.1:4318/v1/traces. Raises InfrastructureError where it
-    does not take them."""
+    """Send spans to an OTLP/HTTP endpoint, such as http://127.0.0.1:4318/v1/traces. Raises InfrastructureError if it
+    does not accept them."""
     _sdk()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what it says of its tries is said once, by us
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it logs each retry; a failure is raised below
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=10)
     try:
         for start in range(0, len(found), 500):
@@ -172,7 +171,7 @@ def send(found: list[Any], endpoint: str) -> None:
 
 
 def lines(found: list[Any]) -> Iterator[str]:
-    """Yield spans as OTLP in JSON, one request a line, as collectors read it from files."""
+    """Yield spans as OTLP JSON, one request per line, as collectors read it from files."""
     import base64
 
     from google.protobuf.json_format import MessageToDict
@@ -183,14 +182,14 @@ def lines(found: list[Any]) -> Iterator[str]:
         for resource in value["resourceSpans"]:
             for scope in resource["scopeSpans"]:
                 for span in scope["spans"]:
-                    for name in ("traceId", "spanId", "parentSpanId"):  # OTLP's JSON has them in hexadecimal
+                    for name in ("traceId", "spanId", "parentSpanId"):  # hexadecimal in OTLP, base64 in protobuf's JSON
                         if name in span:
                             span[name] = base64.b64decode(span[name]).hex()
         yield canonical(value) + "\n"
 
 
 class _Sdk:
-    """The parts of OpenTelemetry's SDK that a finished span is made of."""
+    """The parts of OpenTelemetry's SDK that make a finished span; imported when needed, for the extra is optional."""
 
     def __init__(self) -> None:
         from opentelemetry.sdk.resources import Resource

@@ -1,4 +1,4 @@
-"""Why a call was made: back from it, through what asked for it, to the prompt; and what its own prompt was made of."""
+"""Why a call was made: the causal chain back to the task, and where each part of the call's prompt is from."""
 
 import re
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 
 _HEADING = re.compile(r"^#{1,3} .+$", re.MULTILINE)
-_SHORT = 12  # characters: a text that is found in a prompt must be longer than that to say where it is from
+_SHORT = 12  # characters: a shorter text occurs in a prompt by chance, and proves no origin
 
 
 @dataclass(frozen=True)
 class CauseLink:
-    """One step back: the event, and in plain words what it was."""
+    """One step back: the event, and a description of it."""
 
     seq: int
     session: str
@@ -46,7 +46,7 @@ class CauseLink:
 
 @dataclass(frozen=True)
 class PromptPart:
-    """One part of a call's prompt: its heading, about how many tokens it has, and where its content is from."""
+    """One part of a call's prompt: its heading, its estimated tokens, and the origin of its content."""
 
     message: int
     role: str
@@ -57,7 +57,7 @@ class PromptPart:
 
 @dataclass(frozen=True)
 class Why:
-    """The causal chain of a call, itself first and the prompt last, and the parts of what it asked."""
+    """The causal chain of a call, the call first and the task last, and the parts of its prompt."""
 
     call: str
     purpose: str
@@ -66,7 +66,7 @@ class Why:
 
 
 def why(stream: Stream, seq: int) -> Why:
-    """Explain the call at an event, or the last one at or before it. Raises UsageError where there is none."""
+    """Explain the last call at or before an event. Raises UsageError if there is none."""
     events = stream.events
     if not 0 <= seq < len(events):
         raise UsageError(f"The session has no event {seq}.", remedy=f"Its last is {len(events) - 1}.")
@@ -104,15 +104,13 @@ def _call(stream: Stream, at: int, request: Requested) -> str:
 
 
 def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield what led to a call, the nearest first: the decision that brought the machine here, what it rests on, and so
-    on back.
+    """Yield what led to a call, the nearest first: the decision that made it, the outcome that decision was taken on,
+    the call of that outcome, and so on.
 
-    It continues from the call whose outcome was decided on, until a run of the tests: what failed there was the code's,
-    and the
-    code's came from the plan.
+    It ends at a run of the tests: from there the causes are the code that failed, the plan and the task.
     """
     events = stream.events
-    for _ in range(200):
+    for _ in range(200):  # decisions at most: people read the chain
         decided_at = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
         if decided_at is None:
             break
@@ -142,12 +140,12 @@ def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
 
 
 def _settles(payload: Payload) -> bool:
-    """Whether an event is a decision; a halt from outside is none."""
+    """Whether an event is a decision of the rules; a halt from outside is not."""
     return isinstance(payload, Decided) and not (isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES)
 
 
 def _outcome_before(stream: Stream, decided: int) -> int | None:
-    """Return the outcome that a decision was taken on; None for one that needed none."""
+    """Return the position of the outcome that a decision was taken on; None if it needed none."""
     for n in range(decided - 1, -1, -1):
         payload = stream.events[n].payload
         if isinstance(payload, CallClosed):
@@ -158,7 +156,7 @@ def _outcome_before(stream: Stream, decided: int) -> int | None:
 
 
 def _made(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield where the code that a run tested came from, and then the plan and the task."""
+    """Yield the origin of the code that a run tested, then the plan and the task."""
     events = stream.events
     code_at = next(
         (n for n in range(at, -1, -1) if isinstance(p := events[n].payload, Decided) and "code" in p.changes), None
@@ -169,7 +167,7 @@ def _made(stream: Stream, at: int) -> Iterator[CauseLink]:
 
 
 def _begun(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield the plan, forks and the task, going back."""
+    """Yield the plan, forks and the task, backwards."""
     for n in range(at - 1, -1, -1):
         payload = stream.events[n].payload
         words = ""
@@ -198,7 +196,7 @@ def _asked(payload: Payload, outcome: Payload) -> str:
 
 
 def _decision(payload: Any, outcome: Payload | None) -> str:
-    """Return a decision in words, by what it was taken on."""
+    """Describe a decision by the outcome that it was taken on."""
     moved = f" and went from {payload.source} to {payload.target}" if payload.source != payload.target else ""
     reason = f" ({payload.reason})" if payload.reason else ""
     if isinstance(outcome, Answered):
@@ -233,7 +231,7 @@ def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
 
 
 def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
-    """Return what a prompt may hold, the latest first: texts with where they are from."""
+    """Return the texts that a prompt may contain, with their origins, the latest first."""
     session, origins = SessionState(), list[tuple[str, str]]()
     for event in stream.events[:at]:
         before = session.work
@@ -257,6 +255,6 @@ def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
 
 
 def _origin(body: str, origins: list[tuple[str, str]]) -> str:
-    """Return where a part's content is from, as far as a recorded text stands in it; else it is the prompt pack's."""
+    """Return the origins of the recorded texts that a part contains; the prompt pack if it contains none."""
     sources = [where for text, where in origins if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
     return ", ".join(dict.fromkeys(sources)) or "the prompt pack"
