@@ -1,8 +1,8 @@
-"""Each study of sessions, orchestrated once: the command line and Python call the same functions.
+"""The Python API: the command line calls the same functions.
 
-Functions that wait have an ``a`` before their name where they are coroutines. ``sources`` name sessions of the store,
-tape files or folders of them; without any the whole store is selected. A store is a path, ADAPTER:PLACE, or an object.
-Everything is loaded when it is first used.
+Coroutines have an ``a`` before their name. ``sources`` name sessions of the store, tape files, or folders of tape
+files; without any, the whole store is selected. A store is a path, ADAPTER:PLACE, or an object. Everything is imported
+when it is first used.
 """
 
 from importlib import import_module

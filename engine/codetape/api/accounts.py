@@ -1,4 +1,4 @@
-"""What sessions did and cost: calls, spend, causes, audits, and what is exported of them."""
+"""What sessions did and cost: calls, spend, causes, audits, exports."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -21,31 +21,32 @@ from codetape.runtime.sync import run_sync
 
 
 def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Iterator[CallRecord]:
-    """Yield every call of the sessions that are selected, from a store or from tape files. Raises UsageError where none
-    is selected."""
-    meant = corpus(sources, store, where)
-    if meant.store is None or any(map(is_tape_or_folder, meant.sources)):
-        yield from _calls_of_files(meant)
+    """Yield every call of the selected sessions, from a store or from tape files. Raises UsageError if none is
+    selected."""
+    selection = corpus(sources, store, where)
+    if selection.store is None or any(map(is_tape_or_folder, selection.sources)):
+        yield from _calls_of_files(selection)
         return
-    ids = set(meant.ids())
+    ids = set(selection.ids())
     if not ids:
-        raise meant.none_found()
-    parents = {row["parent"] for row in meant.store.sessions().rows}
-    found = CallReader(parents).calls(meant.store.call_events(ids))
-    yield from (call for call in found if call.session in ids)
+        raise selection.none_found()
+    parents = {row["parent"] for row in selection.store.sessions().rows}
+    records = CallReader(parents).calls(selection.store.call_events(ids))
+    # the reader needs the events of parents to follow forks; only selected sessions are yielded
+    yield from (call for call in records if call.session in ids)
 
 
-def _calls_of_files(meant: Corpus) -> Iterator[CallRecord]:
-    names = run_sync(meant.names())
+def _calls_of_files(selection: Corpus) -> Iterator[CallRecord]:
+    names = run_sync(selection.names())
     if not names:
-        raise meant.none_found()
+        raise selection.none_found()
     for name in names:
         session, events = _call_events(name)
         yield from (call for call in CallReader().calls(events) if call.session == session)
 
 
 def _call_events(name: str) -> tuple[str, list[StoredEvent]]:
-    """Return a tape file's session and its stored events of calls; a tape without content has those too."""
+    """Return a tape file's session and its stored events of calls, which a tape without content has as well."""
     if not is_tape(name):
         raise UsageError(
             "Spend of tape files and of a database are two sums.", remedy="`codetape import` puts them together."
@@ -68,7 +69,7 @@ def spend(
     prices: Prices | None = None,
     as_of: str = "",
 ) -> spending.Spend:
-    """Sum what sessions spent, forks among them. ``as_of`` prices every call with the list's prices of that time."""
+    """Sum what sessions spent, forks included. ``as_of`` prices every call with the list's prices of that time."""
     return spending.spend(calls(*sources, store=store, where=_with_forks(where)), by, prices=prices, as_of=as_of)
 
 
@@ -79,7 +80,7 @@ def _with_forks(where: Filter | None) -> Filter:
 
 
 def why(named: str, seq: int | None = None, *, store: StoreLike = DEFAULT_STORE) -> causes.Why:
-    """Return why an event happened, back to the prompt; the last one where no ``seq`` is given."""
+    """Return why an event happened, back to the prompt; by default of the last event."""
     stream = open_tape(named, store=store).stream
     return causes.why(stream, len(stream.events) - 1 if seq is None else seq)
 
@@ -97,7 +98,7 @@ def pytest_file(
 
 
 def export_failures(known: RecordedSession, named: str, seq: int | None, *, name: str) -> pytest_export.PytestFile:
-    """As `pytest_file`, of a session that was opened by its name; says which samples are to be put beside the file."""
+    """As `pytest_file`, for a session already opened; also says which samples must be put beside the file."""
     folder = Path(named).parent if is_tape(named) and named != "demo" else None
     return pytest_export.bundle(known.stream, seq, name=name, folder=folder)
 
@@ -112,33 +113,33 @@ class TapeLines(NamedTuple):
 
 
 def tape_lines(session: str, *, store: StoreLike = DEFAULT_STORE, content: bool = True) -> TapeLines:
-    """Return a session of a store as the lines of a tape file; without ``content`` hashes take the place of texts."""
+    """Return a session of a store as the lines of a tape file; without ``content`` hashes replace the blobs."""
     if is_tape(session):
         raise UsageError(f"{session} is a tape file already.")
-    found = opened(store)
-    name = found.find(session)
+    opened_store = opened(store)
+    name = opened_store.find(session)
     if not content:
-        rows = found.recover(name).rows
+        rows = opened_store.recover(name).rows
         return TapeLines(name, list(tape_file.write_without_content(name, rows)), len(rows), rows[-1].hash)
-    stream = run_sync(found.read(name))
+    stream = run_sync(opened_store.read(name))
     return TapeLines(name, list(tape_file.write(name, stream)), len(stream.events), stream.events[-1].hash)
 
 
 def members(
     *sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> Iterator[tuple[CorpusSession, Stream]]:
-    """Yield each session that is selected, with its stream, forks among them; one is read at a time."""
-    loop, found = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
+    """Yield each selected session with its stream, forks included; one is read at a time."""
+    loop, pairs = asyncio.new_event_loop(), corpus(sources, store, _with_forks(where)).members()
     try:
-        while (one := loop.run_until_complete(anext(found, None))) is not None:
-            yield one
+        while (pair := loop.run_until_complete(anext(pairs, None))) is not None:
+            yield pair
     finally:
-        loop.run_until_complete(found.aclose())
+        loop.run_until_complete(pairs.aclose())
         loop.close()
 
 
 def inherited(named: str, *, store: StoreLike = DEFAULT_STORE) -> dict[str, Any] | None:
-    """Return what a fork inherited, and its parent paid for; None for a session that is no fork."""
+    """Return what a fork inherited and its parent paid for; None for a session that is not a fork."""
     state = open_tape(named, store=store).run
     if not state.parent:
         return None

@@ -1,4 +1,4 @@
-"""Driving one session: run, resume, fork."""
+"""Run, resume or fork one session."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
@@ -17,7 +17,7 @@ Answers = Mapping[str, Literal["allow", "deny"]]
 
 
 def run(prompt: str, agent: AutoCoderAgent, **task: Any) -> GenerateResult:
-    """Turn a prompt into a verified script; see `AutoCoderAgent.agenerate` for what a task may have."""
+    """Turn a prompt into a verified script; see `AutoCoderAgent.agenerate` for a task's arguments."""
     return run_sync(agent.agenerate(prompt, **task))
 
 
@@ -35,12 +35,10 @@ def resume(
 ) -> GenerateResult:
     """Resume a session from exactly where its log ends, under its own model and prompts; return the outcome.
 
-    ``model`` is an object that stands for the recorded model, where its name alone does not make one. ``answers`` says
-    of packages that were asked about whether they may be installed; ``changes`` are fields of the configuration, such
-    as a
-    budget. Recorded replies are never asked for again. Raises UsageError for what would change nothing, or would be
-    another
-    session (a fork); LeaseHeld where another process drives it.
+    ``model`` is an object that stands for the recorded model, if its name alone is not enough to create one.
+    ``answers`` maps the subject of the open question to "allow" or "deny". ``changes`` are fields of the configuration,
+    such as a budget. Recorded replies are never requested again. Raises UsageError for what would change nothing, or
+    would be another session (a fork); LeaseHeld if another process drives it.
     """
     return run_sync(
         aresume(
@@ -69,36 +67,35 @@ async def aresume(
     on_event: EventHook | None = None,
     **settings: Unpack[AgentSettings],
 ) -> GenerateResult:
-    """Resume a session that was opened. As `resume`."""
+    """As `resume`, for a session already opened."""
     check_resumable(known.run, answers or {}, max_iterations)
     agent = AutoCoderAgent(model=model or known.run.the_config.model, sandbox=sandbox, store=store, **settings)
-    new = {**(changes or {}), **({"max_iterations": max_iterations} if max_iterations else {})}
-    return await agent.aresume(known.session, answers=answers or {}, changes=new, on_event=on_event)
+    config = {**(changes or {}), **({"max_iterations": max_iterations} if max_iterations else {})}
+    return await agent.aresume(known.session, answers=answers or {}, changes=config, on_event=on_event)
 
 
 def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterations: int | None) -> None:
-    """Refuse what would do nothing: an answer to another question, a session that has ended for good. Raises
-    UsageError."""
+    """Raise UsageError for what would do nothing: an answer to another question, a session that has ended for good."""
     name = state.session
     if wrong := sorted({*answers.values()} - {"allow", "deny"}):
         raise UsageError(f"{wrong[0]!r} is no answer.", remedy="Give allow or deny.")
     if state.state == "succeeded":
         raise UsageError(f"Session {name} has succeeded: there is nothing to resume.")
-    asked = state.work.question.subject if state.work.question and state.state == "suspended" else ""
-    if other := sorted(set(answers) - {asked}):
-        about = f"It asks about {spoken(asked)}." if asked else "It asks about nothing."
+    subject = state.work.question.subject if state.work.question and state.state == "suspended" else ""
+    if other := sorted(set(answers) - {subject}):
+        about = f"It asks about {spoken(subject)}." if subject else "It asks about nothing."
         raise UsageError(f"Session {name} does not ask about {', '.join(map(spoken, other))}.", remedy=about)
-    if state.state == "failed":
-        ran = state.ledger.iteration
+    if state.state == "failed":  # only the limit on runs can be raised afterwards
+        runs = state.ledger.iteration
         if state.cause != "iterations":
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy="Its end is final.")
-        if (max_iterations or state.the_config.max_iterations) <= ran:
-            remedy = f"It resumes with --max-iterations above {ran}."
+        if (max_iterations or state.the_config.max_iterations) <= runs:
+            remedy = f"It resumes with --max-iterations above {runs}."
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy=remedy)
 
 
 def spoken(subject: str) -> str:
-    """Return a question's subject as a person names it."""
+    """Return a question's subject in the words that a person uses."""
     return subject.rpartition("::")[2] if subject.startswith(EXAMPLE) else subject
 
 
@@ -149,7 +146,7 @@ async def afork(
     on_event: EventHook | None = None,
     **settings: Unpack[AgentSettings],
 ) -> GenerateResult:
-    """Fork a session that was opened. As `fork`; ``fork`` is the new session's id."""
+    """As `fork`, for a session already opened; ``fork`` is the new session's id."""
     name = model or known.run.the_config.model
     agent = AutoCoderAgent(model=name, sandbox=sandbox, store=store, prompts=prompts, **settings)
     return await agent.afork(

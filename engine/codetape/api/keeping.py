@@ -1,4 +1,4 @@
-"""Keeping sessions: verify them, import tapes, erase content."""
+"""Verify sessions, import tapes, erase content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from codetape.runtime.sync import run_sync
 
 @dataclass(frozen=True)
 class Verification:
-    """What was verified: a record a session, and what is wrong with the store as a whole.
+    """The outcome of `verify`: one record per session, and problems of the store as a whole.
 
-    ``known`` head hashes were there to compare with; ``kept`` are there now.
+    ``known`` is how many head hashes there were to compare with, ``kept`` how many there are now.
     """
 
     verified: list[dict[str, Any]]
@@ -27,19 +27,19 @@ class Verification:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong, drift apart."""
-        return not self.problems and all(one["sound"] for one in self.verified)
+        """Whether nothing is wrong; drift does not count."""
+        return not self.problems and all(record["sound"] for record in self.verified)
 
     @property
     def corrupt(self) -> bool:
         """Whether something was edited, is missing, or is listed wrongly."""
-        wrong = {finding["what"] for one in self.verified for finding in one["findings"]}
+        wrong = {finding["what"] for record in self.verified for finding in record["findings"]}
         return bool(self.problems or wrong & {*CORRUPT, "list", "name"})
 
     @property
     def drifted(self) -> bool:
-        """Whether decisions were derived by other versions than these, and differently."""
-        return any(one.get("drift") for one in self.verified)
+        """Whether other versions derived decisions, and these derive them differently."""
+        return any(record.get("drift") for record in self.verified)
 
 
 def verify(
@@ -50,31 +50,28 @@ def verify(
     head: str = "",
     head_hashes: str = "",
 ) -> Verification:
-    """Check hashes, chains, texts, the machine's legality, and derive decisions again: of sessions, or of a whole
-    store.
+    """Check hashes, chains, blobs and moves of the machine, and derive decisions again, for sessions or a whole store.
 
-    ``head`` is the last event's hash as kept elsewhere, or its first 12 digits, of a single session; ``head_hashes`` a
-    file of
-    them, a line a session, which is brought up to date where everything is sound. Raises UsageError where nothing is
-    named.
+    ``head`` is a single session's last hash as kept elsewhere, or its first 12 digits or more. ``head_hashes`` is a
+    file of them, one line per session, which is updated if everything is sound. Raises UsageError if nothing is named.
     """
     names = [] if everything else run_sync(_names(sources, store, where))
     if head and len(names) != 1:
         raise UsageError("A head hash goes with one session.")
-    kept: dict[str, tuple[int, str]] = dict(head_file.read(head_hashes)) if head_hashes else {}
-    known, problems = len(kept), list[str]()
-    place = verify_many.Listing(lambda: opened(store))
+    heads: dict[str, tuple[int, str]] = dict(head_file.read(head_hashes)) if head_hashes else {}
+    known_heads, problems = len(heads), list[str]()  # counted now: what is examined below adds its heads
+    listing = verify_many.Listing(lambda: opened(store))
     if everything:
-        problems = place.store.unsound()
-        examined = verify_many.everything_in(place.store, place.store.stored_sessions())
-        found = [verify_many.judged(name, one, place.listed(name), kept) for name, one in examined]
-        problems += head_file.absent(kept, {one["session"] for one in found}) if head_hashes else []
+        problems = listing.store.unsound()
+        examined = verify_many.everything_in(listing.store, listing.store.stored_sessions())
+        records = [verify_many.judged(name, session, listing.listed(name), heads) for name, session in examined]
+        problems += head_file.absent(heads, {record["session"] for record in records}) if head_hashes else []
     else:
-        found = [verify_many.named(name, place, head, kept, alone=len(names) == 1) for name in names]
-    done = Verification(found, problems, known, len(kept))
-    if head_hashes and done.sound:
-        head_file.write(head_hashes, kept)
-    return done
+        records = [verify_many.named(name, listing, head, heads, alone=len(names) == 1) for name in names]
+    verification = Verification(records, problems, known_heads, len(heads))
+    if head_hashes and verification.sound:
+        head_file.write(head_hashes, heads)
+    return verification
 
 
 async def _names(sources: Sequence[str], store: StoreLike, where: Filter | None) -> list[str]:
@@ -82,21 +79,21 @@ async def _names(sources: Sequence[str], store: StoreLike, where: Filter | None)
 
 
 def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str, Any]]:
-    """Add tape files to a store, all of them or none; return a record a file. Raises CorruptTape, StoreError."""
-    read = [(name, tape_file.load(name)) for name in files]
-    counts = opened(store, reading=False).put(*(one.stream for _, one in read))
+    """Add tape files to a store, all of them or none; return one record per file. Raises CorruptTape, StoreError."""
+    tapes = [(name, tape_file.load(name)) for name in files]
+    counts = opened(store, reading=False).put(*(tape.stream for _, tape in tapes))
     return [
-        {"file": name, "session": one.session, "events": len(one.stream.events), "added": added}
-        for (name, one), added in zip(read, counts, strict=True)
+        {"file": name, "session": tape.session, "events": len(tape.stream.events), "added": added}
+        for (name, tape), added in zip(tapes, counts, strict=True)
     ]
 
 
 async def aforget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
-    """Erase a session's content for good; return how many texts were erased. Raises SessionNotFound, LeaseHeld,
+    """Erase a session's content for good; return how many blobs were erased. Raises SessionNotFound, LeaseHeld,
     StoreError."""
-    found = opened(store)
-    name = found.find(session)
-    found.close()
+    opened_store = opened(store)
+    name = opened_store.find(session)
+    opened_store.close()
     return await opened(store, reading=False).forget(name)
 
 

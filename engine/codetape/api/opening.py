@@ -1,4 +1,4 @@
-"""Opening what is recorded: a tape file, a session of a store, or many that a filter chooses.
+"""Open recorded sessions: a tape file, a session of a store, or the sessions that a filter selects.
 
     import codetape
 
@@ -34,8 +34,7 @@ StoreLike = str | Path | Store
 
 
 class AgentSettings(TypedDict, total=False):
-    """How an agent's model is reached, what is redacted, and what calls cost: `AutoCoderAgent`'s settings of these
-    names."""
+    """The settings of `AutoCoderAgent` on how its model is reached, what is redacted, and what calls cost."""
 
     base_url: str | None
     api_key_env: str | None
@@ -49,7 +48,7 @@ class AgentSettings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class RecordedSession:
-    """A session as it is recorded: its events and texts, checked, and what they fold to."""
+    """A recorded session: its events and blobs, checked, and the state that they fold to."""
 
     session: str
     stream: Stream
@@ -61,7 +60,7 @@ class RecordedSession:
 
     @property
     def texts(self) -> Mapping[str, str]:
-        """The texts that the events refer to, by hash."""
+        """The blobs that the events refer to, by hash."""
         return self.stream.texts
 
     @cached_property
@@ -76,7 +75,7 @@ class RecordedSession:
 
     @cached_property
     def result(self) -> GenerateResult:
-        """The outcome, as `generate` gave it."""
+        """The outcome, as `generate` returned it."""
         return GenerateResult.of(self.run, self.stream)
 
     @property
@@ -86,25 +85,24 @@ class RecordedSession:
 
 
 def opened(store: StoreLike, *, reading: bool = True) -> Store:
-    """Open a store by its name; an object is taken as it is. Raises UsageError where one that is to be read is not
-    there."""
+    """Open a store by its name; an object is returned unchanged. Raises UsageError if ``reading`` and the store does
+    not exist."""
     if not isinstance(store, str | Path):
         return store
-    found = plugins.store(str(store))
-    return found.for_reading() if reading else found
+    opened_store = plugins.store(str(store))
+    return opened_store.for_reading() if reading else opened_store
 
 
 def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
-    """Read a tape file, or a session of a store. Hashes, chain and texts are checked.
+    """Read a tape file, or a session of a store. Hashes, chain and blobs are checked.
 
-    Raises UsageError where there is no such file, SessionNotFound where there is no such session, CorruptTape for a bad
-    one.
+    Raises UsageError if there is no such file, SessionNotFound if there is no such session, CorruptTape for a bad one.
     """
     if not str(place):
         raise UsageError("No tape is named.", remedy="Give a file, or a session's id, or `last`.")
     if Path(place).is_file() or place == "demo":
-        read = tape_file.load(str(place))
-        return RecordedSession(read.session, read.stream)
+        tape = tape_file.load(str(place))
+        return RecordedSession(tape.session, tape.stream)
     if isinstance(place, Path):
         raise UsageError(f"There is no tape {place}.")
     if is_tape(place):
@@ -114,13 +112,13 @@ def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> Recorde
 
 def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
     """Read a session of a store by its name. Raises SessionNotFound, ContentGone, CorruptTape."""
-    found = opened(store)
-    session = found.find(name)
-    return RecordedSession(session, run_sync(found.read(session)))
+    opened_store = opened(store)
+    session = opened_store.find(name)
+    return RecordedSession(session, run_sync(opened_store.read(session)))
 
 
 def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> list[CorpusSession]:
-    """Return what is known of the sessions that are selected, newest first; ``row`` of each is a flat record."""
+    """Return the selected sessions, newest first; ``row`` of each is a flat record."""
 
     async def look() -> list[CorpusSession]:
         return [member async for member, _ in corpus(sources, store, where).members()]
@@ -129,7 +127,7 @@ def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | No
 
 
 def corpus(sources: Iterable[str], store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Corpus:
-    """Return the sessions that sources and a filter stand for; the store is opened only where one of them is in it."""
+    """Return the sessions that sources and a filter select; the store is opened only if one of them is in it."""
     names = tuple(map(str, sources))
-    wanted = not names or not all(map(is_tape_or_folder, names))
-    return Corpus(opened(store) if wanted else None, names, (where or Filter()).checked(datetime.now(UTC)))
+    needs_store = not names or not all(map(is_tape_or_folder, names))
+    return Corpus(opened(store) if needs_store else None, names, (where or Filter()).checked(datetime.now(UTC)))

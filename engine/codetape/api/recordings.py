@@ -1,4 +1,4 @@
-"""Recorded sessions derived again, and compared. Loads nothing of the studies of many."""
+"""Replay and compare recorded sessions. Imports nothing of `studies`, so that a replay starts quickly."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def replay(
     prompts: str | Path = "recorded",
     rules: Follow = "recorded",
 ) -> Replayed:
-    """Derive every request and decision of a recorded session again, and compare. No key, sandbox or network.
+    """Derive every request and decision of a recorded session again, and compare. Needs no key, sandbox or network.
 
     ``prompts`` is "recorded" for the pack on the tape, "current" for the one that ships, or a folder. ``rules`` says
     whether what only these versions derive differently is listed as drift ("recorded") or is a divergence ("current").
@@ -26,9 +26,9 @@ def replay(
     """
     if rules not in ("recorded", "current"):
         raise UsageError(f"There are no rules {rules!r}.", remedy="Give recorded or current.")
-    found = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
+    recorded = place if isinstance(place, RecordedSession) else open_tape(place, store=store)
     pack = None if prompts == "recorded" else load_pack(None if prompts == "current" else prompts)
-    return strict_replay.replay(found.stream, pack=pack, rules=rules)
+    return strict_replay.replay(recorded.stream, pack=pack, rules=rules)
 
 
 def diff(a: str | Path, b: str | Path, *, store: StoreLike = DEFAULT_STORE) -> SessionDiff:

@@ -1,13 +1,13 @@
-"""Many sessions: simulate a change, check it, backtest, run batches.
+"""Studies of many sessions: simulate a change, check it, backtest, run batches.
 
     import codetape
 
-    for one in codetape.whatif("replays", prompts="my-prompts"):
-        print(one.task, one.first and one.first.purpose)
+    for simulation in codetape.whatif("replays", prompts="my-prompts"):
+        print(simulation.task, simulation.first and simulation.first.purpose)
     report = codetape.check("replays", prompts="my-prompts", control=True, attempts=3)
     pandas.DataFrame(report.records())
 
-Results are frozen dataclasses; `codetape.records` makes flat rows of a list of them.
+Results are frozen dataclasses; `codetape.records` turns a list of them into flat rows.
 """
 
 import os
@@ -42,7 +42,7 @@ OnProgress = Callable[[batches.Progress, checks.AttemptOutcome | None], None]
 
 
 def change_of(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:
-    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError where nothing
+    """Return a change of prompts ("current" for those that ship), model or settings. Raises UsageError if nothing
     changes."""
     config = {**(changes or {}), **({"model": model} if model else {})}
     pack = load_pack(None if prompts == "current" else prompts) if prompts is not None else None
@@ -59,16 +59,16 @@ async def awhatif(
     model: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[WhatIf]:
-    """Yield what a change would do to each session; none is held longer than it is looked at."""
-    async for _, _, found in _simulated(sources, store, where, change_of(prompts, model, changes)):
-        yield found
+    """Yield what a change would do to each session; only one session is in memory at a time."""
+    async for _, _, simulation in _simulated(sources, store, where, change_of(prompts, model, changes)):
+        yield simulation
 
 
 def whatif(*sources: str, **options: Any) -> list[WhatIf]:
     """Return what a change would do to each session, without a call. Takes what `awhatif` takes."""
 
     async def look() -> list[WhatIf]:
-        return [found async for found in awhatif(*sources, **options)]
+        return [simulation async for simulation in awhatif(*sources, **options)]
 
     return run_sync(look())
 
@@ -77,8 +77,8 @@ async def awhatif_members(
     *sources: str, change: Change, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
 ) -> AsyncIterator[tuple[CorpusSession, WhatIf]]:
     """Yield each session with what a change would do to it."""
-    async for member, _, found in _simulated(sources, store, where, change):
-        yield member, found
+    async for member, _, simulation in _simulated(sources, store, where, change):
+        yield member, simulation
 
 
 async def _simulated(
@@ -93,7 +93,7 @@ async def _simulated(
 
 @dataclass(frozen=True)
 class PreparedCheck:
-    """A check that can be estimated, and run. Its sessions are known by ``plan.id``, whoever started it."""
+    """A check that can be estimated and run. Its sessions carry ``plan.id``: the same check continues them."""
 
     plan: CheckPlan
     setup: CheckSetup
@@ -103,24 +103,24 @@ class PreparedCheck:
 
     @property
     def arms(self) -> int:
-        """How many continuations each attempt is of: the change's, and the control's."""
+        """How many arms each attempt has: the candidate, and the control if there is one."""
         return 1 if self.setup.control is None else 2
 
     def cost(self) -> tuple[str, str] | None:
-        """Return what calls to be made, and recorded ones that rest on them, come to in dollars; None where a model has
-        no price."""
-        made, unknown = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
+        """Return in dollars what the calls to be made cost, and what recorded calls that depend on them cost; None if a
+        model has no price."""
+        made_cost, unknown_cost = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
         times = self.setup.attempts
-        for one in self.plan.changed:
-            model = str(self.plan.change.config.get("model", one.model))
-            for kind, estimate in (("made", made), ("unknown", unknown)):
-                estimate.add(model, one.input_tokens[kind] * times, one.output_tokens[kind] * times)
+        for session in self.plan.changed:
+            model = str(self.plan.change.config.get("model", session.model))
+            for kind, estimate in (("made", made_cost), ("unknown", unknown_cost)):
+                estimate.add(model, session.input_tokens[kind] * times, session.output_tokens[kind] * times)
             if self.setup.control is not None:
-                unknown.add(one.model, one.control_input * times, one.control_output * times)
-        return (made.text, unknown.text) if made.text and unknown.text else None
+                unknown_cost.add(session.model, session.control_input * times, session.control_output * times)
+        return (made_cost.text, unknown_cost.text) if made_cost.text and unknown_cost.text else None
 
     def refuse_unpriced(self) -> None:
-        """Raise UsageError where a budget of money cannot be kept, because a model has no price."""
+        """Raise UsageError if a budget of money cannot be kept, because a model has no price."""
         if self.setup.max_cost is not None and self.cost() is None:
             raise UsageError(
                 "--max-cost cannot be kept: a model has no price.",
@@ -128,11 +128,11 @@ class PreparedCheck:
             )
 
     async def arun(self, on_progress: OnProgress | None = None) -> CheckReport:
-        """Make the attempts that are not there yet, and judge. Sessions of tape files are put into the store."""
+        """Make the attempts that do not exist yet, and judge. Sessions of tape files are put into the store."""
         if not self.plan.changed:
             return self._judged(Checked(self.plan, ()))
         self.refuse_unpriced()
-        if files := [one.file for one in self.plan.changed if one.file]:
+        if files := [session.file for session in self.plan.changed if session.file]:
             self.setup.candidate.opened_store().put(*(tape_file.load(file).stream for file in files))
         setup = replace(self.setup, on_progress=on_progress or self.setup.on_progress)
         return self._judged(await checks.run(self.plan, setup))
@@ -161,30 +161,32 @@ async def prepare_check(
     sandbox: str | Sandbox = "auto",
     **settings: Unpack[AgentSettings],
 ) -> PreparedCheck:
-    """Say what a check would do. Takes what `check` takes; no call is made."""
+    """Plan a check, without a call. Takes what `check` takes."""
     if control and baseline is not None:
         raise UsageError("A check has one control: fresh runs, or a baseline.")
     change = change_of(prompts, model if isinstance(model, str) else None, changes)
-    known = read_baseline(baseline) if baseline is not None else None
-    kept = plugins.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
-    others: AgentSettings = {**settings, "base_url": control_base_url or settings.get("base_url")}
-    answering = (_server(settings), _server(others), _class_of(model), _class_of(control_model))
-    change = replace(change, facts=kept.facts())
-    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=answering)
-    refuse_own(known, plan)
-    live = opened(store, reading=False)
-    name = plan.changed[0].model if plan.changed else "tape:none"
-    candidate = AutoCoderAgent(model=model or name, sandbox=kept, store=live, **settings)
-    stands = control_model or (model if model is not None and not isinstance(model, str) else name)
+    former_report = read_baseline(baseline) if baseline is not None else None
+    opened_sandbox = plugins.sandbox(sandbox) if isinstance(sandbox, str) else sandbox
+    control_settings: AgentSettings = {**settings, "base_url": control_base_url or settings.get("base_url")}
+    endpoints = (_server(settings), _server(control_settings), _class_of(model), _class_of(control_model))
+    change = replace(change, facts=opened_sandbox.facts())
+    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=endpoints)
+    refuse_own(former_report, plan)
+    opened_store = opened(store, reading=False)
+    recorded_model = plan.changed[0].model if plan.changed else "tape:none"
+    candidate = AutoCoderAgent(model=model or recorded_model, sandbox=opened_sandbox, store=opened_store, **settings)
+    control_by = control_model or (model if model is not None and not isinstance(model, str) else recorded_model)
     setup = CheckSetup(
         candidate=candidate,
-        control=AutoCoderAgent(model=stands, sandbox=kept, store=live, **others) if control else None,
+        control=AutoCoderAgent(model=control_by, sandbox=opened_sandbox, store=opened_store, **control_settings)
+        if control
+        else None,
         attempts=attempts,
         concurrent=concurrent,
         max_tokens=max_tokens,
         max_cost=pico(max_cost) if max_cost is not None else None,
     )
-    return PreparedCheck(plan, setup, known, margin, settings.get("prices") or Prices())
+    return PreparedCheck(plan, setup, former_report, margin, settings.get("prices") or Prices())
 
 
 def _server(settings: AgentSettings) -> str:
@@ -214,7 +216,7 @@ def check(*sources: str, on_progress: OnProgress | None = None, **options: Any) 
 
 
 class Backtested(NamedTuple):
-    """How many sessions were looked at, and every decision that is derived differently."""
+    """How many sessions were examined, and every decision that is derived differently."""
 
     sessions: int
     changed: list[backtest.ChangedDecision]
@@ -222,11 +224,11 @@ class Backtested(NamedTuple):
 
 async def abacktest_rules(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Backtested:
     """Derive the decisions of recorded sessions with the present code."""
-    found, count = list[backtest.ChangedDecision](), 0
+    changed, count = list[backtest.ChangedDecision](), 0
     async for member, stream in corpus(sources, store, where).members():
         count += 1
-        found.extend(backtest.rules(member, stream))
-    return Backtested(count, found)
+        changed.extend(backtest.rules(member, stream))
+    return Backtested(count, changed)
 
 
 def backtest_rules(
@@ -243,17 +245,17 @@ async def abacktest_limits(
     max_iterations: Iterable[int] = (),
     max_tokens: Iterable[int] = (),
 ) -> list[backtest.LimitOutcome]:
-    """Return what each session would have come to under each limit. As `backtest_limits`."""
-    wanted: list[tuple[backtest.LimitName, int]] = [("max_iterations", n) for n in max_iterations]
-    wanted += [("max_tokens", n) for n in max_tokens]
+    """Return the outcome of each session under each limit; see `backtest_limits`."""
+    limits: list[tuple[backtest.LimitName, int]] = [("max_iterations", n) for n in max_iterations]
+    limits += [("max_tokens", n) for n in max_tokens]
     members = corpus(sources, store, where).members()
-    return [backtest.under(stream, name, n) async for _, stream in members for name, n in wanted]
+    return [backtest.under(stream, name, n) async for _, stream in members for name, n in limits]
 
 
 def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome]:
-    """Return what each session would have come to under each limit; `backtest.summed` makes a row a limit.
+    """Return the outcome of each session under each limit; `backtest.summed` makes one row per limit.
 
-    Takes ``max_iterations`` and ``max_tokens``, each several numbers, beside ``store`` and ``where``.
+    Takes ``max_iterations`` and ``max_tokens``, each several numbers, and ``store`` and ``where``.
     """
     return run_sync(abacktest_limits(*sources, **options))
 
@@ -263,8 +265,8 @@ def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome
 
 async def arun_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
     """Run every task of a file several times, or continue with it. Takes what `evals.batch.run_tasks` takes."""
-    found = read_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
-    return await batches.run_tasks(agent, found, **options)
+    specs = read_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
+    return await batches.run_tasks(agent, specs, **options)
 
 
 def run_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:

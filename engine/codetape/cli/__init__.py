@@ -1,4 +1,4 @@
-"""The command line: parse, wire, print. Each command is a file, loaded when it is called."""
+"""The command line: parse, wire, print. Each command is a module, loaded when it is called."""
 
 import sys
 from typing import Any
@@ -50,31 +50,31 @@ Commands:
 
 
 def help_text() -> str:
-    """Return the help of the whole: a line a command."""
+    """Return the overall help: one line per command."""
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {command:<{width}}{text}" for command, text in COMMANDS.items()]
     return _HELP.format(commands="\n".join(lines))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, and exit with its code. No traceback reaches a user without --debug."""
+    """Run the command line and exit with its code. Users see a traceback only with --debug."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json, debug = "--json" in arguments, "--debug" in arguments
-    plain = [a for a in arguments if a != "--debug"]
-    if plain in (["--help"], ["-h"], []):  # at once: click takes longer to load than this to print
+    words = [a for a in arguments if a != "--debug"]
+    if words in (["--help"], ["-h"], []):  # before click is imported: that takes longer than printing this
         sys.stdout.write(help_text())
-        sys.exit(0 if plain else 2)
+        sys.exit(0 if words else 2)
     import click
 
     from codetape.cli.group import cli
 
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is told its number
+            stream.reconfigure(errors="backslashreplace")  # a terminal without the character gets its escape
     if sys.stdout is None:
         sys.exit(_say("OSError", "standard output is closed.", "", 1, as_json=False))
     try:
-        code = cli.main(plain, prog_name="codetape", standalone_mode=False)
+        code = cli.main(words, prog_name="codetape", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.UsageError as error:
@@ -86,18 +86,18 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         code = _say(type(error).__name__, error.message, error.remedy, error.exit_code, as_json)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read us has gone; there is nobody to tell
+        sys.stderr.close()  # the reader has gone; without this, flushing at exit would fail and print an error
         code = 1
     except OSError as error:
         if debug:
             raise
-        output = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
-        code = _say("OSError", output, "", 1, as_json)
+        message = f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
+        code = _say("OSError", message, "", 1, as_json)
     except Exception as error:
         if debug:
             raise
-        output = f"an error of codetape's own: {type(error).__name__}: {error}"
-        code = _say(type(error).__name__, output, "Please report it, with the output of --debug.", 1, as_json)
+        message = f"an error of codetape's own: {type(error).__name__}: {error}"
+        code = _say(type(error).__name__, message, "Please report it, with the output of --debug.", 1, as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -117,6 +117,6 @@ def _say(kind: str, message: str, remedy: str, code: int, as_json: bool) -> int:
             click.echo(escape.json_text({"error": body}))
         else:
             click.echo(escape.safe(f"codetape: {message} {remedy}".strip()), err=True)
-    except (OSError, ValueError, AttributeError):  # nobody is there to be told
+    except (OSError, ValueError, AttributeError):  # the output is closed: the exit code is all that is left to report
         return code
     return code

@@ -1,4 +1,4 @@
-"""The options that name a change of prompts, model or settings, and what they stand for."""
+"""The options that describe a change of prompts, model or settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def change(function: F) -> F:
 
 def settings_of(words: tuple[str, ...]) -> dict[str, Any]:
     """Return what --set changes. Raises UsageError."""
-    found = {name.replace("-", "_"): value for name, value in parameters(words, "set").items()}
-    if "model" in found:
+    changes = {name.replace("-", "_"): value for name, value in parameters(words, "set").items()}
+    if "model" in changes:
         raise UsageError("--set cannot set the model.", remedy="Give --model.")
-    return found
+    return changes

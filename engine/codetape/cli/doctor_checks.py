@@ -1,4 +1,4 @@
-"""What `doctor` looks at. Each check says one thing, with its remedy; none shows a secret."""
+"""The checks of `doctor`. Each one reports one finding with its remedy, and never shows a secret."""
 
 import os
 import platform
@@ -35,12 +35,12 @@ def _uv() -> DoctorFinding:
         path = shutil.which("uv") or ""
     if not path:
         return DoctorFinding("uv", "bad", "not found", "Install it: `pip install uv`.", needed=True)
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - our own uv
-    return DoctorFinding("uv", "well", done.stdout.strip().partition(" (")[0])
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - our uv
+    return DoctorFinding("uv", "well", version.stdout.strip().partition(" (")[0])
 
 
 def _sandboxes() -> Iterator[DoctorFinding]:
-    """Each sandbox says itself what it needs; one that needs to be told a place has nothing to say."""
+    """Each sandbox reports what it needs. One that needs an argument, such as `tape`, is skipped."""
     for name in sorted(plugins.available("sandboxes")):
         try:
             yield from plugins.sandbox(name).doctor()
@@ -64,14 +64,14 @@ def _database(db: str) -> DoctorFinding:
             )
         return DoctorFinding("database", "well", f"{path} is not there yet; the first run makes it")
     try:
-        count, wrong = len(store.sessions().rows), store.unsound()
+        count, damage = len(store.sessions().rows), store.unsound()
     except CodetapeError as error:
         return DoctorFinding("database", "bad", error.message, error.remedy, needed=True)
-    if wrong:
+    if damage:
         return DoctorFinding(
             "database",
             "bad",
-            f"{db} is damaged: {wrong[0]}",
+            f"{db} is damaged: {damage[0]}",
             "Export what can be read, and begin another.",
             needed=True,
         )
@@ -88,14 +88,14 @@ def _database(db: str) -> DoctorFinding:
 
 def _keys() -> Iterator[DoctorFinding]:
     for name in KEYS:
-        there = bool(os.environ.get(name))
-        remedy = "" if there else "Set it to use that provider; a local server needs none."
-        yield DoctorFinding(name, "well" if there else "note", "set" if there else "not set", remedy)
+        is_set = bool(os.environ.get(name))
+        remedy = "" if is_set else "Set it to use that provider; a local server needs none."
+        yield DoctorFinding(name, "well" if is_set else "note", "set" if is_set else "not set", remedy)
 
 
 def _servers(base_url: str | None) -> Iterator[DoctorFinding]:
-    known = plugins.servers()
-    places = {name: _place(address) for name, address in known.items()}
+    servers = plugins.servers()
+    places = {name: _place(address) for name, address in servers.items()}
     if base_url:
         host, port = _place(base_url)
         if host:
@@ -104,17 +104,17 @@ def _servers(base_url: str | None) -> Iterator[DoctorFinding]:
             yield DoctorFinding("server --base-url", "bad", f"{base_url!r} is no address", "Give http://HOST:PORT/v1.")
     for name, (host, port) in places.items():
         answers = _answers(host, port)
-        how = f"--model {name}:NAME" if name in known else ""
+        remedy = f"--model {name}:NAME" if name in servers else ""
         yield DoctorFinding(
             f"server {name}",
             "well" if answers else "note",
             f"{'answers' if answers else 'does not answer'} on port {port}",
-            how,
+            remedy,
         )
 
 
 def _place(address: str) -> tuple[str, int]:
-    """Return an address's host and port; an empty host for one that is none."""
+    """Return an address's host and port; an empty host if the address is invalid."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
@@ -132,15 +132,15 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _adapters() -> Iterator[DoctorFinding]:
-    """Third-party adapters that do not load are named; the others work all the same."""
+    """Report adapters that fail to load; one broken package does not stop the others."""
     for kind in ("models", "sandboxes", "stores"):
         for name, point in plugins.available(kind).items():
             try:
                 point.load()
-            except Exception as error:  # noqa: BLE001 - another's module may raise anything
-                said = f"does not load: {type(error).__name__}: {error}"
+            except Exception as error:  # noqa: BLE001 - a third-party module may raise anything
+                message = f"does not load: {type(error).__name__}: {error}"
                 yield DoctorFinding(
-                    f"{kind} {name}", "note", said, f"Repair or remove the package that has {point.value}."
+                    f"{kind} {name}", "note", message, f"Repair or remove the package that has {point.value}."
                 )
 
 

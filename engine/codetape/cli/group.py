@@ -1,4 +1,4 @@
-"""The group of commands, for click. Loaded when a command is called, and not for --help."""
+"""The click group of all commands. Imported when a command is called, not for --help."""
 
 import os
 from importlib import import_module
@@ -16,7 +16,7 @@ _CHANGING = ("fork", "whatif", "check")
 
 
 class Lazy(click.Group):
-    """A group that loads a command's module when the command is called, and not for --help."""
+    """A group that imports a command's module only when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the help."""
@@ -26,11 +26,11 @@ class Lazy(click.Group):
         """Load one command."""
         if name not in COMMANDS:
             return None
-        found: click.Command = import_module(f"codetape.cli.commands.{name}{'_' if iskeyword(name) else ''}").command
-        return found
+        command: click.Command = import_module(f"codetape.cli.commands.{name}{'_' if iskeyword(name) else ''}").command
+        return command
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the same help that is printed without click."""
+        """Write the help that `main` prints without click."""
         formatter.write(help_text())
 
 
@@ -45,24 +45,25 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def _defaults() -> dict[str, dict[str, Any]]:
-    """Return what variables and files set, as defaults of each command's options; flags still come first."""
+    """Return what variables and files set, as defaults of each command's options. Flags still take precedence."""
     from codetape.cli.settings import notice, read_settings
 
-    found = read_settings(os.environ, Path.cwd())
-    if said := notice(found, os.environ, Path.cwd()):
-        say(f"codetape: {said}", err=True)
-    names = {"python": "python_version"}
+    settings = read_settings(os.environ, Path.cwd())
+    if line := notice(settings, os.environ, Path.cwd()):
+        say(f"codetape: {line}", err=True)
+    renamed = {"python": "python_version"}
     values = {
-        names.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
-        for s in found.values()
+        renamed.get(s.name, s.name.replace("-", "_")): tuple(s.value) if isinstance(s.value, list) else s.value
+        for s in settings.values()
         if s.source != "default"
     }
-    found_for: dict[str, dict[str, Any]] = dict.fromkeys(COMMANDS, values)
-    # what continues from recorded sessions keeps their model and prompts, whatever is the default for new ones
-    kept = {name: value for name, value in values.items() if name not in ("model", "prompts")}
-    found_for |= dict.fromkeys(_CHANGING, kept)
-    named = {"db": values["db"]} if "db" in values else {}  # a pack is named by an argument there
-    found_for["prompts"] = dict.fromkeys(("list", "show", "export", "lint", "check"), named)
-    found_for["backtest"] = dict.fromkeys(("rules", "limits"), kept)
-    found_for["images"] = dict.fromkeys(("list", "show", "prune"), values)
-    return found_for
+    defaults: dict[str, dict[str, Any]] = dict.fromkeys(COMMANDS, values)
+    # a command that continues recorded sessions keeps their model and prompts: the defaults are for new sessions
+    without_model = {name: value for name, value in values.items() if name not in ("model", "prompts")}
+    defaults |= dict.fromkeys(_CHANGING, without_model)
+    # the --prompts of `prompts` names a pack to look at, not one to use: no default applies
+    database_only = {"db": values["db"]} if "db" in values else {}
+    defaults["prompts"] = dict.fromkeys(("list", "show", "export", "lint", "check"), database_only)
+    defaults["backtest"] = dict.fromkeys(("rules", "limits"), without_model)
+    defaults["images"] = dict.fromkeys(("list", "show", "prune"), values)
+    return defaults

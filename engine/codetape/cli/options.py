@@ -1,4 +1,4 @@
-"""Options that commands share, and what they are turned into."""
+"""Options that commands share, and their conversion into values."""
 
 import json
 import re
@@ -70,21 +70,21 @@ class RedactOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveOptions(ServerOptions, BudgetOptions, RedactOptions, DatabaseOptions):
-    """Options of commands that drive a session."""
+    """Options of commands that run a session live."""
 
     sandbox: str
     folder: str | None
 
 
 def typed(options: type[Options]) -> Callable[[Callable[[Options], int]], Callable[..., int]]:
-    """Hand a command its options as one value, whose fields mypy knows. Goes directly above the function."""
+    """Pass a command its options as one typed value. Must be the decorator directly above the function."""
 
     def wrap(function: Callable[[Options], int]) -> Callable[..., int]:
         @wraps(function)
         def call(**given: Any) -> int:
             return function(options(**given))
 
-        call.options = options  # type: ignore[attr-defined]  # so that a test can compare them with what click parses
+        call.options = options  # type: ignore[attr-defined]  # a test compares them with the options that click parses
         return call
 
     return wrap
@@ -114,7 +114,7 @@ def as_json(function: F) -> F:
 
 
 def server(function: F) -> F:
-    """Add the options on how a model's server is reached, --base-url apart."""
+    """Add the options for reaching a model's server, except --base-url."""
     for option in (
         click.option(
             "--read-timeout",
@@ -144,7 +144,7 @@ def server(function: F) -> F:
 
 
 def several(function: F) -> F:
-    """Add how many attempts are made at each task or session, and how many at once."""
+    """Add --n-attempts, per task or session, and --n-concurrent."""
     for option in (
         click.option(
             "--n-concurrent",
@@ -187,7 +187,7 @@ def budget(function: F) -> F:
 
 
 def budget_settings(options: BudgetOptions) -> dict[str, Any]:
-    """Return what those options are to an agent: a session's own budget. Raises UsageError."""
+    """Return the agent's settings for a session's own budget. Raises UsageError."""
     from codetape.domain.money import dollars, pico
 
     cost = dollars(pico(options.max_cost)) if options.max_cost else ""
@@ -195,22 +195,22 @@ def budget_settings(options: BudgetOptions) -> dict[str, Any]:
 
 
 def budget_changes(options: BudgetOptions) -> dict[str, Any]:
-    """Return those options that were given, as changes of a configuration."""
+    """Return the budget options that were given, as changes of a configuration."""
     return {name: value for name, value in budget_settings(options).items() if value not in (None, "")}
 
 
 def limits(options: BudgetOptions) -> "tuple[Limit, ...]":
-    """Return the budgets of several sessions together. Raises UsageError."""
+    """Return the budgets that several sessions share. Raises UsageError."""
     from codetape.domain.budget import Limit
     from codetape.domain.money import pico
 
-    found = []
+    budgets = []
     for word in options.total_costs:
         tag, sign, amount = word.rpartition("=")
         if sign and not tag:
             raise UsageError(f"--max-total-cost {word!r} names no label.", remedy="Give USD or TAG=USD.")
-        found.append(Limit(f"tag:{tag}" if sign else "database", cost=pico(amount)))
-    return tuple(found)
+        budgets.append(Limit(f"tag:{tag}" if sign else "database", cost=pico(amount)))
+    return tuple(budgets)
 
 
 def seconds(text: str | None) -> int | None:
@@ -219,9 +219,9 @@ def seconds(text: str | None) -> int | None:
         return None
     units = {"s": 1, "m": 60, "h": 3600}
     body, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    if not body.isdecimal() or not 0 < (found := int(body) * units[unit]) < 10**9:
+    if not body.isdecimal() or not 0 < (duration := int(body) * units[unit]) < 10**9:
         raise UsageError(f"{text!r} is no duration.", remedy="Give seconds, or such as 90s, 10m, 2h.")
-    return found
+    return duration
 
 
 def redacting(function: F) -> F:
@@ -239,10 +239,10 @@ def own_patterns(options: RedactOptions) -> dict[str, str]:
     """Return the patterns of the settings file and of --redact, by name. Raises UsageError."""
     from codetape.cli.settings import table
 
-    source, found = table(Path.cwd(), "redact")
-    if wrong := next((name for name, pattern in found.items() if not isinstance(pattern, str)), None):
+    source, patterns = table(Path.cwd(), "redact")
+    if wrong := next((name for name, pattern in patterns.items() if not isinstance(pattern, str)), None):
         raise UsageError(f"The pattern {wrong} in {source} is no text.")
-    return {**found, **{f"of --redact {number}": text for number, text in enumerate(options.patterns, 1)}}
+    return {**patterns, **{f"of --redact {number}": text for number, text in enumerate(options.patterns, 1)}}
 
 
 def own_prices() -> "Prices":
@@ -255,50 +255,51 @@ def own_prices() -> "Prices":
 
 
 def server_settings(options: ServerOptions) -> "AgentSettings":
-    """Return what those options are to an agent."""
-    waits = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
+    """Return the agent's settings for reaching a model's server."""
+    timeouts = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
     source = click.get_current_context().get_parameter_source("base_url")
-    named = source is not ParameterSource.DEFAULT_MAP  # a variable says where new sessions are made
+    # CODETAPE_BASE_URL is for new sessions: a recorded one moves to another server by the flag alone
+    named = source is not ParameterSource.DEFAULT_MAP
     return {
         "base_url": options.base_url,
         "api_key_env": options.api_key_env,
-        "model_options": waits,
+        "model_options": timeouts,
         "server_named": named,
     }
 
 
 def words(option: str, value: str | None, default: str | None = None) -> tuple[str, ...]:
-    """Return an option and its value as words of a command, where it is given and no default."""
+    """Return an option and its value as words of a command line; none where the value is empty or the default."""
     return (option, value) if value and value != default else ()
 
 
 def pairs(values: tuple[str, ...], what: str) -> dict[str, str]:
     """Read NAME=VALUE words. Raises UsageError."""
-    found: dict[str, str] = {}
+    mapping: dict[str, str] = {}
     for word in values:
         name, sign, value = word.partition("=")
         if not sign or not name:
             raise UsageError(f"--{what} {word!r} is not NAME=VALUE.")
-        if name in found:
+        if name in mapping:
             raise UsageError(f"--{what} names {name} twice.")
-        found[name] = value
-    return found
+        mapping[name] = value
+    return mapping
 
 
 def parameters(values: tuple[str, ...], what: str = "param") -> dict[str, Any]:
-    """Read KEY=VALUE words; a value that is JSON is taken as such, anything else as text."""
+    """Read KEY=VALUE words. A value that is JSON is parsed, anything else is text. Raises UsageError."""
     from codetape.domain.canonical import canonical
 
-    found: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for name, value in pairs(values, what).items():
         try:
-            found[name] = json.loads(value, parse_constant=_no_number)
-            canonical(found[name])
+            parsed[name] = json.loads(value, parse_constant=_no_number)
+            canonical(parsed[name])
         except (ValueError, RecursionError):
             if value[:1] in ("{", "["):
                 raise UsageError(f"--{what} {name} is no JSON that can be kept: {value[:80]!r}.") from None
-            found[name] = value
-    return found
+            parsed[name] = value
+    return parsed
 
 
 def at_event(named: str) -> tuple[str, int | None]:
@@ -316,7 +317,7 @@ def _no_number(text: str) -> Any:
 
 
 def text_of(path: str | None) -> str | None:
-    """Return a text file's content, or None for none. Raises UsageError."""
+    """Return a text file's content; None where no path is given. Raises UsageError."""
     if path is None:
         return None
     try:
@@ -328,7 +329,7 @@ def text_of(path: str | None) -> str | None:
 
 
 def write_text(file: str, text: str) -> None:
-    """Write a text file, whole or not at all. Raises UsageError."""
+    """Write a text file atomically. Raises UsageError."""
     from codetape.runtime.whole_file import write_whole
 
     try:
@@ -349,7 +350,7 @@ def memory_mb(text: str) -> int:
 
 
 def live_settings(options: LiveOptions) -> "AgentSettings":
-    """Return what all options of a live session are to an agent, its own budget apart."""
+    """Return the agent's settings of a live session, except its own budget."""
     return {
         **server_settings(options),
         "limits": limits(options),

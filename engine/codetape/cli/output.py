@@ -1,4 +1,4 @@
-"""Printing: text made safe, JSON, aligned columns."""
+"""Printing: escaped text, JSON, aligned columns."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from codetape.text.escape import json_text, safe
 
 
 def say(text: str = "", *, err: bool = False) -> None:
-    """Print a text from outside, made safe."""
+    """Print text, with control characters escaped: it may come from a model or a tape."""
     click.echo(safe(text), err=err)
 
 
@@ -19,7 +19,7 @@ def say_json(value: Any) -> None:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
-    """Return rows as aligned columns; at once, however many there are."""
+    """Return rows as aligned columns."""
     clean = [[safe(cell).replace("\n", " ") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     lines = (

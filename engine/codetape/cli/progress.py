@@ -1,4 +1,4 @@
-"""What is shown while a session runs: where it is and what it waits for, and a line for each thing that happened."""
+"""Progress of a session: a live line with its state and what it waits for, and a line for each event."""
 
 import sys
 import time
@@ -16,8 +16,7 @@ WAITING = {**{row.name: row.waiting_for for row in PURPOSES}, **WAITING_FOR_JOBS
 
 
 class LiveLine:
-    """Lines on standard error, and in a terminal one live line below them. A context manager; quiet where nobody
-    looks."""
+    """Lines on standard error and, in a terminal, one live line below them. A context manager."""
 
     def __init__(self, render: Callable[[], Any], *, quiet: bool) -> None:
         self.quiet = quiet
@@ -40,7 +39,7 @@ class LiveLine:
             self._live.stop()
 
     def line(self, text: str) -> None:
-        """Print a line above the live one."""
+        """Print a line above the live one; nothing if quiet."""
         if self.quiet:
             return
         if self._console:
@@ -50,13 +49,13 @@ class LiveLine:
 
 
 class SessionProgress:
-    """What one session does: an event hook, and a context manager."""
+    """Shows the progress of one session: an event hook, and a context manager."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._display = LiveLine(self._status, quiet=quiet)
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
         self._waiting = "the start"
-        self._run: SessionState | None = None
+        self._session: SessionState | None = None
 
     def __enter__(self) -> Self:
         self._display.__enter__()
@@ -67,18 +66,18 @@ class SessionProgress:
 
     def __call__(self, event: Event, session: SessionState) -> None:
         """Show one event."""
-        self._run = session
+        self._session = session
         if isinstance(event.payload, Requested):
             self._waiting = WAITING.get(event.payload.purpose, event.payload.purpose)
         if line := describe(event, session):
-            self._display.line(f"{time.monotonic() - self._begun:6.1f} s  {line}")
+            self._display.line(f"{time.monotonic() - self._started_at:6.1f} s  {line}")
 
     def _status(self) -> Any:
         from rich.spinner import Spinner
 
-        run, spent = self._run, time.monotonic() - self._begun
-        if run is None or run.config is None:
+        session, seconds = self._session, time.monotonic() - self._started_at
+        if session is None or session.config is None:
             return Spinner("dots", text=" starting")
-        tokens = run.usage.total_input + run.usage.total_output
-        where = f" {run.state}, run {run.ledger.iteration + 1} of at most {run.config.max_iterations}"
-        return Spinner("dots", text=f"{where}: waiting for {self._waiting}   {tokens:,} tokens, {spent:.0f} s")
+        tokens = session.usage.total_input + session.usage.total_output
+        position = f" {session.state}, run {session.ledger.iteration + 1} of at most {session.config.max_iterations}"
+        return Spinner("dots", text=f"{position}: waiting for {self._waiting}   {tokens:,} tokens, {seconds:.0f} s")

@@ -1,4 +1,4 @@
-"""run --tasks: many tasks, their progress, and the sums at the end."""
+"""run --tasks: many tasks, their progress, and totals at the end."""
 
 import asyncio
 from typing import Any, Self
@@ -15,11 +15,11 @@ from codetape.runtime.agent import AutoCoderAgent
 def run(
     agent: AutoCoderAgent, file: str, *, attempts: int, concurrent: int, tags: tuple[str, ...], as_json: bool
 ) -> int:
-    """Run a task file; print a line an attempt, and the sums; return the exit code."""
-    shown = BatchProgress(quiet=as_json)
+    """Run a task file; print one line per attempt and the totals; return the exit code."""
+    display = BatchProgress(quiet=as_json)
     try:
-        with shown:
-            made = asyncio.run(
+        with display:
+            batch = asyncio.run(
                 arun_tasks(
                     file,
                     agent,
@@ -27,48 +27,48 @@ def run(
                     concurrent=concurrent,
                     batch=",".join(tags),
                     tags=tags,
-                    on_progress=shown.progress,
+                    on_progress=display.progress,
                 )
             )
     except KeyboardInterrupt:
         say("Interrupted. The same command continues where it stopped.", err=True)
         return 130
-    total = made.progress
+    sums = batch.progress
     if as_json:
         say_json(
             {
-                "total": total.total,
-                "solved": total.solved,
-                "failed": total.failed,
-                "stopped": total.stopped,
-                "found": made.found,
-                "tokens": total.tokens,
-                "attempts": made.records(),
+                "total": sums.total,
+                "solved": sums.solved,
+                "failed": sums.failed,
+                "stopped": sums.stopped,
+                "found": batch.found,
+                "tokens": sums.tokens,
+                "attempts": batch.records(),
             }
         )
     else:
-        say(f"\n{line_of(total)}" + (f"; {made.found} were there before" if made.found else ""))
-        for attempt in made.attempts:
+        say(f"\n{line_of(sums)}" + (f"; {batch.found} were there before" if batch.found else ""))
+        for attempt in batch.attempts:
             if attempt.solved is None:
                 say(f"  stopped     {attempt.task} ({attempt.session}): {attempt.reason}")
-        if total.stopped:
+        if sums.stopped:
             say("  next        the same command resumes what was stopped")
-    return exit_code(made)
+    return exit_code(batch)
 
 
 def exit_code(made: Batch) -> int:
-    """Return 1 where something could not work, 101 for a budget, 104 for a question, 100 for one not solved, else 0."""
+    """Return 1 for an error, 101 for a budget, 104 for a question, 100 for an unsolved task, else 0."""
     reasons = {a.cause for a in made.attempts if a.solved is None}
-    total = made.progress
+    sums = made.progress
     if reasons - {"budget", "question"}:
         return 1
     if reasons:
         return 101 if "budget" in reasons else 104
-    return 100 if total.failed else 0
+    return 100 if sums.failed else 0
 
 
 def line_of(progress: Progress) -> str:
-    """Return how far it is, in one line."""
+    """Return the progress in one line."""
     spent = f", {money(progress.cost, progress.unpriced)}" if progress.cost else ""
     stopped = f", {progress.stopped} stopped" if progress.stopped else ""
     return (
@@ -78,7 +78,7 @@ def line_of(progress: Progress) -> str:
 
 
 class BatchProgress:
-    """What many attempts do: a line an attempt, and the sums in a live line. A context manager."""
+    """Shows the progress of a batch: one line per attempt, and totals in a live line. A context manager."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._display = LiveLine(self._status, quiet=quiet)
@@ -92,13 +92,13 @@ class BatchProgress:
         self._display.__exit__(*ended)
 
     def progress(self, progress: Progress, attempt: Attempt | None) -> None:
-        """Show one more attempt."""
+        """Show the totals, and the attempt that ended, if any."""
         self._text = line_of(progress)
         if attempt is None:
             return
-        how = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
-        why = f" ({attempt.reason})" if attempt.reason else ""
-        self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {how}{why}, {attempt.session}")
+        outcome = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
+        reason = f" ({attempt.reason})" if attempt.reason else ""
+        self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {outcome}{reason}, {attempt.session}")
 
     def _status(self) -> Any:
         from rich.text import Text

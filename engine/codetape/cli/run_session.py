@@ -1,4 +1,4 @@
-"""Driving a session from the command line: progress, questions to a person, Ctrl-C, and the end."""
+"""Run a session from the command line: progress, questions to a person, Ctrl-C, and the summary."""
 
 import asyncio
 import sys
@@ -27,11 +27,11 @@ Begin = Callable[[Hook], Awaitable[GenerateResult]]
 def drive(
     agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: summary.Again
 ) -> int:
-    """Run a session to its end, asking a person in interactive use; print the end; return the exit code.
+    """Run a session to its end, asking a person in interactive use; print the summary; return the exit code.
 
-    ``again`` holds the options that a later command must name again, such as --db.
+    ``again`` holds the options that later commands must repeat, such as --db.
     """
-    begun = time.monotonic()
+    started_at = time.monotonic()
     if folder:
         summary.prepare(Path(folder))
     last: list[SessionState] = []
@@ -52,7 +52,7 @@ def drive(
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
         say(f"Interrupted. Resume with: {again.resume(session)}", err=True)
         return 130
-    return _end(result, last[-1], time.monotonic() - begun, folder, as_json=as_json, again=again)
+    return _end(result, last[-1], time.monotonic() - started_at, folder, as_json=as_json, again=again)
 
 
 async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
@@ -62,7 +62,7 @@ async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
 def _end(
     result: GenerateResult,
     session: SessionState,
-    spent: float,
+    seconds: float,
     folder: str | None,
     *,
     as_json: bool,
@@ -70,16 +70,16 @@ def _end(
 ) -> int:
     path = summary.write_files(result, Path(folder)) if folder else None
     if as_json:
-        say_json(summary.as_object(result, spent, path))
+        say_json(summary.as_object(result, seconds, path))
     else:
-        summary.summarise(result, session, spent, path, again)
+        summary.summarise(result, session, seconds, path, again)
     return summary.exit_code(session)
 
 
 def _asked(
     result: GenerateResult, last: list[SessionState], as_json: bool
 ) -> dict[str, Literal["allow", "deny"]] | None:
-    """Ask the person at the terminal what the session asks; None where there is no question, or no person."""
+    """Put the session's question to the person at the terminal; None if it asks nothing, or in non-interactive use."""
     if not (last and last[-1].cause == "question" and result.question):
         return None
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -93,12 +93,12 @@ def _asked(
 def again(
     db: str, *, sandbox: str = "auto", live: ServerOptions | None = None, totals: tuple[str, ...] = ()
 ) -> summary.Again:
-    """Return the options that a later command must name again, because they are no defaults."""
-    where = words("--sandbox", sandbox, "auto")
-    how = (*words("--base-url", live.base_url), *words("--api-key-env", live.api_key_env)) if live else ()
-    return summary.Again(db=words("--db", db, DEFAULT_STORE), sandbox=where, model=how, totals=totals)
+    """Return the options that later commands must repeat, because they differ from the defaults."""
+    sandbox_words = words("--sandbox", sandbox, "auto")
+    server_words = (*words("--base-url", live.base_url), *words("--api-key-env", live.api_key_env)) if live else ()
+    return summary.Again(db=words("--db", db, DEFAULT_STORE), sandbox=sandbox_words, model=server_words, totals=totals)
 
 
 def again_live(options: LiveOptions) -> summary.Again:
-    """Return those of a live session's options."""
+    """As `again`, from the options of a live session."""
     return again(options.db, sandbox=options.sandbox, live=options, totals=options.total_costs)

@@ -1,4 +1,4 @@
-"""The options that choose sessions, the same for every command."""
+"""The options that select sessions, the same for every command."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class FilterOptions(DatabaseOptions):
 
     @property
     def where(self) -> "Filter":
-        """The filter. Raises UsageError for what is none."""
+        """The filter that the options describe. Raises UsageError if it is invalid."""
         from codetape.evals.corpus import Filter
 
         return Filter(
@@ -46,9 +46,9 @@ class FilterOptions(DatabaseOptions):
 
 
 def filters(model: str = "--model", limit: str | None = None, *, sources: bool = True) -> Callable[[F], F]:
-    """Add the filters, and the argument that names sessions, files and folders.
+    """Add the filters, and the argument for sessions, files and folders.
 
-    ``model`` is what the filter by model is called, where the command has another --model; ``limit`` its default limit.
+    ``model`` names the filter by model, for commands with another --model; ``limit`` is the default limit.
     """
 
     def add(function: F) -> F:

@@ -1,4 +1,4 @@
-"""A session's end: the JSON object, the files, the summary for a person, and the exit code."""
+"""The outcome of a session: JSON object, files, summary for a person, and exit code."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -19,10 +19,9 @@ from codetape.text.escape import first_line
 
 @dataclass(frozen=True)
 class Again:
-    """The options that a later command must name again, as words: of the database, of where code runs, of the model's
-    server.
+    """The options that later commands must repeat, as words: database, sandbox, model server.
 
-    ``totals`` are the budgets of several sessions together, as they were given.
+    ``totals`` are the budgets that several sessions share, as they were given.
     """
 
     db: tuple[str, ...] = ()
@@ -42,7 +41,7 @@ class Again:
         return shlex.join(["codetape", verb, session, *self.db, *(self.sandbox if sandbox else ()), *more])
 
 
-SHOWN = 5  # failing tests that a person is shown at once
+SHOWN = 5  # failing tests listed in the summary
 CONFIDENCE = {
     "oracle": "your oracle passed",
     "anchored": "your examples or tests passed",
@@ -74,8 +73,8 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "image": result.image,
         "packages": list(result.packages),
         "tests": result.counts.model_dump(),
-        "failing": [one.model_dump() for one in result.failing],
-        "examples": {"tests": result.examples, "left_out": [list(one) for one in result.left_out]},
+        "failing": [failure.model_dump() for failure in result.failing],
+        "examples": {"tests": result.examples, "left_out": [list(example) for example in result.left_out]},
         "usage": {
             "input": usage.total_input,
             "cached_input": usage.cache_read,
@@ -107,17 +106,17 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
 
 
 def example_of(question: str) -> str:
-    """Return the name of the test that a question is about; empty where it is about something else."""
+    """Return the name of the test that a question is about; empty if it is about something else."""
     return question.partition("::")[2] if question.startswith(EXAMPLE) else ""
 
 
 def keys_in(result: GenerateResult) -> tuple[str, ...]:
-    """Return the kinds of keys that script and tests seem to hold: reported, never replaced, for they may be meant."""
+    """Return the kinds of keys that script and tests seem to hold: reported, not redacted, as they may be intended."""
     return find_keys(f"{result.solution.code if result.solution else ''}\n{result.tests}")
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder before anything is spent. Raises UsageError where it cannot be written."""
+    """Create the folder before anything is spent. Raises UsageError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".codetape-probe"
@@ -157,7 +156,7 @@ def write_files(result: GenerateResult, folder: Path) -> Path | None:
 def summarise(
     result: GenerateResult, session: SessionState, duration_s: float, path: Path | None, again: Again
 ) -> None:
-    """Print the end for a person: verdict, figures, where the script is, what to try next."""
+    """Print the summary for a person: verdict, figures, the script's path, next steps."""
     counts, usage = result.counts, result.usage
     say()
     if result.succeeded:
@@ -166,8 +165,8 @@ def summarise(
         say(f"{result.status}: {result.reason}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
     say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
-    for one in result.failing[:SHOWN]:
-        say(f"  failing     {one.test}: {first_line(one.words, 300)}")
+    for failure in result.failing[:SHOWN]:
+        say(f"  failing     {failure.test}: {first_line(failure.words, 300)}")
     if len(result.failing) > SHOWN:
         say(f"  failing     and {len(result.failing) - SHOWN} more; --json has them all")
     say(f"  runs        {result.iterations}")
@@ -187,26 +186,26 @@ def summarise(
     say(f"  session     {result.session}")
     for kind in keys_in(result):
         say(f"  careful     the script or its tests seem to hold a key: {kind}")
-    for gone in result.quarantined:
-        say(f"  quarantined {gone.test}: {first_line(gone.words) or gone.reason}")
+    for test in result.quarantined:
+        say(f"  quarantined {test.test}: {first_line(test.words) or test.reason}")
     for line in next_steps(result, session, path, again):
         say(f"  next        {line}")
 
 
 def next_steps(result: GenerateResult, session: SessionState, path: Path | None, again: Again) -> list[str]:
-    """Return what a person can do now, as commands that work as they stand."""
+    """Return the next steps as complete commands."""
     name, server = result.session, session.the_config.server
     if server and "--base-url" not in again.model:
         again = replace(again, model=(*again.model, "--base-url", server))
     if result.status == "suspended":
         return _resumes(result, session, again)
     if result.status == "failed":
-        more = (
+        raised_limit = (
             [again.resume(name, "--max-iterations", str(result.iterations + 5))]
             if session.cause == "iterations"
             else []
         )
-        return [again.command("show", name, "--prompts"), *more]
+        return [again.command("show", name, "--prompts"), *raised_limit]
     if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
         return [again.command("exec", name, sandbox=True)]
     if path:
@@ -215,7 +214,7 @@ def next_steps(result: GenerateResult, session: SessionState, path: Path | None,
 
 
 def _resumes(result: GenerateResult, session: SessionState, again: Again) -> list[str]:
-    """Return how a suspended session continues: with an answer, a higher budget, or as it is."""
+    """Return the commands that resume a suspended session: with an answer, a higher budget, or unchanged."""
     name = result.session
     if session.cause == "question" and (test := example_of(result.question)):
         return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]
@@ -224,19 +223,20 @@ def _resumes(result: GenerateResult, session: SessionState, again: Again) -> lis
     if session.cause != "budget":
         return [again.resume(name)]
     config, used = session.the_config, result.total_input_tokens + result.total_output_tokens
-    higher: list[str] = []
+    # a call reserves its whole output beforehand: a limit without room for that would suspend the session at once
+    budgets: list[str] = []
     if config.max_tokens is not None:
-        higher += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
+        budgets += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
     if config.max_cost:
-        higher += ["--max-cost", _more(config.max_cost, session.spent.cost)]
+        budgets += ["--max-cost", _more(config.max_cost, session.spent.cost)]
     if config.max_seconds is not None:
-        higher += ["--max-time", f"{max(2 * config.max_seconds, session.spent.ms // 1000 + 300)}s"]
+        budgets += ["--max-time", f"{max(2 * config.max_seconds, session.spent.ms // 1000 + 300)}s"]
     for total in again.totals:
         label, sign, amount = total.rpartition("=")
-        higher += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
-    return [again.resume(name, *higher)]
+        budgets += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
+    return [again.resume(name, *budgets)]
 
 
 def _more(amount: str, spent: int) -> str:
-    """Return a budget of money that leaves room: twice as much, and half a dollar beyond what is spent at least."""
+    """Return a higher budget of money: twice as much, and at least half a dollar more than was spent."""
     return dollars(max(2 * pico(amount), spent + pico("0.50")))

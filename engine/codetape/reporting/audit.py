@@ -1,5 +1,5 @@
-"""One session, accounted for: what was asked and done, each call with its disposition and cost, each decision with its
-reason, the result."""
+"""The audit of one session: the task, each call with its disposition and cost, each decision with its reason, the
+result."""
 
 import json
 import re
@@ -44,8 +44,8 @@ class AuditStep:
 
 @dataclass(frozen=True)
 class Audit:
-    """All of it. ``inherited`` calls of a fork are its parent's, and cost it nothing; ``sound`` is what verification
-    came to."""
+    """The whole audit. A fork's ``inherited`` calls are its parent's, and cost it nothing; ``sound`` is the outcome of
+    verification."""
 
     result: GenerateResult
     calls: tuple[CallRecord, ...]
@@ -81,11 +81,11 @@ class Audit:
 
 
 def audit(stream: Stream) -> Audit:
-    """Account for a session. Raises CorruptTape for a log that cannot be followed."""
+    """Audit a session. Raises CorruptTape for a log that cannot be folded."""
     session = fold(stream.events, stream.texts)
     calls = list(CallReader().calls(call_events(stream)))
     own = tuple(call for call in calls if call.session == session.session)
-    done = verify([stored(event) for event in stream.events], stream.texts)
+    verification = verify([stored(event) for event in stream.events], stream.texts)
     started = next(e.payload for e in stream.events if isinstance(e.payload, SessionStarted))
     return Audit(
         result=GenerateResult.of(session, stream),
@@ -95,10 +95,10 @@ def audit(stream: Stream) -> Audit:
         steps=tuple(_steps(stream)),
         versions=(session.versions or started.versions).model_dump(mode="json"),
         pack=dict(started.pack),
-        sound=done.sound,
-        findings=tuple(finding.message for finding in done.findings),
-        derived=done.derived,
-        drift=len(done.drift),
+        sound=verification.sound,
+        findings=tuple(finding.message for finding in verification.findings),
+        derived=verification.derived,
+        drift=len(verification.drift),
     )
 
 
@@ -111,8 +111,7 @@ def _steps(stream: Stream) -> Iterator[AuditStep]:
 
 
 def _words(event: Event, state: SessionState, stream: Stream) -> str:
-    """Return an event in words, with all that an account needs; empty for requests and replies, which are listed as
-    calls."""
+    """Describe an event in more detail than `describe`; empty for requests and replies, which are listed as calls."""
     payload = event.payload
     if isinstance(payload, Requested | Answered | GaveUp):
         return ""
@@ -150,7 +149,7 @@ def _decision(payload: Decided, stream: Stream) -> str:
 
 
 def facts(found: Audit) -> list[tuple[str, str]]:
-    """Return what there is to say in a line each."""
+    """Return the facts of an audit, as names and values."""
     result, total = found.result, found.spent.total
     checked = (
         f"sound: every hash, the chain, and {found.derived} requests and decisions derived again"
@@ -164,7 +163,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
-        *((f"failing: {one.test}", one.words) for one in result.failing[:20]),
+        *((f"failing: {failure.test}", failure.words) for failure in result.failing[:20]),
         ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
         ("money", money(total.cost, total.unpriced)),
@@ -179,21 +178,21 @@ def facts(found: Audit) -> list[tuple[str, str]]:
 _CALLS = ("event", "purpose", "state", "run", "disposition", "input", "output", "cost", "source", "seconds")
 
 
-def _call_rows(found: Audit) -> list[tuple[object, ...]]:
+def _call_rows(account: Audit) -> list[tuple[object, ...]]:
     return [
         (c.seq, c.purpose, c.state, c.iteration + 1, c.disposition, f"{c.total_input:,}", f"{c.total_output:,}",
          f"${dollars(c.cost)}" if c.cost is not None else c.source, c.source or "no answer", f"{c.duration_ms / 1000:.1f}")
-        for c in found.calls
+        for c in account.calls
     ]  # fmt: skip
 
 
 def as_json(found: Audit) -> str:
-    """Return the account as JSON."""
+    """Return the audit as JSON."""
     return json.dumps(found.as_dict(), indent=1, sort_keys=True, default=list) + "\n"
 
 
 def as_markdown(found: Audit) -> str:
-    """Return the account as Markdown."""
+    """Return the audit as Markdown."""
     result = found.result
     parts = [
         f"# codetape audit: {markdown_text.markdown(result.task)}",
@@ -216,12 +215,13 @@ def as_markdown(found: Audit) -> str:
 
 def _fenced(text: str) -> str:
     shown = escape.shown(text)
+    # longer than any run of backticks in the text, which would close the block early
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence}text\n{shown}\n{fence}"
 
 
 def as_html(found: Audit) -> str:
-    """Return the account as one page."""
+    """Return the audit as one page of HTML."""
     result = found.result
     rows = [(f"{row.key[0]}, run {int(row.key[1]) + 1}", (float(row.tokens),)) for row in found.spent.rows]
     body = [

@@ -1,14 +1,11 @@
-"""Every call to a model, with what it cost and what became of its output: derived from the log, and from nothing else.
+"""Every call to a model, with its cost and what became of its output, derived from the log alone.
 
-It reads payloads and no texts, so that a thousand sessions take about a second.
+It reads payloads and no blobs, so that a thousand sessions take about a second.
 
-Dispositions: *accepted*, its output is in the result as it stands, or led to what is; *superseded*, later output took
-its place;
-*rejected*, the change was taken back, or the server refused the request's form; *repair*, it could not be used and was
-asked for
-again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up and made
-again;
-*abandoned*, it was lost, given up, or never decided on.
+Dispositions: *accepted*, its output is part of the result, or led to it; *superseded*, later output replaced it;
+*rejected*, the change was reverted, or the server refused the request's form; *repair*, it could not be used and was
+requested again; *unusable*, it could not be used and nothing came of it; *transport retry*, it was lost or given up,
+and made again; *abandoned*, it was lost, given up, or never decided on.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -51,12 +48,10 @@ DISPOSITIONS: tuple[Disposition, ...] = (
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One call. Token buckets are disjoint. ``cost`` is in picodollars, None where it has no price or no answer; 0 for
-    what was replayed.
+    """One call. Token buckets are disjoint. ``cost`` is in picodollars: None without a price or a reply, 0 if replayed.
 
-    ``lineage`` is the session that the family began with, ``prompts`` the first digits of the prompt pack's hash.
-    ``reserved``
-    tokens of a lost call may have been billed. ``tries`` failed in transport before the answer came.
+    ``lineage`` is the session at the root of the forks, ``prompts`` the first digits of the prompt pack's hash.
+    ``reserved`` tokens of a lost call may have been billed. ``tries`` failed in transport before the reply came.
     """
 
     session: str
@@ -104,20 +99,20 @@ class CallRecord:
 
 @dataclass
 class _Open:
-    """A call as it is read: the draft of its record, and what was decided on it."""
+    """A call while its session is read: the draft of its record, and what was decided on it."""
 
-    call: CallRecord
+    record: CallRecord
     fingerprint: str
     outcome: str = ""
     usable: bool | None = None
-    again: bool = False
+    repaired: bool = False
     changes: frozenset[str] = frozenset()
     reverted: bool = False
 
 
 @dataclass
 class _Session:
-    """What is known of a session while its events are read."""
+    """The state of a session while its events are read."""
 
     task: str = ""
     tags: tuple[str, ...] = ()
@@ -130,15 +125,15 @@ class _Session:
 
 
 class CallReader:
-    """Reads facts, session by session; remembers of each one what its forks need, and no more.
+    """Reads calls, session by session, and keeps of each session only what its forks need.
 
-    ``parents`` are the sessions that have forks, where that is known: the others are not remembered at all.
+    ``parents`` are the sessions that have forks, if that is known: nothing is kept of the others.
     """
 
     def __init__(self, parents: Collection[str] | None = None) -> None:
         self._parents = parents
-        self._known: dict[str, _Session] = {}
-        self._points: dict[str, list[tuple[int, str, int]]] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._points: dict[str, list[tuple[int, str, int]]] = {}  # by session: seq, state, iteration
 
     def calls(self, events: Iterable[StoredEvent]) -> Iterator[CallRecord]:
         """Yield the calls of sessions whose events come in the order of session and seq, parents before their forks."""
@@ -171,13 +166,13 @@ class CallReader:
                     open_ = _Open(_record(event, payload, state), payload.fingerprint)
                     state.calls.append(open_)
             elif isinstance(payload, CallClosed):
-                if open_ is not None and not open_.outcome and payload.call == open_.call.name:
+                if open_ is not None and not open_.outcome and payload.call == open_.record.name:
                     open_.outcome = event.kind
-                    open_.call = _closed(open_.call, payload)
+                    open_.record = _closed(open_.record, payload)
             elif isinstance(payload, CodeReverted):
-                code = next((o for o in reversed(state.calls) if "code" in o.changes), None)
-                if code is not None:
-                    code.reverted = True
+                code_call = next((o for o in reversed(state.calls) if "code" in o.changes), None)
+                if code_call is not None:
+                    code_call.reverted = True
             elif isinstance(payload, Transition):
                 if isinstance(payload, Decided):
                     _decide(open_, payload)
@@ -186,11 +181,11 @@ class CallReader:
                 points.append((event.seq, state.state, state.iteration))
         if self._parents is None or name in self._parents:
             self._points[name] = points
-            self._known[name] = replace(state, calls=[])
+            self._sessions[name] = replace(state, calls=[])
         yield from _with_dispositions(state.calls)
 
     def _forked(self, payload: SessionForked) -> _Session:
-        parent = self._known.get(payload.parent, _Session(lineage=payload.parent))
+        parent = self._sessions.get(payload.parent, _Session(lineage=payload.parent))
         before = [p for p in self._points.get(payload.parent, []) if p[0] <= payload.seq]
         state, iteration = before[-1][1:] if before else (parent.state, 0)
         tags = (*parent.tags, *payload.tags)
@@ -199,18 +194,18 @@ class CallReader:
 
 
 def _decide(open_: _Open | None, payload: Decided) -> None:
-    """Keep what was decided on the open call; a halt from outside settles nothing: the answer still waits."""
+    """Record the decision on the open call. A halt from outside is none: the reply is still to be decided on."""
     halt = isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
     if open_ is None or open_.outcome != "Answered" or open_.usable is not None or halt:
         return
     open_.usable = payload.usable
-    open_.again = not payload.usable and payload.ledger.get("repairs") == 1
+    open_.repaired = not payload.usable and payload.ledger.get("repairs") == 1
     open_.changes = frozenset(payload.changes)
 
 
 def _iteration(payload: Decided, before: int) -> int:
-    found = payload.ledger.get("iteration", before)
-    return found if isinstance(found, int) else before
+    count = payload.ledger.get("iteration", before)  # a ledger holds only what the decision changed
+    return count if isinstance(count, int) else before
 
 
 def _record(event: StoredEvent, payload: Requested, state: _Session) -> CallRecord:
@@ -263,52 +258,63 @@ def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
 
 def _with_dispositions(calls: list[_Open]) -> Iterator[CallRecord]:
     """Yield a session's calls with their dispositions."""
+    # calls with output of their own come first: what a diagnosis or a check led to decides on its disposition
     last_code = max((i for i, o in enumerate(calls) if "code" in o.changes and not o.reverted), default=-1)
-    last_tests = max((i for i, o in enumerate(calls) if o.call.purpose == "tests" and "tests" in o.changes), default=-1)
+    last_tests = max(
+        (i for i, o in enumerate(calls) if o.record.purpose == "tests" and "tests" in o.changes), default=-1
+    )
     dispositions: dict[int, Disposition] = {}
-    for i, one in enumerate(calls):
-        if (disposition := _unusual(one, calls[i + 1 : i + 2])) is not None:
+    for i, entry in enumerate(calls):
+        if (disposition := _unusual(entry, calls[i + 1 : i + 2])) is not None:
             dispositions[i] = disposition
-        elif one.call.purpose == "code":
-            dispositions[i] = "rejected" if one.reverted else "accepted" if i == last_code else "superseded"
-        elif one.call.purpose in ("tests", "fix_tests"):
-            dispositions[i] = "accepted" if i >= last_tests and "tests" in one.changes else "superseded"
-        elif one.call.purpose in ("plan", "second_opinion", "packages", "replace_package"):
+        elif entry.record.purpose == "code":
+            dispositions[i] = "rejected" if entry.reverted else "accepted" if i == last_code else "superseded"
+        elif entry.record.purpose in ("tests", "fix_tests"):
+            dispositions[i] = "accepted" if i >= last_tests and "tests" in entry.changes else "superseded"
+        elif entry.record.purpose in ("plan", "second_opinion", "packages", "replace_package"):
             dispositions[i] = "accepted"
-    for i, one in enumerate(calls):
+    for i, entry in enumerate(calls):
         if i not in dispositions:
-            dispositions[i] = _served(i, one, calls, dispositions)
-    for i, one in enumerate(calls):
-        yield replace(one.call, disposition=dispositions[i])
+            dispositions[i] = _served(i, entry, calls, dispositions)
+    for i, entry in enumerate(calls):
+        yield replace(entry.record, disposition=dispositions[i])
 
 
-def _unusual(one: _Open, following: list[_Open]) -> Disposition | None:
-    """Return the disposition of a call that gave nothing to use; None for the others."""
-    if one.outcome == "CallRefused":
+def _unusual(entry: _Open, following: list[_Open]) -> Disposition | None:
+    """Return the disposition of a call without usable output; None for the others."""
+    if entry.outcome == "CallRefused":
         return "rejected"
-    if one.outcome != "Answered":
-        return "transport retry" if following and following[0].fingerprint == one.fingerprint else "abandoned"
-    if one.usable is None:
+    if entry.outcome != "Answered":
+        return "transport retry" if following and following[0].fingerprint == entry.fingerprint else "abandoned"
+    if entry.usable is None:
         return "abandoned"
-    if not one.usable:
-        return "repair" if one.again else "unusable"
+    if not entry.usable:
+        return "repair" if entry.repaired else "unusable"
     return None
 
 
-def _served(i: int, one: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
-    """Return the disposition of what is no output by itself: a diagnosis shares that of what it led to, a check that of
-    what it checked."""
-    made = ("code", "tests", "fix_tests")
-    if one.call.purpose == "diagnose":
-        until = next((j for j in range(i + 1, len(calls)) if calls[j].call.purpose == "diagnose"), len(calls))
-        led = [dispositions[j] for j in range(i + 1, until) if j in dispositions and calls[j].call.purpose in made]
+def _served(i: int, entry: _Open, calls: list[_Open], dispositions: Mapping[int, Disposition]) -> Disposition:
+    """Return the disposition of a call without output of its own: a diagnosis shares that of what it led to, a check
+    that of what it checked."""
+    outputs = ("code", "tests", "fix_tests")
+    if entry.record.purpose == "diagnose":
+        next_diagnosis = next(
+            (j for j in range(i + 1, len(calls)) if calls[j].record.purpose == "diagnose"), len(calls)
+        )
+        served = [
+            dispositions[j]
+            for j in range(i + 1, next_diagnosis)
+            if j in dispositions and calls[j].record.purpose in outputs
+        ]
     else:
-        led = [dispositions[j] for j in range(i - 1, -1, -1) if j in dispositions and calls[j].call.purpose in made][:1]
-    return "accepted" if "accepted" in led else "superseded"
+        served = [
+            dispositions[j] for j in range(i - 1, -1, -1) if j in dispositions and calls[j].record.purpose in outputs
+        ][:1]
+    return "accepted" if "accepted" in served else "superseded"
 
 
 def call_row(call: CallRecord) -> dict[str, Any]:
-    """Return a call as a flat record, for tables; money in dollars, empty where it has no price."""
+    """Return a call as a flat record, for tables; money in dollars, empty without a price."""
     cost = "" if call.cost is None else dollars(call.cost)
     return {
         **vars(call),

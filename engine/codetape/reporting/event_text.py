@@ -1,4 +1,4 @@
-"""Events in a line each, for people: progress, `show`, and audits say the same of the same event."""
+"""One line per event, for people: progress, `show` and audits describe an event in the same words."""
 
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import (
@@ -22,7 +22,7 @@ from codetape.text.escape import first_line
 
 
 def describe(event: Event, session: SessionState) -> str:
-    """Return one line on what an event means to a person; empty for those that mean nothing by themselves."""
+    """Describe an event in one line; empty for events that tell a person nothing by themselves."""
     payload = event.payload
     if isinstance(payload, SessionStarted):
         facts = session.the_config.sandbox
@@ -54,14 +54,14 @@ def describe(event: Event, session: SessionState) -> str:
 
 
 def _tests(payload: TestsFinished, session: SessionState) -> str:
-    what = {"vet": "on a stub", "run": f"run {session.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
+    labels = {"vet": "on a stub", "run": f"run {session.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
     counts = [f"{payload.passed} passed", f"{payload.failed} failed"]
     counts += [f"{payload.errors} errors"] if payload.errors else []
     counts += [f"{payload.skipped} skipped"] if payload.skipped else []
     how = "" if payload.exit in ("ok", "tests_failed") else f" ({payload.exit})"
     if payload.purpose == "script":
         return f"script: {payload.exit}"
-    return f"{what[payload.purpose]}: {', '.join(counts)}{how}"
+    return f"{labels[payload.purpose]}: {', '.join(counts)}{how}"
 
 
 def _decided(payload: Decided, session: SessionState) -> str:
@@ -70,8 +70,8 @@ def _decided(payload: Decided, session: SessionState) -> str:
     if payload.reason == "fresh":
         return "a fresh sample is drawn from the plan"
     if not payload.usable:
-        asked = payload.about not in ("build", "oracle", "vet", "run", "standing")
-        return f"{payload.about}: unusable reply ({payload.reason})" if asked else ""
+        from_model = payload.about not in ("build", "oracle", "vet", "run", "standing")
+        return f"{payload.about}: unusable reply ({payload.reason})" if from_model else ""
     if payload.about == "plan" and session.work.plan:
         return f"plan: {first_line(session.work.plan.description)}"
     if payload.about == "code" and "code" in payload.changes:
@@ -82,8 +82,8 @@ def _decided(payload: Decided, session: SessionState) -> str:
         causes = [first_line(f.root_cause, 160) for f in session.work.findings if f.root_cause][:3]
         return "diagnosis: " + " | ".join(dict.fromkeys(causes))
     if payload.about == "second_opinion":
-        told = ("upheld", "refuted", "third", "cannot_hold")
-        rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in session.work.findings if f.rule in told]
+        settled = ("upheld", "refuted", "third", "cannot_hold")
+        rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in session.work.findings if f.rule in settled]
         return "second opinion: " + ("; ".join(rules) or "not settled")
     if payload.about == "fix_tests" and "tests" in payload.changes:
         return "tests fixed"

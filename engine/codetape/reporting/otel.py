@@ -1,9 +1,8 @@
 """A session as OpenTelemetry spans, by the semantic conventions of generative AI: the session, its calls, its
 executions.
 
-Content (prompts and answers) is left out unless it is asked for. Times are those of the log; ids are made of its
-hashes, so that the
-same session gives the same trace. Needs the extra ``codetape[otel]``.
+Content (prompts and replies) is left out by default. Times are those of the log, and ids are derived from its hashes,
+so that the same session gives the same trace. Needs the extra ``codetape[otel]``.
 """
 
 import logging
@@ -21,13 +20,13 @@ from codetape.reporting.calls import CallReader, CallRecord, call_events
 
 
 def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
-    """Yield a session's spans, finished, the session's own last. Raises UsageError without the extra."""
+    """Yield a session's finished spans, the session's own last. Raises UsageError without the extra."""
     sdk = _sdk()
     session = fold(stream.events, stream.texts)
     trace = int(sha256(f"trace {session.session} {stream.events[0].hash}")[:32], 16)
     own = [event for event in stream.events if event.session == session.session]
-    root = int(own[0].hash[:16], 16) or 1  # of a fork its first own event: its parent's span is another
-    dispositions = {call.name: call for call in CallReader().calls(call_events(stream))}
+    root = int(own[0].hash[:16], 16) or 1  # not of event 0, which a fork shares with its parent
+    records = {call.name: call for call in CallReader().calls(call_events(stream))}
     context = sdk.context(trace, root)
     for event, following in zip(stream.events, stream.events[1:], strict=False):
         request, outcome = event.payload, following.payload
@@ -37,13 +36,12 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
             or not isinstance(outcome, CallClosed)
         ):
             continue
-        call = dispositions.get(request.call)
-        names = (
+        call = records.get(request.call)
+        title, attributes = (
             _call(request, outcome, call, session.the_config.model, stream, content=content)
             if request.effect == "ask"
             else _work(request, outcome)
         )
-        title, attributes = names
         failed = type(outcome).__name__ in ("CallLost", "GaveUp", "CallRefused", "BuildRefused")
         identity = int(event.hash[:16], 16) or 2
         yield sdk.span(
@@ -89,7 +87,7 @@ def _bare(model: str) -> str:
 def _call(
     request: Requested, outcome: Any, call: CallRecord | None, model: str, stream: Stream, *, content: bool
 ) -> tuple[str, dict[str, Any]]:
-    found: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": _provider(model),
         "gen_ai.request.model": _bare(model),
@@ -98,14 +96,14 @@ def _call(
         "codetape.call": request.call,
     }
     if call is not None:
-        found |= {
+        attributes |= {
             "codetape.disposition": call.disposition,
             "codetape.state": call.state,
             "codetape.iteration": call.iteration,
         }
     if isinstance(outcome, Answered):
         usage = outcome.usage
-        found |= {
+        attributes |= {
             "gen_ai.response.model": outcome.model or _bare(model),
             "gen_ai.response.finish_reasons": (outcome.finish_reason,),
             "gen_ai.usage.input_tokens": usage.total_input,
@@ -116,9 +114,9 @@ def _call(
             "codetape.replayed": bool(outcome.matched_by),
         }
         if outcome.price:
-            found |= {"codetape.cost.usd": outcome.price.cost, "codetape.cost.source": outcome.price.source}
+            attributes |= {"codetape.cost.usd": outcome.price.cost, "codetape.cost.source": outcome.price.source}
         if content:
-            said = [
+            messages = [
                 {"role": role, "parts": [{"type": "text", "content": stream.texts[ref]}]}
                 for role, ref in request.messages
             ]
@@ -127,23 +125,23 @@ def _call(
                 if outcome.text
                 else []
             )
-            found |= {"gen_ai.input.messages": canonical(said), "gen_ai.output.messages": canonical(answer)}
-    return f"chat {_bare(model)}", found
+            attributes |= {"gen_ai.input.messages": canonical(messages), "gen_ai.output.messages": canonical(answer)}
+    return f"chat {_bare(model)}", attributes
 
 
 def _work(request: Requested, outcome: Any) -> tuple[str, dict[str, Any]]:
-    found: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": request.purpose,
         "codetape.call": request.call,
         "codetape.effect": request.effect,
     }
     if isinstance(outcome, TestsFinished):
-        found |= {
+        attributes |= {
             f"codetape.tests.{name}": getattr(outcome, name) for name in ("passed", "failed", "errors", "skipped")
         }
-        found["codetape.exit"] = outcome.exit
-    return f"execute_tool {request.purpose}", found
+        attributes["codetape.exit"] = outcome.exit
+    return f"execute_tool {request.purpose}", attributes
 
 
 def _ns(at: str) -> int:
@@ -154,13 +152,13 @@ def _ns(at: str) -> int:
 
 
 def send(found: list[Any], endpoint: str) -> None:
-    """Send spans to an OTLP/HTTP endpoint, such as http://127.0.0.1:4318/v1/traces. Raises InfrastructureError where it
-    does not take them."""
+    """Send spans to an OTLP/HTTP endpoint, such as http://127.0.0.1:4318/v1/traces. Raises InfrastructureError if it
+    does not accept them."""
     _sdk()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what it says of its tries is said once, by us
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it logs each retry; a failure is raised below
     exporter = OTLPSpanExporter(endpoint=endpoint, timeout=10)
     try:
         for start in range(0, len(found), 500):
@@ -173,7 +171,7 @@ def send(found: list[Any], endpoint: str) -> None:
 
 
 def lines(found: list[Any]) -> Iterator[str]:
-    """Yield spans as OTLP in JSON, one request a line, as collectors read it from files."""
+    """Yield spans as OTLP JSON, one request per line, as collectors read it from files."""
     import base64
 
     from google.protobuf.json_format import MessageToDict
@@ -184,14 +182,14 @@ def lines(found: list[Any]) -> Iterator[str]:
         for resource in value["resourceSpans"]:
             for scope in resource["scopeSpans"]:
                 for span in scope["spans"]:
-                    for name in ("traceId", "spanId", "parentSpanId"):  # OTLP's JSON has them in hexadecimal
+                    for name in ("traceId", "spanId", "parentSpanId"):  # hexadecimal in OTLP, base64 in protobuf's JSON
                         if name in span:
                             span[name] = base64.b64decode(span[name]).hex()
         yield canonical(value) + "\n"
 
 
 class _Sdk:
-    """The parts of OpenTelemetry's SDK that a finished span is made of."""
+    """The parts of OpenTelemetry's SDK that make a finished span; imported when needed, for the extra is optional."""
 
     def __init__(self) -> None:
         from opentelemetry.sdk.resources import Resource

@@ -1,4 +1,4 @@
-"""Spend: calls summed by whatever they are told apart by. Replayed calls cost nothing and are counted apart."""
+"""Spend: calls summed by one or more keys. Replayed calls cost nothing and are counted separately."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from codetape.runtime.pricing import Prices, plain
 KEYS = (
     "model", "provider", "purpose", "state", "iteration", "session", "task", "tag", "day", "prompts", "disposition", "lineage",
 )  # fmt: skip
-"""What calls can be told apart by. A call with several labels counts under each; the total counts it once."""
+"""Keys of the sums. A call with several labels counts under each; the total counts it once."""
 
 
 @dataclass
@@ -21,9 +21,8 @@ class SpendRow:
     """A sum of calls. Buckets are disjoint; ``cost`` is in picodollars, of the calls that have a price.
 
     ``unpriced`` calls have none. ``estimated`` calls have tokens by rule of thumb. ``possibly_billed`` tokens belong to
-    lost calls, and are
-    in no bucket. ``retries`` failed in transport before an answer came. Of replayed calls only their number and tokens
-    are known here.
+    lost calls, and are in no bucket. ``retries`` failed in transport before a reply came. Of replayed calls only number
+    and tokens are counted.
     """
 
     key: tuple[str, ...]
@@ -69,14 +68,14 @@ class SpendRow:
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return a flat record, for tables; money in dollars."""
-        plain_ = {name: value for name, value in vars(self).items() if name != "key"}
-        cost = "" if self.unpriced and not self.cost else dollars(self.cost)  # what has no price is never 0
-        return {**dict(zip(names, self.key, strict=True)), **plain_, "tokens": self.tokens, "cost": cost}
+        sums = {name: value for name, value in vars(self).items() if name != "key"}
+        cost = "" if self.unpriced and not self.cost else dollars(self.cost)  # no price is not a price of 0
+        return {**dict(zip(names, self.key, strict=True)), **sums, "tokens": self.tokens, "cost": cost}
 
 
 @dataclass(frozen=True)
 class Spend:
-    """Sums by key, the largest first, and the total of all calls, each counted once."""
+    """Sums by key, the largest first, and the total, in which each call counts once."""
 
     by: tuple[str, ...]
     rows: tuple[SpendRow, ...]
@@ -84,15 +83,15 @@ class Spend:
     prices_as_of: str = ""
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a flat record a row."""
+        """Return one flat record per row."""
         return [row.record(self.by) for row in self.rows]
 
 
 def spend(
     calls: Iterable[CallRecord], by: Sequence[str] = ("purpose",), *, prices: Prices | None = None, as_of: str = ""
 ) -> Spend:
-    """Sum calls. ``as_of`` prices them again with the list's prices of that time; nothing on the tape changes. Raises
-    UsageError."""
+    """Sum calls. ``as_of`` prices them again, with the list's prices of that time; the tape stays unchanged. Raises
+    UsageError for an unknown key."""
     if wrong := [name for name in by if name not in KEYS]:
         raise UsageError(f"Spend cannot be told apart by {wrong[0]!r}.", remedy=f"Known are: {', '.join(KEYS)}.")
     rows: dict[tuple[str, ...], SpendRow] = {}
@@ -103,7 +102,7 @@ def spend(
         for key in _keys(priced, by):
             rows.setdefault(key, SpendRow(key)).add(priced)
     ordered = sorted(rows.values(), key=lambda row: (-row.cost, -row.tokens, row.key))
-    if set(by) <= {"state", "iteration", "day"}:
+    if set(by) <= {"state", "iteration", "day"}:  # keys with an order of their own
         ordered = sorted(
             rows.values(), key=lambda row: [(len(word), word) if word.isdecimal() else (0, word) for word in row.key]
         )
@@ -132,10 +131,9 @@ def _repriced(call: CallRecord, prices: Prices, at: str) -> CallRecord:
         output=call.output,
         reasoning=call.reasoning,
     )
+    # a call that no provider priced then gets none now: only the user's own prices can apply to it
     provider, _, model = call.price_model.partition("/") if call.source != "settings" else ("", "", "")
-    names = tuple(
-        filter(None, (call.model, model))
-    )  # who billed nobody then is billed by nobody now, but for the user's own prices
+    names = tuple(filter(None, (call.model, model)))
     rate = prices.rate(names, (provider, ""), usage, at)
     if rate is None:
         return replace(call, cost=None, source="unpriced")

@@ -1,4 +1,4 @@
-"""Why a call was made: back from it, through what asked for it, to the prompt; and what its own prompt was made of."""
+"""Why a call was made: the causal chain back to the task, and where each part of the call's prompt is from."""
 
 import re
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 
 _HEADING = re.compile(r"^#{1,3} .+$", re.MULTILINE)
-_SHORT = 12  # characters: a text that is found in a prompt must be longer than that to say where it is from
+_SHORT = 12  # characters: a shorter text occurs in a prompt by chance, and proves no origin
 
 
 @dataclass(frozen=True)
 class CauseLink:
-    """One step back: the event, and in plain words what it was."""
+    """One step back: the event, and a description of it."""
 
     seq: int
     session: str
@@ -46,7 +46,7 @@ class CauseLink:
 
 @dataclass(frozen=True)
 class PromptPart:
-    """One part of a call's prompt: its heading, about how many tokens it has, and where its content is from."""
+    """One part of a call's prompt: its heading, its estimated tokens, and the origin of its content."""
 
     message: int
     role: str
@@ -57,7 +57,7 @@ class PromptPart:
 
 @dataclass(frozen=True)
 class Why:
-    """The causal chain of a call, itself first and the prompt last, and the parts of what it asked."""
+    """The causal chain of a call, the call first and the task last, and the parts of its prompt."""
 
     call: str
     purpose: str
@@ -66,7 +66,7 @@ class Why:
 
 
 def why(stream: Stream, seq: int) -> Why:
-    """Explain the call at an event, or the last one at or before it. Raises UsageError where there is none."""
+    """Explain the last call at or before an event. Raises UsageError if there is none."""
     events = stream.events
     if not 0 <= seq < len(events):
         raise UsageError(f"The session has no event {seq}.", remedy=f"Its last is {len(events) - 1}.")
@@ -87,68 +87,65 @@ def _call(stream: Stream, at: int, request: Requested) -> str:
         return (
             f"the sandbox was to {'build the environment' if request.effect == 'build' else 'run: ' + request.purpose}"
         )
-    after = stream.events[at + 1].payload if at + 1 < len(stream.events) else None
-    if not isinstance(after, Answered):
-        return (
-            f"the model was asked for {request.purpose}; {type(after).__name__ if after else 'no outcome is recorded'}"
-        )
-    usage = after.usage
+    outcome = stream.events[at + 1].payload if at + 1 < len(stream.events) else None
+    if not isinstance(outcome, Answered):
+        ending = type(outcome).__name__ if outcome else "no outcome is recorded"
+        return f"the model was asked for {request.purpose}; {ending}"
+    usage = outcome.usage
     spent = f"{usage.total_input:,} tokens in, {usage.total_output:,} out"
     cost = (
         ", answered from a recording"
-        if after.matched_by
-        else f", ${dollars(pico(after.price.cost))}"
-        if after.price
+        if outcome.matched_by
+        else f", ${dollars(pico(outcome.price.cost))}"
+        if outcome.price
         else ", unpriced"
     )
     return f"the model was asked for {request.purpose}: {spent}{cost}"
 
 
 def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield what led to a call, the nearest first: the decision that brought the machine here, what it rests on, and so
-    on back.
+    """Yield what led to a call, the nearest first: the decision that made it, the outcome that decision was taken on,
+    the call of that outcome, and so on.
 
-    It continues from the call whose outcome was decided on, until a run of the tests: what failed there was the code's,
-    and the
-    code's came from the plan.
+    It ends at a run of the tests: from there the causes are the code that failed, the plan and the task.
     """
     events = stream.events
-    for _ in range(200):
-        decided = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
-        if decided is None:
+    for _ in range(200):  # decisions at most: people read the chain
+        decided_at = next((n for n in range(at - 1, -1, -1) if _settles(events[n].payload)), None)
+        if decided_at is None:
             break
-        outcome = _outcome_before(stream, decided)
+        outcome_at = _outcome_before(stream, decided_at)
         yield _link(
             stream,
-            decided,
-            _decision(events[decided].payload, events[outcome].payload if outcome is not None else None),
+            decided_at,
+            _decision(events[decided_at].payload, events[outcome_at].payload if outcome_at is not None else None),
         )
-        if outcome is None:
-            at = decided
+        if outcome_at is None:
+            at = decided_at
             continue
-        found = events[outcome].payload
-        asked = next(
+        closing = events[outcome_at].payload
+        request_at = next(
             n
-            for n in range(outcome - 1, -1, -1)
-            if getattr(events[n].payload, "call", "") == getattr(found, "call", None)
+            for n in range(outcome_at - 1, -1, -1)
+            if getattr(events[n].payload, "call", "") == getattr(closing, "call", None)
         )
-        if isinstance(found, TestsFinished):
-            yield _link(stream, outcome, _failed(found, Report.model_validate_json(stream.texts[found.report])))
-            if found.purpose != "vet":
-                yield from _made(stream, asked)
+        if isinstance(closing, TestsFinished):
+            yield _link(stream, outcome_at, _failed(closing, Report.model_validate_json(stream.texts[closing.report])))
+            if closing.purpose != "vet":
+                yield from _made(stream, request_at)
                 return
-        yield _link(stream, asked, _asked(events[asked].payload, found))
-        at = asked
+        yield _link(stream, request_at, _asked(events[request_at].payload, closing))
+        at = request_at
     yield from _begun(stream, at)
 
 
 def _settles(payload: Payload) -> bool:
-    """Whether an event is a decision; a halt from outside is none."""
+    """Whether an event is a decision of the rules; a halt from outside is not."""
     return isinstance(payload, Decided) and not (isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES)
 
 
 def _outcome_before(stream: Stream, decided: int) -> int | None:
-    """Return the outcome that a decision was taken on; None for one that needed none."""
+    """Return the position of the outcome that a decision was taken on; None if it needed none."""
     for n in range(decided - 1, -1, -1):
         payload = stream.events[n].payload
         if isinstance(payload, CallClosed):
@@ -159,18 +156,18 @@ def _outcome_before(stream: Stream, decided: int) -> int | None:
 
 
 def _made(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield where the code that a run tested came from, and then the plan and the task."""
+    """Yield the origin of the code that a run tested, then the plan and the task."""
     events = stream.events
-    code = next(
+    code_at = next(
         (n for n in range(at, -1, -1) if isinstance(p := events[n].payload, Decided) and "code" in p.changes), None
     )
-    if code is not None:
-        yield _link(stream, code, "the code that it ran was taken from an answer here")
-    yield from _begun(stream, code if code is not None else at)
+    if code_at is not None:
+        yield _link(stream, code_at, "the code that it ran was taken from an answer here")
+    yield from _begun(stream, code_at if code_at is not None else at)
 
 
 def _begun(stream: Stream, at: int) -> Iterator[CauseLink]:
-    """Yield the plan, forks and the task, going back."""
+    """Yield the plan, forks and the task, backwards."""
     for n in range(at - 1, -1, -1):
         payload = stream.events[n].payload
         words = ""
@@ -199,7 +196,7 @@ def _asked(payload: Payload, outcome: Payload) -> str:
 
 
 def _decision(payload: Any, outcome: Payload | None) -> str:
-    """Return a decision in words, by what it was taken on."""
+    """Describe a decision by the outcome that it was taken on."""
     moved = f" and went from {payload.source} to {payload.target}" if payload.source != payload.target else ""
     reason = f" ({payload.reason})" if payload.reason else ""
     if isinstance(outcome, Answered):
@@ -222,40 +219,42 @@ def _failed(payload: TestsFinished, report: Report) -> str:
 
 
 def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
-    known = _origins(stream, at)
+    origins = _origins(stream, at)
     for number, (role, ref) in enumerate(request.messages, 1):
         text = stream.texts[ref]
-        marks = [0, *(m.start() for m in _HEADING.finditer(text) if m.start()), len(text)]
-        for start, end in pairwise(marks):
+        bounds = [0, *(m.start() for m in _HEADING.finditer(text) if m.start()), len(text)]
+        for start, end in pairwise(bounds):
             body = text[start:end]
             heading = _HEADING.match(body)
-            named = heading[0].lstrip("# ") if heading else "the beginning"
-            yield PromptPart(number, role, named, round(len(body) / 4), _origin(body, known))
+            title = heading[0].lstrip("# ") if heading else "the beginning"
+            yield PromptPart(number, role, title, round(len(body) / 4), _origin(body, origins))
 
 
 def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
-    """Return what a prompt may hold, the latest first: texts with where they are from."""
-    session, found = SessionState(), list[tuple[str, str]]()
+    """Return the texts that a prompt may contain, with their origins, the latest first."""
+    session, origins = SessionState(), list[tuple[str, str]]()
     for event in stream.events[:at]:
         before = session.work
         session = apply(session, event, stream.texts)
         where = f"event {event.seq}"
         changed = [name for name in ("code", "tests") if getattr(session.work, name) != getattr(before, name)]
-        found += [(getattr(session.work, name), f"{name} of {where}") for name in changed]
+        origins += [(getattr(session.work, name), f"{name} of {where}") for name in changed]
         if session.work.plan is not before.plan and session.work.plan:
-            found.append((session.work.plan.description, f"the plan of {where}"))
+            origins.append((session.work.plan.description, f"the plan of {where}"))
         if session.work.diagnosis is not before.diagnosis and session.work.diagnosis:
-            found += [(f.root_cause, f"the diagnosis of {where}") for f in session.work.diagnosis.failures]
+            origins += [(f.root_cause, f"the diagnosis of {where}") for f in session.work.diagnosis.failures]
         if session.work.report is not before.report and session.work.report:
-            found += [(t.message, f"the report of {where}") for t in session.work.report.tests if t.outcome != "passed"]
+            origins += [
+                (t.message, f"the report of {where}") for t in session.work.report.tests if t.outcome != "passed"
+            ]
     task = session.the_task
-    found += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
-    found += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
-    found += [(constraint, "a constraint") for constraint in task.constraints]
-    return list(reversed(found))
+    origins += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
+    origins += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
+    origins += [(constraint, "a constraint") for constraint in task.constraints]
+    return list(reversed(origins))
 
 
-def _origin(body: str, known: list[tuple[str, str]]) -> str:
-    """Return where a part's content is from, as far as a recorded text stands in it; else it is the prompt pack's."""
-    found = [where for text, where in known if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
-    return ", ".join(dict.fromkeys(found)) or "the prompt pack"
+def _origin(body: str, origins: list[tuple[str, str]]) -> str:
+    """Return the origins of the recorded texts that a part contains; the prompt pack if it contains none."""
+    sources = [where for text, where in origins if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
+    return ", ".join(dict.fromkeys(sources)) or "the prompt pack"

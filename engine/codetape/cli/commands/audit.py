@@ -23,15 +23,15 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
     ]
     if wrong := next((file for file, form in forms if form is None), None):
         raise UsageError(f"{wrong} has none of the extensions {', '.join(audit.FORMS)}.")
-    found = api.audit(session, store=db)
+    report = api.audit(session, store=db)
     for file, form in forms:
         if form is not None:
-            write_text(file, form(found))
+            write_text(file, form(report))
     if as_json:
-        click.echo(audit.as_json(found), nl=False)
+        click.echo(audit.as_json(report), nl=False)
     else:
-        for name, value in audit.facts(found):
+        for name, value in audit.facts(report):
             say(f"{name:<18} {value}")
         for file in files:
             say(f"{'report':<18} {file}")
-    return 0 if found.sound else 1
+    return 0 if report.sound else 1

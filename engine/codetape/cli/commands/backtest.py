@@ -45,19 +45,20 @@ def rules(options: RulesOptions) -> int:
     from codetape.api.opening import corpus
     from codetape.api.studies import abacktest_rules
 
-    done = asyncio.run(abacktest_rules(*options.sources, store=options.db, where=options.where))
-    if not done.sessions:
+    result = asyncio.run(abacktest_rules(*options.sources, store=options.db, where=options.where))
+    if not result.sessions:
         raise corpus(options.sources, options.db, options.where).none_found()
     if options.as_json:
-        say_json({"sessions": done.sessions, "changed": [asdict(one) for one in done.changed]})
+        say_json({"sessions": result.sessions, "changed": [asdict(decision) for decision in result.changed]})
     else:
-        for one in done.changed:
+        for decision in result.changed:
             say(
-                f"{one.session}:{one.seq} {one.task}: {one.kind}, layer {one.layer}\n    {first_line(one.message, 300)}"
+                f"{decision.session}:{decision.seq} {decision.task}: {decision.kind}, layer {decision.layer}\n"
+                f"    {first_line(decision.message, 300)}"
             )
-        changed = len({one.session for one in done.changed})
-        say(f"{done.sessions} sessions: {len(done.changed)} decisions changed, in {changed} of them")
-    return 100 if done.changed and options.fail_on_change else 0
+        changed = len({decision.session for decision in result.changed})
+        say(f"{result.sessions} sessions: {len(result.changed)} decisions changed, in {changed} of them")
+    return 100 if result.changed and options.fail_on_change else 0
 
 
 @command.command("limits")
@@ -80,27 +81,27 @@ def limits(options: LimitsOptions) -> int:
     iterations, tokens = _numbers(options.max_iterations), _numbers(options.max_tokens)
     if not (iterations or tokens):
         raise UsageError("No limit is named.", remedy="Give --max-iterations 2,3,5 or --max-tokens 20000,50000.")
-    looking = abacktest_limits(
+    backtesting = abacktest_limits(
         *options.sources, store=options.db, where=options.where, max_iterations=iterations, max_tokens=tokens
     )
-    found = asyncio.run(looking)
-    if not found:
+    outcomes = asyncio.run(backtesting)
+    if not outcomes:
         raise corpus(options.sources, options.db, options.where).none_found()
-    rows = backtest.summed(found)
+    rows = backtest.summed(outcomes)
     if options.as_json:
-        say_json({"limits": [asdict(row) for row in rows], "sessions": [asdict(one) for one in found]})
+        say_json({"limits": [asdict(row) for row in rows], "sessions": [asdict(outcome) for outcome in outcomes]})
         return 0
     for row in rows:
-        told = row.sessions - row.refused
+        simulated = row.sessions - row.refused
         saved = 1 - row.tokens / row.was_tokens if row.was_tokens else 0
         say(
-            f"{row.limit:<22} {row.solved} of {told} solved (were {row.was_solved}), {row.calls:,} calls,"
+            f"{row.limit:<22} {row.solved} of {simulated} solved (were {row.was_solved}), {row.calls:,} calls,"
             f" {row.tokens:,} tokens ({saved:.0%} less), ${row.cost}"
             + (f"; {row.refused} refused" if row.refused else "")
         )
-    for one in found:
-        if one.refused:
-            say(f"  refused     {one.session} {one.task}, {one.limit}: {one.refused}")
+    for outcome in outcomes:
+        if outcome.refused:
+            say(f"  refused     {outcome.session} {outcome.task}, {outcome.limit}: {outcome.refused}")
     return 0
 
 

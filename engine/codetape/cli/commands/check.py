@@ -94,8 +94,7 @@ def command(options: CheckOptions) -> int:
     """Test a change of prompts, model or settings on recorded sessions, and say whether it solves less.
 
     Each session is resumed live from its first request that differs; what stays is reused. The outcomes are compared
-    task by
-    task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
+    task by task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
     """
     from codetape.api.studies import prepare_check
     from codetape.evals.report_formats import form_of
@@ -111,7 +110,7 @@ def command(options: CheckOptions) -> int:
         "prices": own_prices(),
         "redact": own_patterns(options),
     }
-    preparing = prepare_check(
+    preparation = prepare_check(
         *options.sources,
         store=options.db,
         where=options.where,
@@ -130,7 +129,7 @@ def command(options: CheckOptions) -> int:
         sandbox=options.sandbox,
         **settings,
     )
-    prepared = asyncio.run(preparing)
+    prepared = asyncio.run(preparation)
     _refuse_nothing(prepared.plan, options)
     _estimate(prepared, options)
     if options.dry_run:
@@ -140,21 +139,23 @@ def command(options: CheckOptions) -> int:
     prepared.refuse_unpriced()
     if prepared.plan.changed:
         _agree(options)
-    shown = BatchProgress(quiet=options.as_json)
+    display = BatchProgress(quiet=options.as_json)
     try:
-        with shown:
-            work = prepared.arun(lambda progress, outcome: shown.progress(progress, outcome.made if outcome else None))
-            found = asyncio.run(work)
+        with display:
+            checking = prepared.arun(
+                lambda progress, outcome: display.progress(progress, outcome.made if outcome else None)
+            )
+            report = asyncio.run(checking)
     except KeyboardInterrupt:
         say("Interrupted. The same command continues where it stopped.", err=True)
         return 130
     for file in options.files:
-        write_text(file, form_of(file)(found))
+        write_text(file, form_of(file)(report))
     if options.as_json:
-        say_json(found.as_dict())
+        say_json(report.as_dict())
     else:
-        _say(found, options.files)
-    return found.exit_code(accept_self_graded=options.accept_self_graded)
+        _say(report, options.files)
+    return report.exit_code(accept_self_graded=options.accept_self_graded)
 
 
 def _refuse_nothing(plan: "CheckPlan", options: CheckOptions) -> None:
@@ -170,7 +171,7 @@ def _refuse_nothing(plan: "CheckPlan", options: CheckOptions) -> None:
 
 
 def _agree(options: CheckOptions) -> None:
-    """Have a person agree to the estimate; in non-interactive use, a budget or --yes must say so."""
+    """Ask a person to accept the estimate; non-interactive use needs a budget or --yes."""
     if options.yes or options.max_cost or options.max_tokens:
         return
     if options.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -189,50 +190,50 @@ def _estimated(prepared: "PreparedCheck", options: CheckOptions) -> dict[str, An
         "sessions_same": len(plan.same),
         "skipped": list(plan.skipped),
         "attempts": len(plan.changed) * options.attempts * arms,
-        "first": dict(Counter(one.first for one in plan.changed)),
+        "first": dict(Counter(session.first for session in plan.changed)),
         "once": plan.sums(),
         "worst": {
-            "calls": sum(one.worst_calls for one in plan.changed) * options.attempts * arms,
+            "calls": sum(session.worst_calls for session in plan.changed) * options.attempts * arms,
             "tokens": _worst_tokens(prepared, options),
         },
         "control_once": {
-            "calls": sum(one.control_calls for one in plan.changed) if options.control else 0,
-            "input": sum(one.control_input for one in plan.changed) if options.control else 0,
-            "output": sum(one.control_output for one in plan.changed) if options.control else 0,
+            "calls": sum(session.control_calls for session in plan.changed) if options.control else 0,
+            "input": sum(session.control_input for session in plan.changed) if options.control else 0,
+            "output": sum(session.control_output for session in plan.changed) if options.control else 0,
         },
     }
 
 
 def _worst_tokens(prepared: "PreparedCheck", options: CheckOptions) -> int:
-    most = sum(one.worst_tokens for one in prepared.plan.changed) * options.attempts * prepared.arms
-    return min(most, options.max_tokens) if options.max_tokens else most
+    tokens = sum(session.worst_tokens for session in prepared.plan.changed) * options.attempts * prepared.arms
+    return min(tokens, options.max_tokens) if options.max_tokens else tokens
 
 
 def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
-    """Print what the check may come to, before anything is spent."""
-    plan, found = prepared.plan, _estimated(prepared, options)
-    once, times = found["once"], options.attempts
-    made, unknown = once["made"], once["unknown"]
+    """Print what the check may cost, before anything is spent."""
+    plan, estimate = prepared.plan, _estimated(prepared, options)
+    once, times = estimate["once"], options.attempts
+    to_make, unknown = once["made"], once["unknown"]
     lines = [
         f"check {plan.id}: {len(plan.changed)} sessions would come out differently, {len(plan.same)} not, "
         f"{len(plan.skipped)} have no end",
-        f"  first to differ  {', '.join(f'{name} {count}' for name, count in found['first'].items()) or 'none'}",
-        f"  attempts         {found['attempts']}" + (", the control's among them" if options.control else ""),
-        f"  calls            up to {made['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} that "
-        "rest on them",
-        f"  tokens           about {made['input'] * times:,} in, {made['output'] * times:,} out to be made;"
+        f"  first to differ  {', '.join(f'{name} {count}' for name, count in estimate['first'].items()) or 'none'}",
+        f"  attempts         {estimate['attempts']}" + (", the control's among them" if options.control else ""),
+        f"  calls            up to {to_make['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} "
+        "that rest on them",
+        f"  tokens           about {to_make['input'] * times:,} in, {to_make['output'] * times:,} out to be made;"
         f" {unknown['input'] * times:,} in, {unknown['output'] * times:,} out as recorded for the rest",
     ]
-    control = found["control_once"]
+    control = estimate["control_once"]
     if control["calls"]:
         lines.append(
             f"  control          {control['calls'] * times:,} calls, {control['input'] * times:,} tokens in, "
             f"{control['output'] * times:,} out, as recorded"
         )
-    if worst := found["worst"]["calls"]:
+    if worst := estimate["worst"]["calls"]:
         bound = "" if options.max_tokens else "; --max-tokens and --max-cost bound it"
         lines.append(
-            f"  at worst         {worst:,} calls, {found['worst']['tokens']:,} tokens: every run and attempt "
+            f"  at worst         {worst:,} calls, {estimate['worst']['tokens']:,} tokens: every run and attempt "
             f"used{bound}"
         )
     if plan.changed:
@@ -247,23 +248,23 @@ def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
         say(line, err=options.as_json)
 
 
-def _say(found: Any, files: tuple[str, ...]) -> None:
+def _say(report: Any, files: tuple[str, ...]) -> None:
     from codetape.evals.report_formats import facts
 
-    say(f"\n{found.verdict}: {found.why}")
-    for name, value in facts(found):
+    say(f"\n{report.verdict}: {report.why}")
+    for name, value in facts(report):
         say(f"  {name:<16} {safe(str(value))}")
-    for row in found.rows:
+    for row in report.rows:
         if row.change in ("worse", "better"):
             old, new = (
                 f"{row.control_solved}/{row.control_attempts}",
                 f"{row.candidate_solved}/{row.candidate_attempts}",
             )
             say(f"  {row.change:<16} {row.task}: {old} -> {new}")
-    for outcome in found.outcomes:
+    for outcome in report.outcomes:
         if outcome.made.solved is None:
             say(f"  no outcome       {outcome.made.task} ({outcome.made.session}): {outcome.made.reason}")
-    if found.self_graded:
+    if report.self_graded:
         say(
             "  careful          tasks without an oracle are judged by tests that the sessions wrote themselves; exit "
             "0 needs --accept-self-graded"

@@ -15,16 +15,15 @@ from codetape.cli.settings import read_settings, variable
 def command(as_json: bool) -> int:
     """Show each setting, its value and where it comes from.
 
-    Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml,
-    in this folder or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's
-    file
-    does not decide on db and package-policy.
+    Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml, in this folder
+    or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file does not
+    decide on db and package-policy.
     """
-    found = read_settings(os.environ, Path.cwd())
+    settings = read_settings(os.environ, Path.cwd())
     if as_json:
-        say_json({"settings": [{"name": s.name, "value": s.value, "source": s.source} for s in found.values()]})
+        say_json({"settings": [{"name": s.name, "value": s.value, "source": s.source} for s in settings.values()]})
         return 0
-    for setting in found.values():
+    for setting in settings.values():
         value = "not set" if setting.value is None else setting.value or "none"
         origin = f"default ({variable(setting.name)} sets it)" if setting.source == "default" else setting.source
         say(f"{setting.name:<18} {' '.join(str(value).split()):<24} {origin}")

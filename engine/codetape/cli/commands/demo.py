@@ -52,7 +52,7 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
     code = drive(
         agent,
         session,
-        lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_asked(task)),
+        lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_task_arguments(task)),
         folder=folder,
         as_json=as_json,
         again=again(db),
@@ -64,8 +64,8 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
     return code
 
 
-def _asked(task: Task) -> dict[str, Any]:
-    """Return what the recorded task was given beside its prompt; its samples ship beside the tape."""
+def _task_arguments(task: Task) -> dict[str, Any]:
+    """Return the recorded task's arguments, apart from its prompt; its samples ship beside the tape."""
     from codetape.playback import tape_file
 
     samples = {i.name: f"{i.type}:{tape_file.shipped(Path(i.sample.path).name)}" for i in task.inputs if i.sample}
@@ -82,7 +82,7 @@ def _asked(task: Task) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the demo runs, what is said of it, and why it is not executed, if so."""
+    """Where the demo runs, the headline that says so, and why nothing is executed, if so."""
 
     sandbox: Sandbox
     headline: str
@@ -90,7 +90,7 @@ class Stage:
 
 
 async def _stage(name: str) -> Stage:
-    """Take the sandbox that was named, or fall back to the tape's outcomes where none was and none is available."""
+    """Use the named sandbox; fall back to the tape's outcomes if none is named and none is available."""
     from codetape.domain.job import BuildSpec
     from codetape.runtime import plugins
 

@@ -21,47 +21,49 @@ def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
     tokens."""
     from codetape import api
 
-    found = asdict(api.diff(a, b, store=db))
+    comparison = asdict(api.diff(a, b, store=db))
     if file:
-        write_text(file, _page(found))
+        write_text(file, _page(comparison))
     if as_json:
-        say_json(found)
+        say_json(comparison)
     elif file:
-        say(f"{file}: {found['a']} and {found['b']} compared")
+        say(f"{file}: {comparison['a']} and {comparison['b']} compared")
     else:
-        for heading, body in _sections(found):
+        for heading, body in _sections(comparison):
             say(f"{heading}\n{body}\n" if body else heading)
     return 0
 
 
-def _sections(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what there is to say, as headings and texts, for a terminal and for a page."""
-    parting = found["parting"]
+def _sections(comparison: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the comparison as headings and texts, for a terminal and for a page."""
+    parting = comparison["parting"]
     if parting is None:
-        return [(f"{found['a']} and {found['b']} are the same, event by event.", "")]
-    at = f"event {parting['seq_a']} of {found['a']}, {parting['seq_b']} of {found['b']}"
+        return [(f"{comparison['a']} and {comparison['b']} are the same, event by event.", "")]
+    at = f"event {parting['seq_a']} of {comparison['a']}, {parting['seq_b']} of {comparison['b']}"
     sections = [(f"They diverge at {at}: {parting['what']}.", f"  {parting['why']}")]
     for heading, rows in (
-        ("configuration", found["config"]),
-        ("verdict", found["verdicts"]),
-        ("runs of the tests", found["runs"]),
+        ("configuration", comparison["config"]),
+        ("verdict", comparison["verdicts"]),
+        ("runs of the tests", comparison["runs"]),
     ):
         if rows:
             sections.append(
                 (heading, "\n".join(f"  {name}: {old or 'none'} -> {new or 'none'}" for name, old, new in rows))
             )
-    if found["tokens"]:
-        sections.append(("tokens", "\n".join(f"  {name}: {old:,} -> {new:,}" for name, old, new in found["tokens"])))
-    if found["packages"]:
-        sections.append(("packages", "\n".join(f"  {name}: {where}" for name, where in found["packages"])))
-    for what in ("prompts", "answers"):
+    if comparison["tokens"]:
+        sections.append(
+            ("tokens", "\n".join(f"  {name}: {old:,} -> {new:,}" for name, old, new in comparison["tokens"]))
+        )
+    if comparison["packages"]:
+        sections.append(("packages", "\n".join(f"  {name}: {where}" for name, where in comparison["packages"])))
+    for kind in ("prompts", "answers"):
         sections += [
-            (f"{what[:-1]}: {change['where']} ({_where(change)})", change["diff"] or "  only one of them has it")
-            for change in found[what]
+            (f"{kind[:-1]}: {change['where']} ({_where(change)})", change["diff"] or "  only one of them has it")
+            for change in comparison[kind]
         ]
-    for what in ("code", "tests"):
-        if found[what]:
-            sections.append((f"{what}, at the end", found[what]))
+    for kind in ("code", "tests"):
+        if comparison[kind]:
+            sections.append((f"{kind}, at the end", comparison[kind]))
     return sections
 
 
@@ -70,12 +72,12 @@ def _where(change: dict[str, Any]) -> str:
     return ", ".join(f"{side} {seq}" for side, seq in sides if seq is not None)
 
 
-def _page(found: dict[str, Any]) -> str:
-    parts = [f"<h1>{html_page.html(found['a'])} and {html_page.html(found['b'])}</h1>"]
-    for heading, body in _sections(found):
+def _page(comparison: dict[str, Any]) -> str:
+    parts = [f"<h1>{html_page.html(comparison['a'])} and {html_page.html(comparison['b'])}</h1>"]
+    for heading, body in _sections(comparison):
         lines = (f'<span class="{_class(line)}">{html_page.html(line)}</span>' for line in body.splitlines())
         parts.append(f"<h2>{html_page.html(heading)}</h2>" + (f"<pre>{chr(10).join(lines)}</pre>" if body else ""))
-    return html_page.page(f"codetape diff: {found['a']} and {found['b']}", "\n".join(parts))
+    return html_page.page(f"codetape diff: {comparison['a']} and {comparison['b']}", "\n".join(parts))
 
 
 def _class(line: str) -> str:

@@ -19,15 +19,15 @@ def command(base_url: str | None, db: str, as_json: bool) -> int:
     from codetape.cli.doctor_checks import examine
 
     findings = examine(db, base_url)
-    worst = any(f.status == "bad" and f.needed for f in findings)
+    blocked = any(f.status == "bad" and f.needed for f in findings)
     if as_json:
-        say_json({"checks": [_plain(f) for f in findings], "demo_executes": not worst})
+        say_json({"checks": [_plain(f) for f in findings], "demo_executes": not blocked})
     else:
         for finding in findings:
             say(f"{MARKS[finding.status]:<3} {finding.name:<22} {finding.says}")
             if finding.remedy and finding.status != "well":
                 say(f"{'':<26} {finding.remedy}")
-    return 1 if worst else 0
+    return 1 if blocked else 0
 
 
 def _plain(finding: Any) -> dict[str, Any]:

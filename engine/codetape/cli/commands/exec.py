@@ -36,8 +36,8 @@ def command(
     store = opened(db)
     name = store.find(session)
     result = asyncio.run(GenerateResult.load(store, name, sandbox=plugins.sandbox(sandbox), allow_build=allow_build))
-    given = {key.replace("-", "_"): value for key, value in pairs(inputs, "input").items()}
-    outputs = {key: _shown(key, value, folder) for key, value in result.run(**given).items()}
+    arguments = {key.replace("-", "_"): value for key, value in pairs(inputs, "input").items()}
+    outputs = {key: _shown(key, value, folder) for key, value in result.run(**arguments).items()}
     if as_json:
         say_json({"session": name, "outputs": outputs})
     else:
@@ -47,7 +47,7 @@ def command(
 
 
 def _shown(name: str, value: Any, folder: str | None) -> Any:
-    """Return a scalar as it is; write a file's bytes, and return where they are."""
+    """Return a scalar unchanged; write a file or directory, and return its path."""
     if not isinstance(value, bytes | dict):
         return value
     if folder is None:

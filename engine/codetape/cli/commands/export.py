@@ -72,8 +72,8 @@ def command(options: ExportOptions) -> int:
     if form == "tape":
         if len(sources) != 1:
             raise UsageError("A tape holds one session: name one.", remedy="`--format jsonl` writes the calls of many.")
-        one = _bundle if options.as_pytest else _tape
-        return one(sources[0], file or "", options)
+        write = _bundle if options.as_pytest else _tape
+        return write(sources[0], file or "", options)
     if options.as_pytest or options.bare:
         raise UsageError("--pytest and --no-content are forms of their own.")
     from codetape.api.opening import corpus
@@ -81,19 +81,18 @@ def command(options: ExportOptions) -> int:
     count = _spans(options) if form == "otel" else _records(options)
     if not count:
         raise corpus(options.sources, options.db, options.where).none_found()
-    where = options.endpoint or file
+    destination = options.endpoint or file
     if options.as_json and file != "-":
         say_json({"file": file, "endpoint": options.endpoint, "written": count})
     elif file != "-":
-        say(f"{where}: {count:,} {'spans' if form == 'otel' else 'calls'}")
+        say(f"{destination}: {count:,} {'spans' if form == 'otel' else 'calls'}")
     return 0
 
 
 def _tape(session: str, file: str, options: ExportOptions) -> int:
     from codetape.api.accounts import tape_lines
 
-    found = tape_lines(session, store=options.db, content=not options.bare)
-    name, lines, events, head = found
+    name, lines, events, head = tape_lines(session, store=options.db, content=not options.bare)
     if file == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]  # a text stream, unless a test replaced it
         sys.stdout.writelines(lines)
@@ -107,7 +106,7 @@ def _tape(session: str, file: str, options: ExportOptions) -> int:
 
 
 def _records(options: ExportOptions) -> int:
-    """Write a record a call, one after another."""
+    """Write one record per call, one at a time: a store may hold more than memory does."""
     from dataclasses import replace
 
     from codetape.api.accounts import calls
@@ -124,6 +123,7 @@ def _records(options: ExportOptions) -> int:
                 if options.form == "csv"
                 else json.dumps(call_row(call), sort_keys=True) + "\n"
             )
+            # each text of CSV begins with the header: only the first one keeps it
             yield text.partition("\n")[2] if options.form == "csv" and count else text
             count += 1
 
@@ -132,24 +132,24 @@ def _records(options: ExportOptions) -> int:
 
 
 def _spans(options: ExportOptions) -> int:
-    """Write or send spans, session after session."""
+    """Write or send spans, one session at a time."""
     from codetape.api.accounts import members
     from codetape.reporting import otel
 
     count = 0
 
-    def each() -> Iterator[list[Any]]:
+    def batches() -> Iterator[list[Any]]:
         nonlocal count
         for _, stream in members(*options.sources, store=options.db, where=options.where):
-            found = list(otel.spans(stream, content=options.content))
-            count += len(found)
-            yield found
+            batch = list(otel.spans(stream, content=options.content))
+            count += len(batch)
+            yield batch
 
     if options.endpoint:
-        for found in each():
-            otel.send(found, options.endpoint)
+        for batch in batches():
+            otel.send(batch, options.endpoint)
     else:
-        _write(options.file or "", (line for found in each() for line in otel.lines(found)))
+        _write(options.file or "", (line for batch in batches() for line in otel.lines(batch)))
     return count
 
 
@@ -158,20 +158,22 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
     from codetape.api.opening import open_tape
 
     name, seq = at_event(named)
-    known = open_tape(name, store=options.db)
-    text, lacks = export_failures(known, name, seq, name=Path(file).name if file != "-" else "test_recorded.py")
+    recorded = open_tape(name, store=options.db)
+    text, missing_samples = export_failures(
+        recorded, name, seq, name=Path(file).name if file != "-" else "test_recorded.py"
+    )
     if file == "-":
         if options.as_json:
-            say_json({"session": known.session, "text": text})
+            say_json({"session": recorded.session, "text": text})
         else:
             sys.stdout.write(text)
         return 0
     _write(file, [text])
     if options.as_json:
-        say_json({"file": file, "session": known.session, "bytes": len(text.encode())})
+        say_json({"file": file, "session": recorded.session, "bytes": len(text.encode())})
     else:
-        say(f"{file}: what failed in session {known.session}; run it with `pytest {file}`")
-        if lacks:
+        say(f"{file}: what failed in session {recorded.session}; run it with `pytest {file}`")
+        if missing_samples:
             say(
                 "  careful     its samples are not at hand: put them into a folder `inputs` beside it, as it says at "
                 "its top"
@@ -180,8 +182,7 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
 
 
 def _write(file: str, lines: Iterable[str]) -> int:
-    """Write a file whole or not at all, and return its bytes; what is no regular file (a pipe, a device) is written to
-    as it is."""
+    """Write a file atomically and return its size; a pipe or a device is written to directly."""
     if file == "-":
         sys.stdout.writelines(lines)
         return 0

@@ -19,8 +19,8 @@ def command(session: str, yes: bool, db: str, as_json: bool) -> int:
     """Erase a session's content for good: prompts, answers, code, reports. Hashes and figures stay, and still verify.
 
     A new database is written and takes the old one's place. What another session needs stays, a fork's inheritance
-    among it.
-    Tapes that were exported are files of your own. A short text can be confirmed by guessing it, for its hash stays.
+    among it. Tapes that were exported are files of your own. A short text can be confirmed by guessing it, for its hash
+    stays.
     """
     from codetape.api.keeping import forget
     from codetape.api.opening import opened

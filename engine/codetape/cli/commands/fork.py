@@ -73,8 +73,8 @@ def command(options: ForkOptions) -> int:
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
     from codetape.runtime.fork import point
 
-    known = open_session(options.session, store=options.db)
-    at = point(known.stream, options.at)
+    recorded = open_session(options.session, store=options.db)
+    at = point(recorded.stream, options.at)
     if options.at.isdecimal() and int(options.at) != at:
         say(f"Event {options.at} leaves a call open: forked at {at}.", err=True)
     changes = {name.replace("-", "_"): value for name, value in parameters(options.settings, "set").items()}
@@ -82,12 +82,12 @@ def command(options: ForkOptions) -> int:
     if reserved := {"model", "sandbox"} & set(changes):
         raise UsageError(f"--set cannot set {', '.join(sorted(reserved))}.", remedy="It has an option of its own.")
     fork, settings, reply = new_session_id(), live_settings(options), text_of(options.reply)
-    model = options.model or known.run.the_config.model
+    model = options.model or recorded.run.the_config.model
     return drive(
         AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),
         fork,
         lambda hook: afork(
-            known,
+            recorded,
             at,
             store=options.db,
             model=options.model,

@@ -51,13 +51,13 @@ def list_(db: str, as_json: bool) -> int:
 def show(name: str, db: str, as_json: bool) -> int:
     """Show what an environment holds, and which sessions need it."""
     rows, _ = _all(db)
-    found = [row for row in rows if row["name"].startswith(name) or row["key"] == name]
-    if not found:
+    matches = [row for row in rows if row["name"].startswith(name) or row["key"] == name]
+    if not matches:
         raise UsageError(f"There is no image {name!r}.", remedy="`codetape images list` shows them.")
     if as_json:
-        say_json({"images": found})
+        say_json({"images": matches})
         return 0
-    for row in found:
+    for row in matches:
         say(
             f"{row['name']} ({row['sandbox']}, {row['size'] / 1e6:.0f} "
             f"MB{', on ' + row['base'] if row['base'] else ''})"
@@ -90,9 +90,8 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
     for name, keeper, images, problem in _keepers():
         if problem:
             say(f"codetape: {name}: {problem}", err=True)
-        for image in sorted(
-            images, key=lambda i: i.name.startswith("codetape-system")
-        ):  # what stands on a layer goes first
+        # system layers last: a layer cannot be removed before the images built on it
+        for image in sorted(images, key=lambda i: i.name.startswith("codetape-system")):
             if image.last_used > limit:
                 continue
             (
@@ -119,8 +118,7 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
 
 
 def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
-    """Yield each sandbox that is there without being told a place, the images it keeps, and why that cannot be said, if
-    so."""
+    """Yield each sandbox that needs no argument, with the images it keeps, or with why it is unavailable."""
     from codetape.runtime import plugins
 
     for name in sorted(plugins.available("sandboxes")):
@@ -129,14 +127,12 @@ def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
             yield name, keeper, keeper.images(), ""
         except SandboxUnavailable as error:
             yield name, None, [], str(error)
-        except (
-            UsageError
-        ):  # one of a place that must be named, or of a package that does not load: `codetape doctor` says so
+        except UsageError:  # it needs an argument, or its package does not load: `codetape doctor` reports that
             continue
 
 
 def _needed(db: str) -> dict[str, list[str]]:
-    """Return the sessions that may still need each image."""
+    """Return the sessions that may still need each image: those that have not ended."""
     from codetape.api.opening import opened
 
     return {

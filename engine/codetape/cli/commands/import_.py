@@ -18,11 +18,11 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
     """
     from codetape.api.keeping import import_tapes
 
-    found = import_tapes(*files, store=db)
+    records = import_tapes(*files, store=db)
     if not as_json:
-        for one in found:
-            how = f"{one['added']} of {one['events']} events added" if one["added"] else "there already"
-            say(f"{one['file']}: session {one['session']}, {how}")
+        for record in records:
+            how = f"{record['added']} of {record['events']} events added" if record["added"] else "there already"
+            say(f"{record['file']}: session {record['session']}, {how}")
     if as_json:
-        say_json({"imported": found})
+        say_json({"imported": records})
     return 0

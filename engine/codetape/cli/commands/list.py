@@ -32,16 +32,16 @@ def command(options: ListOptions) -> int:
 
     from codetape.api.opening import opened
 
-    wanted = replace(options.where, forks=True).checked(datetime.now(UTC))
-    everything, problems = opened(options.db).sessions()
-    rows = list(wanted.chosen(everything))
+    session_filter = replace(options.where, forks=True).checked(datetime.now(UTC))
+    stored, problems = opened(options.db).sessions()
+    rows = list(session_filter.chosen(stored))
     for problem in problems:
         say(f"codetape: {problem} What can be read is shown.", err=True)
     if options.as_json:
         say_json({"sessions": rows, "problems": problems})
         return 0
     if not rows and not problems:
-        if everything:
+        if stored:
             say("No session matches these filters.")
             return 0
         say("No sessions yet: `codetape run` or `codetape demo` makes one.")
@@ -61,8 +61,8 @@ def command(options: ListOptions) -> int:
         ("model", "left"),
     ):
         table.add_column(name, justify=side, no_wrap=name != "task")  # type: ignore[arg-type]  # the two words are its values
-    drawn = _drawn(rows) if options.tree else [(row["session"], row) for row in rows]
-    for name, row in drawn:
+    lines = _drawn(rows) if options.tree else [(row["session"], row) for row in rows]
+    for name, row in lines:
         tokens = row["input_tokens"] + row["output_tokens"]
         cells = (
             name,
@@ -74,18 +74,18 @@ def command(options: ListOptions) -> int:
             row["model"],
         )
         table.add_row(*(Text(safe(str(cell))) for cell in cells))
-    wide = {} if sys.stdout.isatty() else {"width": 200}  # a file or a pipe has no edge to fold at
-    Console(highlight=False, **wide).print(table)  # type: ignore[arg-type]  # keyword arguments by case
+    width = {} if sys.stdout.isatty() else {"width": 200}  # a file or a pipe has no edge to fold at
+    Console(highlight=False, **width).print(table)  # type: ignore[arg-type]  # keyword arguments by case
     return 0
 
 
 def _drawn(rows: list[SessionRow]) -> list[tuple[str, SessionRow]]:
-    """Return the rows with each fork below its parent, and the sessions' names with branches before them."""
+    """Return the rows with each fork below its parent, and each session's name with the branches of the tree."""
     shown = {row["session"] for row in rows}
     below: dict[str, list[SessionRow]] = {}
     for row in reversed(rows):
         below.setdefault(row["parent"] if row["parent"] in shown else "", []).append(row)
-    found: list[tuple[str, SessionRow]] = []
+    lines: list[tuple[str, SessionRow]] = []
 
     def draw(parent: str, margin: str) -> None:
         family = below.get(parent, [])
@@ -93,8 +93,8 @@ def _drawn(rows: list[SessionRow]) -> list[tuple[str, SessionRow]]:
             last = number == len(family) - 1
             branch = ("└ " if last else "├ ") if parent else ""
             at = f" @{row['forked_at']}" if parent else ""
-            found.append((f"{margin}{branch}{row['session']}{at}", row))
+            lines.append((f"{margin}{branch}{row['session']}{at}", row))
             draw(row["session"], margin + (("  " if last else "│ ") if parent else ""))
 
     draw("", "")
-    return found
+    return lines

@@ -43,8 +43,8 @@ def show(purpose: str, prompts: str | None) -> int:
 
     pack = load_pack(prompts)
     if f"{purpose}.md" not in pack:
-        known = ", ".join(sorted(n.removesuffix(".md") for n in pack if n.endswith(".md")))
-        raise UsageError(f"The pack has no template {purpose}.", remedy=f"It has: {known}.")
+        purposes = ", ".join(sorted(n.removesuffix(".md") for n in pack if n.endswith(".md")))
+        raise UsageError(f"The pack has no template {purpose}.", remedy=f"It has: {purposes}.")
     say(pack[f"{purpose}.md"].rstrip())
     if schema := pack.get(f"schemas/{purpose}.json"):
         say(f"\n--- the reply's schema\n{schema.rstrip()}")

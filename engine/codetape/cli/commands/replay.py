@@ -55,86 +55,94 @@ class ReplayOptions(FilterOptions):
 def command(options: ReplayOptions) -> int:
     """Run sessions or tape files again from what is recorded: no key, no sandbox, no network.
 
-    Every request and decision is derived again and compared. Identical: exit 0, and the head hash is printed.
-    The first that differs: exit 102, with its seq, the layer, both values, and why.
+    Every request and decision is derived again and compared. Identical: exit 0, and the head hash is printed. The first
+    that differs: exit 102, with its seq, the layer, both values, and why.
     """
     from codetape.api.opening import corpus
 
     if options.pin and options.sandbox != "live":
         raise UsageError("--pin goes with --sandbox live.")
     names = asyncio.run(corpus(options.sources, options.db, options.where).chosen_names())
-    found = [_named(name, options, alone=len(names) == 1) for name in names]
+    records = [_replay_or_error(name, options, alone=len(names) == 1) for name in names]
     if options.as_json:
-        say_json({"replays": found})
+        say_json({"replays": records})
     else:
-        for one in found:
-            _say(one)
-    if any("error" in one for one in found):
+        for record in records:
+            _say(record)
+    if any("error" in record for record in records):
         return 1
-    return 0 if all(one["identical"] for one in found) else 102
+    return 0 if all(record["identical"] for record in records) else 102
 
 
-def _named(name: str, options: ReplayOptions, *, alone: bool) -> dict[str, Any]:
-    """Replay one; of several, one that cannot be read keeps the others from nothing."""
+def _replay_or_error(name: str, options: ReplayOptions, *, alone: bool) -> dict[str, Any]:
+    """Replay one session; with several, one that cannot be read does not stop the others."""
     try:
-        return _one(name, options)
+        return _replay(name, options)
     except CodetapeError as error:
         if alone:
             raise
         return {"name": name, "identical": False, "error": str(error)}
 
 
-def _one(name: str, options: ReplayOptions) -> dict[str, Any]:
+def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
     from codetape.api.opening import open_tape
     from codetape.api.recordings import replay
 
     tape = open_tape(name, store=options.db)
     try:
-        done = replay(tape, prompts=options.prompts, rules=options.rules)
+        replayed = replay(tape, prompts=options.prompts, rules=options.rules)
     except Divergence as error:
         return {"name": name, "identical": False, "seq": error.seq, "layer": error.layer, "message": error.message}
-    found = {"name": name, "identical": True, "events": len(tape.events), "derived": done.derived, "head": tape.head}
-    found["drift"] = [vars(drift) for drift in done.drift]
+    record = {
+        "name": name,
+        "identical": True,
+        "events": len(tape.events),
+        "derived": replayed.derived,
+        "head": tape.head,
+    }
+    record["drift"] = [vars(drift) for drift in replayed.drift]
     if options.sandbox == "live":
-        found["executed"] = executed = asyncio.run(_again(name, tape.stream, options))
-        found["identical"] = not any(one["differences"] for one in executed)
-    return found
+        record["executed"] = executed = asyncio.run(_execute_again(name, tape.stream, options))
+        record["identical"] = not any(row["differences"] for row in executed)
+    return record
 
 
-async def _again(name: str, stream: Any, options: ReplayOptions) -> list[dict[str, Any]]:
+async def _execute_again(name: str, stream: Any, options: ReplayOptions) -> list[dict[str, Any]]:
     from codetape.playback.reexecute import rerun
     from codetape.runtime import plugins
 
     folder = Path(name).parent if Path(name).is_file() else None
-    again = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folder=folder, allow_build=options.allow_build)
-    return [vars(one) async for one in again]
+    rows = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folder=folder, allow_build=options.allow_build)
+    return [vars(row) async for row in rows]
 
 
-def _say(one: dict[str, Any]) -> None:
-    if "error" in one:
-        say(f"{one['name']}: {one['error']}", err=True)
+def _say(record: dict[str, Any]) -> None:
+    if "error" in record:
+        say(f"{record['name']}: {record['error']}", err=True)
         return
-    if "layer" in one:
-        say(f"{one['name']}: diverges at seq {one['seq']}, layer {one['layer']}\n{one['message']}", err=True)
+    if "layer" in record:
+        say(
+            f"{record['name']}: diverges at seq {record['seq']}, layer {record['layer']}\n{record['message']}", err=True
+        )
         return
-    how = "follows its tape, with drift" if one["drift"] else "identical"
-    how = how if one["identical"] else "identical as recorded, but not when executed again"
+    how = "follows its tape, with drift" if record["drift"] else "identical"
+    how = how if record["identical"] else "identical as recorded, but not when executed again"
     say(
-        f"{one['name']}: {how}, {one['events']} events, {one['derived']} derived, head {one['head']}",
-        err=not one["identical"],
+        f"{record['name']}: {how}, {record['events']} events, {record['derived']} derived, head {record['head']}",
+        err=not record["identical"],
     )
-    for drift in one["drift"]:
+    for drift in record["drift"]:
         say(f"  drift at seq {drift['seq']}, layer {drift['layer']}: {drift['message']}")
-    for done in one.get("executed", []):
-        _say_executed(done)
+    for execution in record.get("executed", []):
+        _say_executed(execution)
 
 
-def _say_executed(done: dict[str, Any]) -> None:
-    what = f"  {done['purpose']} at seq {done['seq']}"
-    if not done["label"]:
-        say(f"{what}: the same when executed again")
+def _say_executed(execution: dict[str, Any]) -> None:
+    place = f"  {execution['purpose']} at seq {execution['seq']}"
+    if not execution["label"]:
+        say(f"{place}: the same when executed again")
         return
-    for difference in done["differences"]:
-        say(f"{what}: {done['label']}: {difference}", err=True)
-    if done["texts"]:
-        say(f"{what}: {done['label']}, in wording alone: {', '.join(done['texts'])}")
+    for difference in execution["differences"]:
+        say(f"{place}: {execution['label']}: {difference}", err=True)
+    if execution["texts"]:
+        say(f"{place}: {execution['label']}, in wording alone: {', '.join(execution['texts'])}")

@@ -23,7 +23,7 @@ from codetape.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions(LiveOptions):
-    """The options. ``model`` and ``prompts`` are there to be refused with a reason."""
+    """The options. ``model`` and ``prompts`` exist to be refused with a reason."""
 
     session: str
     allow: tuple[str, ...]
@@ -70,16 +70,16 @@ def command(options: ResumeOptions) -> int:
     from codetape.runtime.agent import AutoCoderAgent
 
     _refuse_others()
-    known = open_session(options.session, store=options.db)
+    recorded = open_session(options.session, store=options.db)
     answers = _answers((*options.allow, *map(example, options.drop)), (*options.deny, *map(example, options.keep)))
-    check_resumable(known.run, answers, options.max_iterations)
+    check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
-    model = known.run.the_config.model
+    model = recorded.run.the_config.model
     return drive(
         AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),
-        known.session,
+        recorded.session,
         lambda hook: aresume(
-            known,
+            recorded,
             store=options.db,
             sandbox=options.sandbox,
             answers=answers,
@@ -95,7 +95,7 @@ def command(options: ResumeOptions) -> int:
 
 
 def _refuse_others() -> None:
-    """Say what another model or other prompts are; a variable or a file that names one is for new sessions."""
+    """Refuse --model and --prompts. Those of variables and files are for new sessions, and are ignored here."""
     context = click.get_current_context()
     for name in ("model", "prompts"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -106,7 +106,7 @@ def _refuse_others() -> None:
 
 
 def _answers(allow: tuple[str, ...], deny: tuple[str, ...]) -> dict[str, Literal["allow", "deny"]]:
-    if both := sorted({*allow} & {*deny}):
-        raise UsageError(f"{', '.join(both)} cannot be both allowed and denied.")
-    found: dict[str, Literal["allow", "deny"]] = dict.fromkeys(allow, "allow")
-    return found | dict.fromkeys(deny, "deny")
+    if conflicts := sorted({*allow} & {*deny}):
+        raise UsageError(f"{', '.join(conflicts)} cannot be both allowed and denied.")
+    answers: dict[str, Literal["allow", "deny"]] = dict.fromkeys(allow, "allow")
+    return answers | dict.fromkeys(deny, "deny")

@@ -145,8 +145,7 @@ def command(options: RunOptions) -> int:
     """Turn a prompt into a verified script; "-" reads the prompt from standard input.
 
     With --tasks every task of a file is run, and a batch that was stopped is resumed: an attempt is known by its task,
-    number,
-    settings, prompts and --tag.
+    number, settings, prompts and --tag.
     """
     from codetape.cli.run_session import again_live, drive
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
@@ -207,15 +206,15 @@ _ONE_TASK = (
     "task",
     "folder",
 )
-"""Options of one task, which a task file says itself."""
+"""Options of one task, which a task file states itself."""
 
 
 def _batch(agent: "AutoCoderAgent", options: RunOptions) -> int:
     from codetape.cli import run_batch
 
-    if both := [name for name in _ONE_TASK if getattr(options, name)]:
+    if conflicts := [name for name in _ONE_TASK if getattr(options, name)]:
         remedy = "The task file says it, a task a line."
-        raise UsageError(f"--tasks does not go with {both[0].replace('_', '-')}.", remedy=remedy)
+        raise UsageError(f"--tasks does not go with {conflicts[0].replace('_', '-')}.", remedy=remedy)
     return run_batch.run(
         agent,
         options.tasks or "",

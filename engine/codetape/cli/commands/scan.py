@@ -28,17 +28,19 @@ def command(options: ScanOptions) -> int:
 
     Known forms of keys, the patterns of [tool.codetape.redact] and those of --redact. Found: exit 100.
     """
-    found = list(_found(options))
+    places = list(_places(options))
     if options.as_json:
-        say_json({"found": found})
-        return 100 if found else 0
-    for one in found:
-        say(f"{one['name']}:{one['seq']} {one['kind']}, {one['field']}: {one['what']}, {one['times']} times")
-    say(f"{len(found)} places hold what looks like a key" if found else "Nothing that looks like a key.")
-    return 100 if found else 0
+        say_json({"found": places})
+        return 100 if places else 0
+    for place in places:
+        say(
+            f"{place['name']}:{place['seq']} {place['kind']}, {place['field']}: {place['what']}, {place['times']} times"
+        )
+    say(f"{len(places)} places hold what looks like a key" if places else "Nothing that looks like a key.")
+    return 100 if places else 0
 
 
-def _found(options: ScanOptions) -> Iterator[dict[str, Any]]:
+def _places(options: ScanOptions) -> Iterator[dict[str, Any]]:
     from codetape.api.accounts import members
     from codetape.runtime.redaction import KEY_PATTERNS, read_patterns
 
@@ -47,20 +49,20 @@ def _found(options: ScanOptions) -> Iterator[dict[str, Any]]:
     for member, stream in members(*options.sources, store=options.db, where=options.where):
         for event in stream.events:
             for field, text in _texts(event, stream, seen):
-                for what, pattern in patterns.items():
+                for key_kind, pattern in patterns.items():
                     if times := sum(len(pattern.findall(part)) for part in _parts(text)):
                         yield {
                             "name": member.name,
                             "seq": event.seq,
                             "kind": event.kind,
                             "field": field,
-                            "what": what,
+                            "what": key_kind,
                             "times": times,
                         }
 
 
 def _parts(text: str) -> list[str]:
-    """Return a text, or of JSON the strings in it as they read: a line's start is one there."""
+    """Return the text itself or, for JSON, its decoded strings: patterns may depend on real line breaks."""
     try:
         value = json.loads(text) if text[:1] in ("{", "[") else None
     except (ValueError, RecursionError):
@@ -81,7 +83,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _texts(event: Any, stream: Any, seen: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield an event's own payload and the texts that it is the first to refer to."""
+    """Yield an event's payload and the blobs that it is the first to refer to."""
     from codetape.eventlog.events import refs
 
     yield "payload", event.stored_payload

@@ -48,13 +48,13 @@ def command(session: str, what: str | None, iteration: int | None, db: str, as_j
 
 
 def _read(store: Store, session: str) -> tuple[Stream, str]:
-    """Return a session's stream, of a damaged one as far as it can be read; and what is wrong with it."""
+    """Return a session's stream, as far as it can be read, and what is wrong with it, if anything."""
     try:
         stream = asyncio.run(store.read(session))
         fold(stream.events, stream.texts)
     except (CorruptTape, StoreError) as error:
-        saved = store.recover(session)
-        stream, problem = readable(saved.rows, saved.texts)
+        recovered = store.recover(session)
+        stream, problem = readable(recovered.rows, recovered.texts)
         if not stream.events:
             raise
         return stream, problem or str(error)
@@ -119,18 +119,18 @@ def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:
 
 
 def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    found: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
     for step in _steps(stream, iteration):
         payload = step.event.payload
         if isinstance(payload, Requested) and payload.effect == "ask":
             messages = [{"role": role, "content": stream.texts[ref]} for role, ref in payload.messages]
-            found.append({"call": payload.call, "purpose": payload.purpose, "messages": messages, "reply": None})
-        elif isinstance(payload, Answered) and found:
-            found[-1]["reply"] = stream.texts[payload.text] if payload.text else None
+            calls.append({"call": payload.call, "purpose": payload.purpose, "messages": messages, "reply": None})
+        elif isinstance(payload, Answered) and calls:
+            calls[-1]["reply"] = stream.texts[payload.text] if payload.text else None
     if as_json:
-        say_json({"calls": found})
+        say_json({"calls": calls})
         return
-    for call in found:
+    for call in calls:
         say(f"=== {call['call']} {call['purpose']}")
         for message in call["messages"]:
             say(f"--- {message['role']}\n{message['content']}")
@@ -138,7 +138,7 @@ def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
 
 
 def _versions(stream: Stream, iteration: int | None) -> list[tuple[ShownStep, str]]:
-    """Return each version of the script, with the step that it came by."""
+    """Return each version of the script, with the step that made it."""
     return [
         (step, step.run.work.code)
         for step in _steps(stream, iteration)
@@ -156,17 +156,17 @@ def _code(stream: Stream, iteration: int | None, as_json: bool) -> None:
 
 
 def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    versions = _versions(stream, None)
-    found = []
+    versions = _versions(stream, None)  # all: the first change of a run starts from the run before
+    changes = []
     for (_, old), (step, new) in pairwise(versions):
         if iteration is not None and step.iteration != iteration:
             continue
         text = unified(old, new, ("before", f"seq {step.event.seq}"))
-        found.append({"seq": step.event.seq, "iteration": step.iteration, "diff": text})
+        changes.append({"seq": step.event.seq, "iteration": step.iteration, "diff": text})
     if as_json:
-        say_json({"changes": found})
+        say_json({"changes": changes})
         return
-    for change in found:
+    for change in changes:
         say(f"=== after run {change['iteration']}, event {change['seq']}\n{change['diff']}\n")
-    if not found:
+    if not changes:
         say("The script never changed.")

@@ -57,7 +57,7 @@ def command(options: SpendOptions) -> int:
     if options.as_json and options.file == "-":
         raise UsageError("--json and --csv - both print.", remedy="Give one of them, or --csv a file.")
     by = [word.strip() for word in options.by.split(",") if word.strip()]
-    found = spend(
+    spent = spend(
         *options.sources,
         by=by,
         store=options.db,
@@ -66,7 +66,7 @@ def command(options: SpendOptions) -> int:
         as_of=_date(options.as_of),
     )
     if options.file:
-        _write(options.file, found)
+        _write(options.file, spent)
         if options.file == "-":
             return 0
     if options.as_json:
@@ -74,21 +74,21 @@ def command(options: SpendOptions) -> int:
         say_json(
             {
                 "by": by,
-                "rows": found.records(),
-                "total": found.total.record(()),
+                "rows": spent.records(),
+                "total": spent.total.record(()),
                 "inherited": inherited,
-                "prices_as_of": found.prices_as_of,
+                "prices_as_of": spent.prices_as_of,
             }
         )
         return 0
-    _say(found, by)
+    _say(spent, by)
     if inherited := _inherited(options):
         say(f"inherited, and paid for by its parent: {inherited['calls']:,} calls, {inherited['tokens']:,} tokens, $0")
     return 0
 
 
 def _inherited(options: SpendOptions) -> dict[str, Any] | None:
-    """Return what a single fork inherited: paid for by its parent."""
+    """Return what a fork inherited, paid for by its parent; None unless a single fork is selected."""
     from codetape.api.accounts import inherited
     from codetape.playback.tape_file import is_tape_or_folder
 
@@ -96,7 +96,7 @@ def _inherited(options: SpendOptions) -> dict[str, Any] | None:
         return None
     try:
         return inherited(options.sources[0], store=options.db)
-    except StoreError:  # its content was forgotten; its figures were counted
+    except StoreError:  # its content was forgotten, so no state can be derived; its own calls are counted all the same
         return None
 
 
@@ -112,19 +112,19 @@ def _date(text: str) -> str:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
-def _say(found: Any, by: list[str]) -> None:
+def _say(spent: Any, by: list[str]) -> None:
     from codetape.domain.money import dollars
 
     rows: list[tuple[str, ...]] = []
-    total = found.total
+    total = spent.total
     paid = bool(total.cost)
-    for row in (*found.rows, total):
+    for row in (*spent.rows, total):
         part, whole = (row.cost, total.cost) if paid else (row.tokens, total.tokens)
         share = part / whole if whole else 0.0
         unpriced = f" + {row.unpriced} unpriced" if row.unpriced else ""
         cost = f"${dollars(row.cost)}{unpriced}" if row.cost or not row.unpriced else "unpriced"
         cost = "no answer" if not (row.cost or row.unpriced or row.tokens) and row.lost else cost
-        words = (*row.key,) if row.key or not by else ("total", *("" for _ in by[1:]))
+        labels = (*row.key,) if row.key or not by else ("total", *("" for _ in by[1:]))
         bar = "" if row is total else "█" * round(_BAR * share)
         figures = (
             f"{row.calls:,}",
@@ -134,7 +134,7 @@ def _say(found: Any, by: list[str]) -> None:
             f"{row.reasoning:,}",
             f"{row.tokens:,}",
         )
-        rows.append((*words, *figures, cost, f"{share:.0%}", bar))
+        rows.append((*labels, *figures, cost, f"{share:.0%}", bar))
     names = (*by, "calls", "input", "cached", "output", "reasoning", "tokens", "cost", "share", "")
     say(columns([names, *rows], right=range(len(by), len(by) + 8)))
     parts = [
@@ -150,14 +150,14 @@ def _say(found: Any, by: list[str]) -> None:
         say("; ".join(filter(None, parts)))
     if total.replayed:
         say(f"replayed, at $0: {total.replayed:,} calls, {total.replayed_tokens:,} tokens")
-    if found.prices_as_of:
-        say(f"priced again as of {found.prices_as_of[:10]}")
+    if spent.prices_as_of:
+        say(f"priced again as of {spent.prices_as_of[:10]}")
 
 
-def _write(file: str, found: Any) -> None:
+def _write(file: str, spent: Any) -> None:
     from codetape.text.csv_table import csv_text
 
-    text = csv_text(found.records() or [found.total.record(())])
+    text = csv_text(spent.records() or [spent.total.record(())])
     if file == "-":
         sys.stdout.write(text)
         return

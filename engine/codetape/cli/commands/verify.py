@@ -53,9 +53,8 @@ def command(options: VerifyOptions) -> int:
 
     Edits, deletions, insertions and changes of order are named; so is an event that was forged in a chain hashed again,
     unless what it rests on was forged with it. A tail that was cut off is found with --head or --anchor. Sound: exit 0;
-    damaged
-    or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot tell:
-    103.
+    damaged or changed: exit 1; decisions that do not follow: exit 102; decided by other versions, so that these cannot
+    tell: 103.
     """
     from codetape.api.keeping import verify
 
@@ -63,7 +62,7 @@ def command(options: VerifyOptions) -> int:
         raise UsageError("Name sessions or files, or give --all; --head goes with one of them.")
     if options.head and not re.fullmatch(r"[0-9a-f]{12,64}", options.head):
         raise UsageError(f"{options.head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
-    done = verify(
+    verification = verify(
         *options.sources,
         store=options.db,
         where=options.where,
@@ -72,39 +71,42 @@ def command(options: VerifyOptions) -> int:
         head_hashes=options.anchor or "",
     )
     if options.as_json:
-        anchor = {"known": done.known, "kept": done.kept} if options.anchor else None
-        say_json({"verified": done.verified, "problems": done.problems, "anchor": anchor})
+        anchor = {"known": verification.known, "kept": verification.kept} if options.anchor else None
+        say_json({"verified": verification.verified, "problems": verification.problems, "anchor": anchor})
     else:
-        for problem in done.problems:
+        for problem in verification.problems:
             say(problem, err=True)
-        for one in done.verified:
-            _say(one)
+        for record in verification.verified:
+            _say(record)
         if options.anchor:
-            new = f"{done.known} heads were there to check against, {done.kept - done.known} are new"
+            known = verification.known
+            heads = f"{known} heads were there to check against, {verification.kept - known} are new"
             say(
-                f"{options.anchor}: {new}" if done.sound else f"{options.anchor}: {new}; it was left as it is",
-                err=not done.sound,
+                f"{options.anchor}: {heads}"
+                if verification.sound
+                else f"{options.anchor}: {heads}; it was left as it is",
+                err=not verification.sound,
             )
-    if done.corrupt:
+    if verification.corrupt:
         return 1
-    return 103 if done.sound and done.drifted else 0 if done.sound else 102
+    return 103 if verification.sound and verification.drifted else 0 if verification.sound else 102
 
 
-def _say(one: dict[str, Any]) -> None:
-    if one["sound"]:
-        if one["drift"]:
-            first = one["drift"][0]
+def _say(record: dict[str, Any]) -> None:
+    if record["sound"]:
+        if record["drift"]:
+            first = record["drift"][0]
             say(
-                f"{one['name']}: not settled: {len(one['drift'])} of {one['derived']} were derived by other versions "
-                f"than these, and otherwise; the first at {first['seq']}: {first['message']}",
+                f"{record['name']}: not settled: {len(record['drift'])} of {record['derived']} were derived by other "
+                f"versions than these, and otherwise; the first at {first['seq']}: {first['message']}",
                 err=True,
             )
             return
-        how = f"{one['derived']} derived again" if one["content"] else "no content: decisions were not derived"
-        say(f"{one['name']}: sound, {one['events']} events, {how}, head {one['head']}")
+        how = f"{record['derived']} derived again" if record["content"] else "no content: decisions were not derived"
+        say(f"{record['name']}: sound, {record['events']} events, {how}, head {record['head']}")
         return
-    say(f"{one['name']}: not sound", err=True)
-    for finding in one["findings"][:20]:
+    say(f"{record['name']}: not sound", err=True)
+    for finding in record["findings"][:20]:
         say(f"  {finding['what']}: {finding['message']}", err=True)
-    if len(one["findings"]) > 20:
-        say(f"  and {len(one['findings']) - 20} more; --json lists them all", err=True)
+    if len(record["findings"]) > 20:
+        say(f"  and {len(record['findings']) - 20} more; --json lists them all", err=True)

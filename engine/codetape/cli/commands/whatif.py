@@ -29,8 +29,8 @@ def command(options: WhatIfOptions) -> int:
     """Say what a change of prompts, model or settings would do to recorded sessions. No call is made.
 
     Every session is run again from its log under the change, up to its first request that differs. Each recorded reply
-    is
-    reused, to be made again (tokens estimated), or unknown: it rests on a reply that nobody has (tokens as recorded).
+    is reused, to be made again (tokens estimated), or unknown: it rests on a reply that nobody has (tokens as
+    recorded).
     """
     from codetape.api.opening import corpus
     from codetape.api.studies import awhatif_members, change_of
@@ -45,9 +45,13 @@ def command(options: WhatIfOptions) -> int:
     costs = {reuse: CostEstimate(own_prices(), SystemClock().now()) for reuse in ("made", "unknown")}
 
     async def look() -> None:
-        found_all = awhatif_members(*options.sources, change=change, store=options.db, where=options.where)
-        async for member, found in found_all:
-            record = {**found.record(), "name": member.name, "shown": found.first.shown if found.first else ""}
+        members = awhatif_members(*options.sources, change=change, store=options.db, where=options.where)
+        async for member, simulation in members:
+            record = {
+                **simulation.record(),
+                "name": member.name,
+                "shown": simulation.first.shown if simulation.first else "",
+            }
             for reuse in REUSE_KINDS:
                 sums[reuse].update(
                     calls=record[reuse], input=record[f"{reuse}_input"], output=record[f"{reuse}_output"]
@@ -55,10 +59,10 @@ def command(options: WhatIfOptions) -> int:
             for paid, estimate in costs.items():
                 model = str(change.config.get("model", member.model))
                 estimate.add(model, record[f"{paid}_input"], record[f"{paid}_output"])
-            firsts[found.first.purpose if found.first else ""] += 1
+            firsts[simulation.first.purpose if simulation.first else ""] += 1
             if options.as_json:
-                record["calls"] = found.records()
-            elif found.first:
+                record["calls"] = simulation.records()
+            elif simulation.first:
                 _say(record)
             rows.append(record if options.as_json else {})
 
@@ -74,7 +78,7 @@ def command(options: WhatIfOptions) -> int:
 
 
 def say_sums(sessions: int, firsts: Counter[str], sums: dict[Any, Counter[str]], spent: dict[str, str]) -> None:
-    """Print what the sessions come to."""
+    """Print the totals over the sessions."""
     same = firsts.pop("", 0)
     say(f"{sessions} sessions: {sessions - same} would come out differently, {same} not")
     if firsts:
@@ -85,17 +89,17 @@ def say_sums(sessions: int, firsts: Counter[str], sums: dict[Any, Counter[str]],
         ("unknown", "unknown, as recorded"),
         ("dropped", "no longer made"),
     ):
-        found = sums[reuse]
-        if found["calls"]:
+        count = sums[reuse]
+        if count["calls"]:
             money = f", about ${spent[reuse]}" if spent.get(reuse) not in (None, "", "0") else ""
             money = ", unpriced" if reuse in spent and spent[reuse] == "" else money
-            say(f"  {label:<22} {found['calls']:,} calls, {found['input']:,} tokens in, {found['output']:,} out{money}")
+            say(f"  {label:<22} {count['calls']:,} calls, {count['input']:,} tokens in, {count['output']:,} out{money}")
 
 
 def _say(record: dict[str, Any]) -> None:
-    what = f"{record['first']} at event {record['first_seq']}"
+    point = f"{record['first']} at event {record['first_seq']}"
     how = f"ends as {record['ends']}" if record["ends"] else f"{record['made']} to be made, {record['unknown']} unknown"
-    say(f"{record['name']} {record['task']}: {what} ({record['first_what']}), {record['reused']} reused, {how}")
+    say(f"{record['name']} {record['task']}: {point} ({record['first_what']}), {record['reused']} reused, {how}")
     for line in record["shown"].splitlines()[:6]:
         if line.startswith(("+", "-")) and not line.startswith(("+++", "---")):
             say(f"    {first_line(line, 140)}")

@@ -18,16 +18,16 @@ def command(named: str, db: str, as_json: bool) -> int:
     from codetape import api
 
     name, seq = at_event(named)
-    found = api.why(name, seq, store=db)
+    explanation = api.why(name, seq, store=db)
     if as_json:
-        say_json(asdict(found))
+        say_json(asdict(explanation))
         return 0
-    for number, link in enumerate(found.chain):
+    for number, link in enumerate(explanation.chain):
         say(f"{'' if not number else '  because '}event {link.seq}: {link.words}")
-    if found.parts:
-        total = sum(part.tokens for part in found.parts)
+    if explanation.parts:
+        total = sum(part.tokens for part in explanation.parts)
         say(f"\nits prompt, about {total:,} tokens:")
-        for part in found.parts:
+        for part in explanation.parts:
             say(
                 f"  {part.tokens:7,}  {part.tokens / total if total else 0:4.0%}  {part.role:<9} "
                 f"{part.heading[:60]:<60}  {part.origin}"
