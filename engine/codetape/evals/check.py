@@ -121,7 +121,7 @@ class CheckPlan:
     number: int = 1
 
     def sums(self) -> dict[str, dict[str, int]]:
-        """Return calls and tokens by reuse, over the sessions that the change alters, one attempt each."""
+        """Return calls and tokens by reuse, over all planned sessions, one attempt each."""
         totals: dict[str, dict[str, int]] = {reuse: {"calls": 0, "input": 0, "output": 0} for reuse in REUSE_KINDS}
         for session in (*self.changed, *self.same):
             for reuse in REUSE_KINDS:
