@@ -1,4 +1,4 @@
-"""Head hashes kept elsewhere: one line per session, with its last event and that event's hash. Fit for a git repository.
+"""Head hashes kept elsewhere, fit for a git repository: one line per session, its last event and that event's hash.
 
 The file proves that a session is what it was: a chain that was forged or cut does not have this hash at this event.
 """
