@@ -9,12 +9,12 @@ from codetape.eventlog.session_state import SessionState
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one session came to. ``solved`` is None where it came to no end: that says nothing of model or prompts.
+    """The outcome of one session. ``solved`` is None where it did not end: that says nothing about model or prompts.
 
     ``graded`` says who judged: the task's oracle, or tests that the session wrote or found itself. Tokens and calls are
-    the session's own; ``reused`` of the calls were answered from a recording and cost nothing. ``cost`` is in dollars,
-    of the calls
-    that have a price; ``unpriced`` have none. ``cause`` says in a word why it did not succeed.
+    the session's own; ``reused`` of the calls were answered from a recording and cost nothing. ``cost`` is in dollars
+    and covers the calls that have a price; ``unpriced`` calls have none. ``cause`` says in a word why the session did
+    not succeed.
     """
 
     task: str
@@ -54,6 +54,7 @@ class Attempt:
             cause=session.cause,
             reason=session.reason,
             iterations=session.ledger.iteration,
+            # a fork's figures include its parent's up to the fork: those were paid for once already
             calls=session.calls - session.inherited_calls,
             reused=session.spent.reused,
             input_tokens=session.usage.total_input - session.inherited.total_input,

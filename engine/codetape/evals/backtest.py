@@ -1,8 +1,8 @@
-"""Recorded sessions under other rules or tighter limits: what would have come of them, without a call or a run.
+"""Recorded sessions under other rules or tighter limits: how they would have ended, without a call or an execution.
 
 `rules` derives every decision again with the present code. `under` says what a tighter limit would have solved and
-spent: exactly,
-for a limit only ends a session earlier, as long as no prompt mentions it; where one does, that is refused.
+spent. That is exact: a limit only ends a session earlier, as long as no prompt mentions it. Where one does, the answer
+is refused.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ LimitName = Literal["max_iterations", "max_tokens"]
 
 @dataclass(frozen=True)
 class ChangedDecision:
-    """One decision or request that the present code derives differently than the session's did."""
+    """One decision or request that the present code derives differently than the session recorded it."""
 
     session: str
     task: str
@@ -35,7 +35,7 @@ class ChangedDecision:
 
 @dataclass(frozen=True)
 class LimitOutcome:
-    """What a session would have come to under a limit. ``refused`` says why that cannot be told; empty where it can.
+    """How a session would have ended under a limit. ``refused`` says why that is unknown; empty where it is known.
 
     Tokens, calls and cost (dollars; of the calls that have a price) are what it would have spent.
     """
@@ -57,7 +57,7 @@ class LimitOutcome:
 
 @dataclass(frozen=True)
 class LimitRow:
-    """One limit over a corpus. The sums are of the sessions of which it can be told; ``was_`` is what those came to."""
+    """One limit over a corpus. The sums leave out refused sessions; ``was_`` sums are what the others recorded."""
 
     limit: str
     sessions: int
@@ -72,14 +72,13 @@ class LimitRow:
 
 
 def rules(member: CorpusSession, stream: Stream) -> list[ChangedDecision]:
-    """Derive a session's decisions and requests again; return what comes out differently, the log being followed
-    throughout."""
-    kinds = {event.seq: event for event in stream.events}
+    """Derive a session's decisions and requests again and return those that differ; the log is followed throughout."""
+    events = {event.seq: event for event in stream.events}
     return [
         ChangedDecision(
-            member.session, member.task, found.seq, _kind(kinds[found.seq].payload), found.layer, found.message
+            member.session, member.task, drift.seq, _kind(events[drift.seq].payload), drift.layer, drift.message
         )
-        for found in changed(stream)
+        for drift in changed(stream)
     ]
 
 
@@ -89,46 +88,45 @@ def _kind(payload: Any) -> str:
 
 
 def under(stream: Stream, name: LimitName, limit: int) -> LimitOutcome:
-    """Say what a session would have come to under a limit."""
-    found = simulate(
-        stream, Change(config={name: limit} if name == "max_iterations" else {})
-    )  # no prompt can tell a budget
-    config = found.config.max_iterations
-    spent = _spent(stream, len(stream.events))
-    stop, status, refused = len(stream.events), found.status, ""
-    if found.first is not None and found.first.what == "request":
-        refused = f"its {found.first.purpose} prompt at event {found.first.seq} mentions the limit"
+    """Say how a session would have ended under a limit."""
+    # max_tokens is no part of the change: a budget stops a session, but no prompt and no decision mentions it
+    simulated = simulate(stream, Change(config={name: limit} if name == "max_iterations" else {}))
+    own_limit = simulated.config.max_iterations
+    totals = _spent(stream, len(stream.events))
+    stop, status, refused = len(stream.events), simulated.status, ""
+    if simulated.first is not None and simulated.first.what == "request":
+        refused = f"its {simulated.first.purpose} prompt at event {simulated.first.seq} mentions the limit"
     elif name == "max_tokens":
         stop = _out_of_tokens(stream, limit)
-        status = found.status if stop == len(stream.events) else "suspended"
+        status = simulated.status if stop == len(stream.events) else "suspended"
         if stop == len(stream.events) and getattr(stream.events[-1].payload, "cause", "") == "budget":
             refused = "it was stopped by a budget of its own"
-    elif found.first is not None and found.ends == "failed: iterations":
-        stop, status = found.first.seq, "failed"
-    elif _was_cut(found, stream) and limit > config:
-        refused = f"it ended at its own limit of {config}"
-    elif found.first is not None:
-        refused = f"it would continue differently at event {found.first.seq}"
+    elif simulated.first is not None and simulated.ends == "failed: iterations":
+        stop, status = simulated.first.seq, "failed"
+    elif _was_cut(simulated, stream) and limit > own_limit:
+        refused = f"it ended at its own limit of {own_limit}"
+    elif simulated.first is not None:
+        refused = f"it would continue differently at event {simulated.first.seq}"
     calls, tokens, cost = _spent(stream, stop)
     return LimitOutcome(
-        session=found.session,
-        task=found.task,
-        graded=found.graded,
+        session=simulated.session,
+        task=simulated.task,
+        graded=simulated.graded,
         limit=f"{name}={limit}",
         refused=refused,
-        was_solved=found.status == "succeeded",
+        was_solved=simulated.status == "succeeded",
         solved=status == "succeeded",
         status=status,
         calls=calls,
         tokens=tokens,
         cost=dollars(cost),
-        was_calls=spent[0],
-        was_tokens=spent[1],
+        was_calls=totals[0],
+        was_tokens=totals[1],
     )
 
 
-def _was_cut(found: WhatIf, stream: Stream) -> bool:
-    return found.status == "failed" and getattr(stream.events[-1].payload, "reason", "") == "iterations"
+def _was_cut(simulated: WhatIf, stream: Stream) -> bool:
+    return simulated.status == "failed" and getattr(stream.events[-1].payload, "reason", "") == "iterations"
 
 
 def _spent(stream: Stream, stop: int) -> tuple[int, int, int]:
@@ -139,43 +137,42 @@ def _spent(stream: Stream, stop: int) -> tuple[int, int, int]:
 
 
 def _out_of_tokens(stream: Stream, limit: int) -> int:
-    """Return the first ask that a budget of tokens would not have let through; the stream's length where there is
-    none."""
+    """Return the seq of the first model call that a token budget would have refused; the stream's length if none."""
     spent = reserved = 0
-    free = {e.payload.call for e in stream.events if isinstance(e.payload, Answered) and e.payload.matched_by}
+    reused = {e.payload.call for e in stream.events if isinstance(e.payload, Answered) and e.payload.matched_by}
     for event in stream.events:
         payload = event.payload
-        if isinstance(payload, Requested) and payload.effect == "ask" and payload.call not in free:
+        if isinstance(payload, Requested) and payload.effect == "ask" and payload.call not in reused:
             reserved = payload.input_estimate + payload.max_output_tokens
             if spent + reserved > limit:
                 return event.seq
         elif isinstance(payload, CallLost):
-            spent += reserved  # a lost call keeps its reservation
+            spent += reserved  # a lost call may have been billed: it keeps its reservation, as in the store
         elif isinstance(payload, Answered) and not payload.matched_by:
             spent += payload.usage.total_input + payload.usage.total_output
     return len(stream.events)
 
 
 def summed(outcomes: Iterable[LimitOutcome]) -> list[LimitRow]:
-    """Return a row a limit, in the order in which they first come."""
+    """Return one row per limit, in the order in which the limits first come."""
     by_limit: dict[str, list[LimitOutcome]] = {}
     for outcome in outcomes:
         by_limit.setdefault(outcome.limit, []).append(outcome)
     rows = []
-    for limit, found in by_limit.items():
-        told = [o for o in found if not o.refused]
+    for limit, group in by_limit.items():
+        accepted = [o for o in group if not o.refused]
         rows.append(
             LimitRow(
                 limit=limit,
-                sessions=len(found),
-                refused=len(found) - len(told),
-                solved=sum(o.solved for o in told),
-                was_solved=sum(o.was_solved for o in told),
-                calls=sum(o.calls for o in told),
-                tokens=sum(o.tokens for o in told),
-                cost=dollars(sum(pico(o.cost) for o in told)),
-                was_calls=sum(o.was_calls for o in told),
-                was_tokens=sum(o.was_tokens for o in told),
+                sessions=len(group),
+                refused=len(group) - len(accepted),
+                solved=sum(o.solved for o in accepted),
+                was_solved=sum(o.was_solved for o in accepted),
+                calls=sum(o.calls for o in accepted),
+                tokens=sum(o.tokens for o in accepted),
+                cost=dollars(sum(pico(o.cost) for o in accepted)),
+                was_calls=sum(o.was_calls for o in accepted),
+                was_tokens=sum(o.was_tokens for o in accepted),
             )
         )
     return rows

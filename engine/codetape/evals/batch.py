@@ -1,8 +1,7 @@
 """Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and resumed where it stopped.
 
-A session's id is the hash of everything that it is made of: the task, the configuration, the prompt pack, the number of
-the
-attempt and the batch's name. So a batch that is begun again finds what it has, and asks for the rest alone.
+A session's id is the hash of everything that defines it: the task, the configuration, the prompt pack, the number of
+the attempt and the batch's name. So a batch that is started again finds the sessions it has, and makes only the others.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ from codetape.text.records import records
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a batch is. ``stopped`` came to no end: an outage, a question, a budget. ``cost`` is in picodollars."""
+    """How far a batch is. ``stopped`` did not end: an outage, a question, a budget. ``cost`` is in picodollars."""
 
     total: int
     done: int = 0
@@ -57,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of every attempt, in the order of tasks and attempts. ``found`` were there before."""
+    """The outcome of every attempt, in the order of tasks and attempts. ``found`` of them existed before."""
 
     attempts: tuple[Attempt, ...]
     found: int
@@ -71,7 +70,7 @@ class Batch:
         return total
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a flat record an attempt."""
+        """Return one flat record per attempt."""
         return records(self.attempts)
 
 
@@ -86,10 +85,10 @@ async def run_tasks(
     on_progress: Callable[[Progress, Attempt | None], None] | None = None,
     on_event: EventHook | None = None,
 ) -> Batch:
-    """Run every task ``attempts`` times, up to ``concurrent`` at once; resume what an earlier run of the batch left.
+    """Make ``attempts`` sessions of every task, up to ``concurrent`` at once; resume those that an earlier call left.
 
-    All tasks are checked before the first is run. An attempt that another process drives, or that an outage stopped,
-    is counted as stopped and keeps the others from nothing. Raises UsageError for a task that cannot be asked.
+    All tasks are checked before the first session starts. An attempt that another process drives, or that an outage
+    stopped, is counted as stopped and does not stop the others. Raises UsageError for a task that cannot be run.
     """
     if not 1 <= attempts <= 1000 or not 1 <= concurrent <= 256:
         raise UsageError("A batch makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
@@ -99,38 +98,39 @@ async def run_tasks(
         (
             task,
             number,
-            shared.session_id(task.prompt, key=(batch, number), tags=_tags(task, tags), task=task.id, **_rest(task)),
+            shared.session_id(
+                task.prompt, key=(batch, number), tags=_tags(task, tags), task=task.id, **_other_options(task)
+            ),
         )
         for task in tasks
         for number in range(1, attempts + 1)
     ]
-    known = {row["session"] for row in store.sessions().rows}
+    stored_ids = {row["session"] for row in store.sessions().rows}
     slots, progress = asyncio.Semaphore(concurrent), [Progress(len(planned))]
 
-    async def one(task: TaskSpec, number: int, session: str) -> Attempt:
+    async def run_attempt(task: TaskSpec, number: int, session: str) -> Attempt:
         async with slots:
-            made = await _attempt(shared, store, task, number, session, tuple(tags), on_event)
-            progress[0] = progress[0].plus(made)
+            attempt = await _attempt(shared, store, task, number, session, tuple(tags), on_event)
+            progress[0] = progress[0].plus(attempt)
             if on_progress:
-                on_progress(progress[0], made)
-            return made
+                on_progress(progress[0], attempt)
+            return attempt
 
     if on_progress:
         on_progress(progress[0], None)
-    made = await all_of([one(*plan) for plan in planned])
-    return Batch(tuple(made), sum(session in known for _, _, session in planned))
+    results = await all_of([run_attempt(*plan) for plan in planned])
+    return Batch(tuple(results), sum(session in stored_ids for _, _, session in planned))
 
 
 async def all_of(work: list[Any]) -> list[Any]:
-    """Await all; where one raises, or the whole is cancelled, the others are cancelled and ended before it
-    continues."""
-    running = [asyncio.ensure_future(one) for one in work]
+    """Await all. Where one raises, or the whole is cancelled, cancel the others and wait for their end first."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in work]
     try:
-        return list(await asyncio.gather(*running))
+        return list(await asyncio.gather(*tasks))
     except BaseException:
-        for one in running:
-            one.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         raise
 
 
@@ -138,7 +138,7 @@ def _tags(task: TaskSpec, tags: Iterable[str]) -> tuple[str, ...]:
     return (*task.options.get("tags", ()), *tags)
 
 
-def _rest(task: TaskSpec) -> dict[str, Any]:
+def _other_options(task: TaskSpec) -> dict[str, Any]:
     return {name: value for name, value in task.options.items() if name != "tags"}
 
 
@@ -159,26 +159,31 @@ async def _attempt(
             on_event(event, state)
 
     try:
-        if (there := await recorded(store, session)) is not None:  # it may have been made since the batch was begun
-            if there.state in ("succeeded", "failed"):
-                return Attempt.of(there, number)
+        # looked up here, not from the batch's list: another process may have made it since the batch started
+        if (stored_state := await recorded(store, session)) is not None:
+            if stored_state.state in ("succeeded", "failed"):
+                return Attempt.of(stored_state, number)
             await replace(agent, prompts=None).aresume(session, changes=agent.budget(), on_event=hook)
         else:
             await agent.agenerate(
-                task.prompt, task=task.id, tags=_tags(task, tags), session=session, on_event=hook, **_rest(task)
+                task.prompt,
+                task=task.id,
+                tags=_tags(task, tags),
+                session=session,
+                on_event=hook,
+                **_other_options(task),
             )
         return Attempt.of(last[-1] if last else await loaded(store, session), number)
     except CodetapeError as error:
         if isinstance(error, UsageError) and not last:
-            raise  # nothing was begun: what is asked for cannot be
-        if (there := await _ended(store, session)) is not None:  # another process was quicker
-            return Attempt.of(there, number)
+            raise  # nothing was started: the task itself is at fault, so the whole batch stops
+        if (stored_state := await _ended(store, session)) is not None:  # another process was quicker
+            return Attempt.of(stored_state, number)
         return _stopped(task, number, session, error)
 
 
 async def recorded(store: EventStore, session: str) -> SessionState | None:
-    """Return a session's state as the log has it now; None where there is no such session. Raises what a bad log
-    raises."""
+    """Return a session's state as the log has it now; None if there is no such session. Raises for a bad log."""
     try:
         return await loaded(store, session)
     except SessionNotFound:

@@ -1,10 +1,8 @@
-"""The regression test of a change of prompts, model or settings: recorded sessions, resumed afresh from where it
-matters.
+"""A regression test of a change of prompts, model or settings on recorded sessions, run live from where it matters.
 
-Each session of a corpus is forked at its first request that the change alters, and run live from there, k times;
-answers that
-rest on nothing new are reused. The outcomes are compared task by task with a control: the old prompts run afresh from
-the same state, a former report, or past outcomes where nobody chose them for what they were.
+Each session of a corpus is forked at its first request that the change alters, and run live from there, k times.
+Replies that depend on nothing new are reused. The outcomes are compared task by task with a control: the old prompts
+run again from the same state, a former report, or past outcomes where nobody selected sessions by outcome.
 """
 
 import asyncio
@@ -37,11 +35,10 @@ REUSE_KINDS: tuple[ReuseKind, ...] = ("reused", "made", "unknown", "dropped")
 
 @dataclass(frozen=True)
 class PlannedSession:
-    """One session of the corpus, and what the change would do to it; small, for there may be many.
+    """One session of the corpus, and what the change would do to it; kept small, for there may be many.
 
-    ``control_`` figures are what the old prompts would ask for afresh from the same state, as recorded; ``worst_`` ones
-    bound
-    what one continuation can come to.
+    ``control_`` figures are what the old prompts would call again from the same state, as recorded; ``worst_`` ones
+    are an upper bound for one continuation.
     """
 
     session: str
@@ -67,11 +64,10 @@ class PlannedSession:
 
     @classmethod
     def of(cls, found: WhatIf, member: CorpusSession, *, drifted: bool = False) -> "PlannedSession":
-        """Make the record from what was simulated. ``drifted`` says that the session ran in another sandbox than the
-        check will."""
+        """Make the record from a simulation. ``drifted``: the session ran in another sandbox than the check will."""
         tokens: dict[ReuseKind, tuple[int, int]] = {reuse: found.tokens(reuse) for reuse in REUSE_KINDS}
         after = found.fork_at if found.fork_at is not None else 0
-        again = [c for c in found.calls if c.seq > after and c.reuse != "reused"] if found.differs else []
+        rerun_calls = [c for c in found.calls if c.seq > after and c.reuse != "reused"] if found.differs else []
         return cls(
             session=found.session,
             head=str(member.row["head"]),
@@ -87,9 +83,9 @@ class PlannedSession:
             calls={reuse: found.count(reuse) for reuse in REUSE_KINDS},
             input_tokens={reuse: pair[0] for reuse, pair in tokens.items()},
             output_tokens={reuse: pair[1] for reuse, pair in tokens.items()},
-            control_calls=len(again),
-            control_input=sum(call.input_tokens for call in again),
-            control_output=sum(call.output_tokens for call in again),
+            control_calls=len(rerun_calls),
+            control_input=sum(call.input_tokens for call in rerun_calls),
+            control_output=sum(call.output_tokens for call in rerun_calls),
             drifted=drifted,
             file=member.file,
             server=found.config.server,
@@ -98,22 +94,22 @@ class PlannedSession:
         )
 
 
-def _most_tokens(found: WhatIf) -> int:
-    """Return a bound on the tokens of one continuation: every call as long as the longest recorded, or its own
-    budget."""
-    longest = max((call.input_tokens for call in found.calls), default=0)
-    most = most_calls(found.config) * (longest + found.config.max_output_tokens)
-    return most if found.config.max_tokens is None else min(most, found.config.max_tokens)
+def _most_tokens(simulated: WhatIf) -> int:
+    """Return an upper bound on the tokens of one continuation.
+
+    Every call counts as much input as the longest recorded one; the session's own budget caps the sum.
+    """
+    longest = max((call.input_tokens for call in simulated.calls), default=0)
+    most = most_calls(simulated.config) * (longest + simulated.config.max_output_tokens)
+    return most if simulated.config.max_tokens is None else min(most, simulated.config.max_tokens)
 
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """What a check would do: its id, the sessions that the change alters, and those that it leaves alone or that never
-    ended.
+    """What a check would do: the sessions that the change alters, those that it leaves alone, and the skipped ones.
 
-    The id is the hash of the change, of where it is run, and of the round: a check that is begun again resumes the
-    attempts that
-    it has. ``selected`` says that sessions were chosen for how they ended, or one by one.
+    The id is the hash of the change, of where it runs, and of the round: a check that is started again resumes the
+    attempts that it has. ``selected`` says that sessions were chosen for how they ended, or one by one.
     """
 
     id: str
@@ -125,14 +121,14 @@ class CheckPlan:
     number: int = 1
 
     def sums(self) -> dict[str, dict[str, int]]:
-        """Return calls and tokens by reuse, over the sessions that the change alters, one attempt each."""
-        found: dict[str, dict[str, int]] = {reuse: {"calls": 0, "input": 0, "output": 0} for reuse in REUSE_KINDS}
-        for one in (*self.changed, *self.same):
+        """Return calls and tokens by reuse, over all planned sessions, one attempt each."""
+        totals: dict[str, dict[str, int]] = {reuse: {"calls": 0, "input": 0, "output": 0} for reuse in REUSE_KINDS}
+        for session in (*self.changed, *self.same):
             for reuse in REUSE_KINDS:
-                found[reuse]["calls"] += one.calls[reuse]
-                found[reuse]["input"] += one.input_tokens[reuse]
-                found[reuse]["output"] += one.output_tokens[reuse]
-        return found
+                totals[reuse]["calls"] += session.calls[reuse]
+                totals[reuse]["input"] += session.input_tokens[reuse]
+                totals[reuse]["output"] += session.output_tokens[reuse]
+        return totals
 
 
 @dataclass(frozen=True)
@@ -155,9 +151,9 @@ class Checked:
 
 
 def check_id(change: Change, number: int = 1, where: tuple[str, ...] = ()) -> str:
-    """Return a check's id: 12 hex digits. Another ``number`` draws fresh attempts at the same change.
+    """Return a check's id: 12 hex digits. Another ``number`` makes new attempts at the same change.
 
-    ``where`` names what answers beside the model's name: servers, an object's class. The sandbox's facts are the
+    ``where`` names what answers besides the model's name: servers, an object's class. The sandbox's facts are the
     change's.
     """
     pack = sorted((change.pack or {}).items())
@@ -166,7 +162,7 @@ def check_id(change: Change, number: int = 1, where: tuple[str, ...] = ()) -> st
 
 
 async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tuple[str, ...] = ()) -> CheckPlan:
-    """Say what a check of a corpus would do. No call is made, and no session is held longer than it is looked at.
+    """Say what a check of a corpus would do. No call is made, and one session at a time is in memory.
 
     The change should hold the facts of the sandbox that the check will run in: where sessions ran in another, more may
     differ.
@@ -178,18 +174,20 @@ async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tup
         if why := _unfit(member, stream):
             skipped.append(f"{member.name} {why}")
             continue
-        found = simulate(stream, replace(change, facts=None))
-        if not found.differs:  # another sandbox alone is no change of what is tested
-            same.append(PlannedSession.of(found, member))
+        simulated = simulate(stream, replace(change, facts=None))
+        if not simulated.differs:  # another sandbox alone is not the change under test
+            same.append(PlannedSession.of(simulated, member))
             continue
-        here = change.on(found.config.sandbox).facts is None
-        changed.append(PlannedSession.of(found if here else simulate(stream, change), member, drifted=not here))
-    made = check_id(change, number, where)
-    return CheckPlan(made, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number)
+        same_sandbox = change.on(simulated.config.sandbox).facts is None
+        changed.append(
+            PlannedSession.of(simulated if same_sandbox else simulate(stream, change), member, drifted=not same_sandbox)
+        )
+    plan_id = check_id(change, number, where)
+    return CheckPlan(plan_id, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number)
 
 
 def _unfit(member: CorpusSession, stream: Stream) -> str:
-    """Return why a session cannot be resumed by itself; empty where it can."""
+    """Return why a session cannot be run again unattended; empty where it can."""
     if not member.ended:
         return f"is {member.state}"
     if any(tag.startswith("check:") for tag in str(member.row["tags"]).split(",")):
@@ -201,7 +199,7 @@ def _unfit(member: CorpusSession, stream: Stream) -> str:
 
 @dataclass(frozen=True)
 class CheckSetup:
-    """What a check runs with: an agent for each arm, whose model is a name or an object, and how much at once."""
+    """What a check runs with: an agent for each arm, whose model is a name or an object, and its limits."""
 
     candidate: AutoCoderAgent
     control: AutoCoderAgent | None = None
@@ -214,22 +212,22 @@ class CheckSetup:
 
 
 async def run(plan: CheckPlan, live: CheckSetup) -> Checked:
-    """Make the attempts of a check, or resume them. Its sessions carry the label ``check:ID``, which is its budget's
-    scope too.
+    """Make the attempts of a check, or resume them.
 
-    An attempt that an outage, a question or a budget stopped has no outcome; the same check resumes it.
+    Its sessions carry the label ``check:ID``, and its budget applies to that label. An attempt that an outage, a
+    question or a budget stopped has no outcome; the same check resumes it.
     """
     if not 1 <= live.attempts <= 1000 or not 1 <= live.concurrent <= 256:
         raise UsageError("A check makes 1 to 1000 attempts a session, 1 to 256 of them at once.")
     work = _Work(plan, live)
     if live.on_progress:
         live.on_progress(work.progress, None)
-    made = await all_of([work.attempt(*one) for one in work.list])
-    return Checked(plan, tuple(o for o in made if o is not None), work.spent, work.found)
+    outcomes = await all_of([work.attempt(*entry) for entry in work.entries])
+    return Checked(plan, tuple(o for o in outcomes if o is not None), work.budget_spent, work.ended_before)
 
 
 class _Work:
-    """The attempts of a check, made up to so many at once."""
+    """The attempts of a check, and its progress. ``origin`` is the planned session that an attempt forks."""
 
     def __init__(self, plan: CheckPlan, live: CheckSetup) -> None:
         self.plan, self.live = plan, live
@@ -243,51 +241,55 @@ class _Work:
             )
             self.agents["control"] = self._shared(same_store, limit)
         self.store = self.agents["candidate"].opened_store()
-        self.known = {row["session"] for row in self.store.sessions().rows if row["parent"]}
+        self.stored_ids = {row["session"] for row in self.store.sessions().rows if row["parent"]}
         self.tag = tag
-        self.list: list[tuple[PlannedSession, Arm, int]] = [
-            (one, arm, number) for one in plan.changed for number in range(1, live.attempts + 1) for arm in self.agents
+        self.entries: list[tuple[PlannedSession, Arm, int]] = [
+            (origin, arm, number)
+            for origin in plan.changed
+            for number in range(1, live.attempts + 1)
+            for arm in self.agents
         ]
         self._try_models()
         self.slots = asyncio.Semaphore(live.concurrent)
-        self.progress = Progress(len(self.list))
-        self.spent, self.found = False, 0
+        self.progress = Progress(len(self.entries))
+        self.budget_spent, self.ended_before = False, 0
 
     def _try_models(self) -> None:
-        """Make each model once, before anything is begun: a missing key, or another server, is told now. Raises
-        UsageError."""
-        for arm, agent in self.agents.items():
-            live = [one for one in self.plan.changed if one.control_calls or arm == "candidate"]
-            for one in {(one.model, one.server): one for one in live}.values():
-                name = self._model(one, arm)
-                other = name.partition(":")[0] != one.model.partition(":")[0]
-                named = agent.base_url is not None and agent.server_named
-                same_server(one.server, _maker(agent, name)(), named=named or other)
+        """Make each model once before anything starts: a missing key or another server is reported now.
 
-    def _model(self, one: PlannedSession, arm: Arm) -> str:
-        return str(self.plan.change.config.get("model", one.model)) if arm == "candidate" else one.model
+        Raises UsageError.
+        """
+        for arm, agent in self.agents.items():
+            origins = [origin for origin in self.plan.changed if origin.control_calls or arm == "candidate"]
+            for origin in {(origin.model, origin.server): origin for origin in origins}.values():
+                name = self._model(origin, arm)
+                other_provider = name.partition(":")[0] != origin.model.partition(":")[0]
+                named = agent.base_url is not None and agent.server_named
+                same_server(origin.server, _maker(agent, name)(), named=named or other_provider)
+
+    def _model(self, origin: PlannedSession, arm: Arm) -> str:
+        return str(self.plan.change.config.get("model", origin.model)) if arm == "candidate" else origin.model
 
     @staticmethod
     def _shared(agent: AutoCoderAgent, limit: tuple[Limit, ...]) -> AutoCoderAgent:
         return replace(agent.resolved(), limits=(*agent.limits, *limit))
 
-    async def attempt(self, one: PlannedSession, arm: Arm, number: int) -> AttemptOutcome | None:
-        """Make one attempt, or find it made; None where a budget forbade to begin it."""
+    async def attempt(self, origin: PlannedSession, arm: Arm, number: int) -> AttemptOutcome | None:
+        """Make one attempt, or find it ended; None where the budget did not allow a new one."""
         async with self.slots:
-            session = sha256(canonical([self.plan.id, arm, one.session, one.head, number]))[:16]
-            if self.spent and session not in self.known:
+            session = sha256(canonical([self.plan.id, arm, origin.session, origin.head, number]))[:16]
+            if self.budget_spent and session not in self.stored_ids:
                 return None
-            made = await self._made(one, arm, number, session)
-            self.spent = (
-                self.spent or made.cause == "budget"
-            )  # a session of a check has no budget of its own: a shared one is spent
-            outcome = AttemptOutcome(arm, one.session, made)
-            self.progress = self.progress.plus(made)
+            attempt = await self._attempted(origin, arm, number, session)
+            # a session of a check has no budget of its own: the shared one is spent
+            self.budget_spent = self.budget_spent or attempt.cause == "budget"
+            outcome = AttemptOutcome(arm, origin.session, attempt)
+            self.progress = self.progress.plus(attempt)
             if self.live.on_progress:
                 self.live.on_progress(self.progress, outcome)
             return outcome
 
-    async def _made(self, one: PlannedSession, arm: Arm, number: int, session: str) -> Attempt:
+    async def _attempted(self, origin: PlannedSession, arm: Arm, number: int, session: str) -> Attempt:
         last: list[SessionState] = []
 
         def hook(event: Event, state: SessionState) -> None:
@@ -296,44 +298,49 @@ class _Work:
                 self.live.on_event(event, state)
 
         try:
-            there = await recorded(self.store, session)
-            if there is not None and there.state in ("succeeded", "failed"):
-                self.found += 1
-                return Attempt.of(there, number)
-            await self._go(one, arm, session, there is not None, hook)
+            stored_state = await recorded(self.store, session)
+            if stored_state is not None and stored_state.state in ("succeeded", "failed"):
+                self.ended_before += 1
+                return Attempt.of(stored_state, number)
+            await self._run(origin, arm, session, stored_state is not None, hook)
             return Attempt.of(last[-1] if last else await loaded(self.store, session), number)
         except CodetapeError as error:
             if isinstance(error, UsageError) and not last:
-                raise  # nothing was begun: what is asked for cannot be
+                raise  # nothing was started: the change itself is at fault, so the whole check stops
             with suppress(CodetapeError):
-                if (there := await loaded(self.store, session)).state in ("succeeded", "failed"):
-                    return Attempt.of(there, number)  # another process was quicker
-            return Attempt(one.task, number, session, "error", None, one.graded, cause="error", reason=str(error))
+                if (stored_state := await loaded(self.store, session)).state in ("succeeded", "failed"):
+                    return Attempt.of(stored_state, number)  # another process was quicker
+            return Attempt(origin.task, number, session, "error", None, origin.graded, cause="error", reason=str(error))
 
-    async def _go(self, one: PlannedSession, arm: Arm, session: str, there: bool, hook: Any) -> None:
+    async def _run(self, origin: PlannedSession, arm: Arm, session: str, started: bool, hook: Any) -> None:
         agent, change = self.agents[arm], self.plan.change
-        parent: Stream = await self.store.read(one.session)
-        known = {key: reply for key, reply in answers(parent).items() if key in one.reusable}
-        model = self._model(one, arm)
+        parent: Stream = await self.store.read(origin.session)
+        replies = {key: reply for key, reply in answers(parent).items() if key in origin.reusable}
+        model = self._model(origin, arm)
         before = (
-            await self.store.read(session) if there else Stream(parent.events[: (one.fork_at or 0) + 1], parent.texts)
+            await self.store.read(session)
+            if started
+            else Stream(parent.events[: (origin.fork_at or 0) + 1], parent.texts)
         )
+        # replies are matched by fingerprint and occurrence: those that the log has already must be counted
         counts = Counter(fingerprint for fingerprint, _, _ in answered(before))
-        reusing = RecordedThenLive(model, _maker(agent, model), known, counts)
-        if there:
-            await replace(agent, model=reusing, prompts=None).aresume(session, on_event=hook)
+        model_with_replies = RecordedThenLive(model, _maker(agent, model), replies, counts)
+        if started:
+            await replace(agent, model=model_with_replies, prompts=None).aresume(session, on_event=hook)
             return
         pack = change.pack if arm == "candidate" else None
         changes = {k: v for k, v in change.config.items() if k != "model"} if arm == "candidate" else {}
         changes |= {"max_tokens": None, "max_cost": "", "max_seconds": None}  # the check has a budget of its own
-        agent = replace(agent, model=reusing, prompts=pack)
-        await agent.afork(one.session, one.fork_at or 0, changes=changes, fork=session, tags=(self.tag,), on_event=hook)
+        agent = replace(agent, model=model_with_replies, prompts=pack)
+        await agent.afork(
+            origin.session, origin.fork_at or 0, changes=changes, fork=session, tags=(self.tag,), on_event=hook
+        )
 
 
 def _maker(agent: AutoCoderAgent, name: str) -> Callable[[], Model]:
-    """Return what makes the live model: the agent's own object, or one by the recorded name."""
+    """Return a function that makes the live model: the agent's own object, or one of that name."""
     if not isinstance(agent.model, str):
-        given = complete(agent.model)
-        return lambda: given
+        model = complete(agent.model)
+        return lambda: model
     options = {"base_url": agent.base_url, "api_key_env": agent.api_key_env, **agent.model_options}
     return lambda: plugins.model(name, options)

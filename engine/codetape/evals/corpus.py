@@ -1,5 +1,4 @@
-"""Sessions chosen from a database or from tape files, and read one after another: none is held longer than it is
-used."""
+"""Sessions chosen from a database or from tape files, and read one at a time, so that a corpus may be large."""
 
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -23,12 +22,11 @@ _LIMIT = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 @dataclass(frozen=True)
 class Filter:
-    """Which sessions are selected. Texts are globs, one or several; every condition that is given must hold.
+    """Which sessions are selected. Strings are globs, one or several; every condition that is set must hold.
 
     ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time
-    in
-    UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left out
-    unless asked for: a corpus of tasks holds what was run from the start, and not what a person made of it.
+    in UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left
+    out unless asked for: a corpus holds sessions run from the start, not what a person made of them.
     """
 
     status: tuple[str, ...] = ()
@@ -48,17 +46,16 @@ class Filter:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether sessions are named, or may be what a person made of others: who named them may have known how they
-        ended."""
+        """Whether sessions are named, or may be forks: whoever chose them may have known how they ended."""
         return self.forks or any(not set(glob) & set("*?[") for glob in self.task)
 
     @property
     def by_outcome(self) -> bool:
-        """Whether sessions are chosen for how they ended: such outcomes say nothing of what a second run would give."""
+        """Whether sessions are chosen for how they ended: such outcomes do not predict those of a second attempt."""
         return bool(self.status) or self.failing
 
     def checked(self, now: datetime) -> "Filter":
-        """Return the filter with its age as a time. Raises UsageError for what is no filter."""
+        """Return the filter with its age turned into a time. Raises UsageError for a bad filter."""
         if wrong := sorted({*self.status} - {*STATES}):
             raise UsageError(f"There is no status {wrong[0]!r}.", remedy=f"Known are: {', '.join(STATES)}.")
         self.bounds()
@@ -79,16 +76,16 @@ class Filter:
         return first - 1, last
 
     def takes(self, row: SessionRow) -> bool:
-        """Whether a session, as the list of sessions has it, is selected; the limit apart."""
+        """Whether a row of the session list is selected; the limit is not applied."""
         state = row["state"]
         status = state if state in ("succeeded", "failed", "suspended") else "active"
-        wanted = {*self.status, *(("failed",) if self.failing else ())}
-        own = {tag for tag in str(row["tags"]).split(",") if tag}
+        statuses = {*self.status, *(("failed",) if self.failing else ())}
+        tags = {tag for tag in str(row["tags"]).split(",") if tag}
         return (
-            (not wanted or status in wanted)
+            (not statuses or status in statuses)
             and _any(self.model, str(row["model"]))
             and _any(self.task, str(row["task"]))
-            and all(any(fnmatchcase(tag, glob) for tag in own) for glob in self.tags)
+            and all(any(fnmatchcase(tag, glob) for tag in tags) for glob in self.tags)
             and str(row["started_at"]) >= self.since
             and (self.forks or not row["parent"])
         )
@@ -113,7 +110,7 @@ def _since(text: str, now: datetime) -> str:
     if match := _SINCE.fullmatch(text):
         with suppress(OverflowError):
             return _iso(now - timedelta(**{_UNIT[match[2]]: int(match[1])}))
-        return ""
+        return ""  # an age from before the calendar begins selects everything
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -132,7 +129,7 @@ def _iso(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class CorpusSession:
-    """One session of a corpus: what is known of it without reading it, and where it is."""
+    """One session of a corpus: what its row says, and the file that holds it; empty for a store's session."""
 
     session: str
     task: str
@@ -148,30 +145,32 @@ class CorpusSession:
 
     @property
     def ended(self) -> bool:
-        """Whether it came to an end, and waits for nothing."""
+        """Whether it ended, and waits for nothing."""
         return self.state in ("succeeded", "failed")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sessions of a store and tape files, filtered. ``sources`` name sessions, files or folders; none means the whole
-    store."""
+    """Sessions of a store and of tape files, filtered.
+
+    ``sources`` name sessions, files or folders; none means the whole store.
+    """
 
     store: Store | None
     sources: tuple[str, ...] = ()
     filter: Filter = Filter()
 
     async def members(self) -> AsyncGenerator[tuple[CorpusSession, Stream]]:
-        """Yield each session that is selected, with its stream. Raises what a bad session or file raises."""
+        """Yield each selected session with its stream. Raises for a bad session or file."""
         names = [name for source in self.sources for name in _expanded(source)]
         files = [name for name in names if is_tape(name)]
         stored = [name for name in names if not is_tape(name)]
         rows: list[tuple[SessionRow, str]] = [(row, "") for row in self._rows(stored)] if stored or not names else []
         seen = {row["session"] for row, _ in rows}
         for file in files:
-            read = tape_file.load(file)
-            row = session_row(read.run, read.stream)
-            if self._named(file).takes(row) and row["session"] not in seen:  # a session that is there twice counts once
+            tape = tape_file.load(file)
+            row = session_row(tape.run, tape.stream)
+            if self._named(file).takes(row) and row["session"] not in seen:  # a session in two places counts once
                 seen.add(row["session"])
                 rows.append((row, file))
         if files and self.filter.limit:
@@ -186,30 +185,29 @@ class Corpus:
                 except ContentGone:
                     if stored:
                         raise
-                    continue  # of all sessions those whose content was forgotten are left out
+                    continue  # a whole store may hold forgotten sessions; one that was named is an error
                 yield _member(row), stream
 
     def _named(self, name: str) -> Filter:
-        """Return the filter for a source: what is named itself may be a fork."""
+        """Return the filter for a source: one that is named explicitly may be a fork."""
         return replace(self.filter, forks=True) if name in self.sources else self.filter
 
     def ids(self) -> list[str]:
-        """Return the ids of a store's sessions that are selected; none is read."""
+        """Return the ids of the store's selected sessions, without reading them."""
         return [row["session"] for row in self._rows([name for name in self.sources if not is_tape(name)])]
 
     async def names(self) -> list[str]:
-        """Return what each session that is selected is called; of a store none is read, so that damaged ones are named
-        too."""
+        """Return the name of each selected session. No stored session is read, so damaged ones are named too."""
         names = [name for source in self.sources for name in _expanded(source)]
         if self.filter == Filter(forks=self.filter.forks) and names:
             return names
         stored = [name for name in names if not is_tape(name)]
-        found = [row["session"] for row in self._rows(stored)] if stored or not names else []
-        alone = Corpus(None, tuple(name for name in names if is_tape(name)), self.filter)
-        return found + ([member.file async for member, _ in alone.members()] if alone.sources else [])
+        stored_ids = [row["session"] for row in self._rows(stored)] if stored or not names else []
+        tapes = Corpus(None, tuple(name for name in names if is_tape(name)), self.filter)
+        return stored_ids + ([member.file async for member, _ in tapes.members()] if tapes.sources else [])
 
     async def chosen_names(self) -> list[str]:
-        """Return the names; raises UsageError where nothing is asked for, or nothing is there."""
+        """Return the names. Raises UsageError where neither a source nor a filter is set, or nothing matches."""
         if not self.sources and self.filter == Filter():
             raise UsageError("Name sessions, files or folders, or give a filter such as --status or --since.")
         names = await self.names()
@@ -225,13 +223,13 @@ class Corpus:
             raise UsageError(
                 f"The database cannot be read whole: {problems[0]}", remedy="`codetape verify --all` says more."
             )
-        wanted = dict.fromkeys(map(self.store.find, names))
-        if wanted:
-            rows = [row for row in rows if row["session"] in wanted]
-        kept = replace(self.filter, forks=True) if wanted else self.filter
+        ids = dict.fromkeys(map(self.store.find, names))
+        if ids:
+            rows = [row for row in rows if row["session"] in ids]
+        selection = replace(self.filter, forks=True) if ids else self.filter
         if any(is_tape(name) for name in self.sources):
-            kept = replace(kept, limit="")  # it is of all of them together
-        return list(kept.chosen(rows))
+            selection = replace(selection, limit="")  # the limit counts rows and tapes together: `members` applies it
+        return list(selection.chosen(rows))
 
     def none_found(self) -> UsageError:
         """Return the error of a corpus that holds no session."""
@@ -246,7 +244,7 @@ class Corpus:
 
 
 def session_row(session: SessionState, stream: Stream) -> SessionRow:
-    """Return what the list of sessions would say of a session."""
+    """Return the row that the session list would have for a session."""
     return {
         "session": session.session,
         "task": session.the_task.id,
@@ -272,13 +270,13 @@ def session_row(session: SessionState, stream: Stream) -> SessionRow:
 
 
 def _expanded(source: str) -> list[str]:
-    """Return a folder's tape files; anything else as it is."""
+    """Return a folder's tape files; any other source unchanged."""
     if not Path(source).is_dir():
         return [source]
-    found = sorted(str(path) for path in Path(source).glob("*.jsonl"))
-    if not found:
+    tapes = sorted(str(path) for path in Path(source).glob("*.jsonl"))
+    if not tapes:
         raise UsageError(f"The folder {source} holds no tape (*.jsonl).")
-    return found
+    return tapes
 
 
 def _member(row: SessionRow, file: str = "") -> CorpusSession:

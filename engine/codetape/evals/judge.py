@@ -1,4 +1,4 @@
-"""What a check's outcomes say: rates, a paired test where one may be made, and a verdict with its reason."""
+"""What a check's outcomes say: rates, a paired test where one is valid, and a verdict with its reason."""
 
 import json
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from codetape.evals import stats
 from codetape.evals.check import AttemptOutcome, Checked, CheckPlan
 
 ALPHA, WANTED_POWER, MARGIN = 0.05, 0.8, 0.1
-"""The error that is allowed, the chance with which a drop is to be found, and the drop in solve rate that matters."""
+"""The significance level, the power that a verdict of no regression needs, and the drop in solve rate that matters."""
 
 Verdict = Literal["regression", "improvement", "no regression", "inconclusive", "unaffected", "no outcome"]
 Control = Literal["fresh", "baseline", "recorded", "none"]
@@ -36,7 +36,7 @@ class SolveRate:
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """One task in both arms. ``errors`` are attempts without an outcome, which count nowhere."""
+    """One task in both arms. ``errors`` are attempts without an outcome, which no rate counts."""
 
     task: str
     graded: Grade
@@ -52,8 +52,7 @@ class TaskOutcome:
 
 @dataclass(frozen=True)
 class State:
-    """One session as the candidate continued with it: from where, and what it came to. A baseline is compared state by
-    state."""
+    """One state from which the candidate continued a session, and its outcomes. A baseline is compared by state."""
 
     session: str
     head: str
@@ -64,7 +63,7 @@ class State:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A former report: its id, and what its candidate came to from each state."""
+    """A former report: its id, and its candidate's solved and attempted counts for each state."""
 
     id: str
     states: Mapping[tuple[str, str, int], tuple[int, int]]
@@ -72,13 +71,11 @@ class Baseline:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A check's result. ``p`` is None where no test may be made; ``why`` says so in words, and what would help.
+    """A check's result. ``p`` is None where no test is valid; ``why`` gives the reason, and what would help.
 
-    ``found`` attempts were there before: whoever looks again after adding some sees too small a p. ``drifted`` sessions
-    ran in another
-    sandbox than this one. ``n_fresh`` counts calls that were made for this check, ``n_reused`` answers taken from
-    recordings. ``tasks_needed`` is how
-    many tasks it would take to find a drop of ``margin`` with a chance of 80 %.
+    ``found`` attempts existed before: testing again after adding some makes p too small. ``drifted`` sessions ran in
+    another sandbox than this one. ``n_fresh`` counts calls that were made for this check, ``n_reused`` replies taken
+    from recordings. ``tasks_needed`` is how many tasks it takes to find a drop of ``margin`` with a power of 80 %.
     """
 
     id: str
@@ -121,11 +118,11 @@ class CheckReport:
     outcomes: tuple[AttemptOutcome, ...]
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a flat record a task."""
+        """Return one flat record per task."""
         return [asdict(row) for row in self.rows]
 
     def attempt_records(self) -> list[dict[str, Any]]:
-        """Return a flat record an attempt."""
+        """Return one flat record per attempt."""
         return [{"arm": o.arm, "parent": o.parent, **asdict(o.made)} for o in self.outcomes]
 
     def as_dict(self) -> dict[str, Any]:
@@ -140,7 +137,7 @@ class CheckReport:
         return {**plain, **rates, "rows": self.records(), "states": states, "outcomes": self.attempt_records()}
 
     def exit_code(self, *, accept_self_graded: bool = False) -> int:
-        """Return 1 for errors, 101 for a spent budget, 103 where nothing is settled, 100 for a regression, else 0."""
+        """Return 1 for errors, 101 for a spent budget, 103 if undecided, 100 for a regression, else 0."""
         if self.errors and not self.budget_spent:
             return 1
         if self.budget_spent:
@@ -153,13 +150,13 @@ class CheckReport:
 
 
 Arms = dict[str, dict[str, list[list[bool]]]]
-"""Arm, task: a list of outcomes for each of the task's sessions."""
+"""By arm and task: a list of outcomes for each of the task's sessions."""
 
 
 def report(checked: Checked, *, control: bool, baseline: Baseline | None = None, margin: float = MARGIN) -> CheckReport:
-    """Judge a check's outcomes. ``control`` says that the old prompts were run afresh; ``baseline`` is a former report.
+    """Judge a check's outcomes. ``control`` says that the old prompts were run again; ``baseline`` is a former report.
 
-    Raises UsageError for a baseline that is of this very check.
+    Raises UsageError for a baseline that is a report of this very check.
     """
     plan = checked.plan
     refuse_own(baseline, plan)
@@ -168,36 +165,37 @@ def report(checked: Checked, *, control: bool, baseline: Baseline | None = None,
     by_session: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for outcome in checked.outcomes:
         if outcome.made.solved is None:
+            # a spent budget is reported apart, and is no error of the task
             errors[outcome.made.task] += int(outcome.made.cause != "budget")
         else:
             by_session[outcome.arm, outcome.parent].append(outcome.made.solved)
     kind: Control = "fresh" if control else "baseline" if baseline is not None else "none"
     recorded: dict[str, list[bool]] = defaultdict(list)
-    for one in plan.changed:
-        recorded[one.task].append(one.solved)
-        arms["candidate"][one.task].append(by_session["candidate", one.session])
+    for session in plan.changed:
+        recorded[session.task].append(session.solved)
+        arms["candidate"][session.task].append(by_session["candidate", session.session])
         if control:
-            arms["control"][one.task].append(by_session["control", one.session])
+            arms["control"][session.task].append(by_session["control", session.session])
         elif baseline is not None:
-            solved, count = baseline.states.get((one.session, one.head, one.fork_at or 0), (0, 0))
-            arms["control"][one.task].append([True] * solved + [False] * (count - solved))
+            solved, count = baseline.states.get((session.session, session.head, session.fork_at or 0), (0, 0))
+            arms["control"][session.task].append([True] * solved + [False] * (count - solved))
     if kind == "none" and plan.changed and not _no_control(plan):
         kind = "recorded"
-        for task, found in recorded.items():
-            arms["control"][task] = [[solved] for solved in found]
+        for task, outcomes in recorded.items():
+            arms["control"][task] = [[solved] for solved in outcomes]
     pairs = _pairs(arms)
     rows = tuple(_rows(plan.changed, arms, pairs, errors))
     judged = _judge(kind, pairs, checked, sum(errors.values()), margin)
-    made = [o.made for o in checked.outcomes]
+    attempts = [o.made for o in checked.outcomes]
     return CheckReport(
         id=plan.id,
         round=plan.number,
         found=checked.found,
-        drifted=sum(one.drifted for one in plan.changed),
+        drifted=sum(session.drifted for session in plan.changed),
         prompts=tuple(sorted(plan.change.pack or ())),
         config=dict(plan.change.config),
         control=kind,
-        tasks=len({one.task for one in (*plan.changed, *plan.same)}),
+        tasks=len({session.task for session in (*plan.changed, *plan.same)}),
         sessions_changed=len(plan.changed),
         sessions_same=len(plan.same),
         skipped=len(plan.skipped),
@@ -207,18 +205,18 @@ def report(checked: Checked, *, control: bool, baseline: Baseline | None = None,
         margin=margin,
         candidate=_rate([_flat(arms["candidate"][row.task]) for row in rows]),
         control_rate=_rate([_flat(arms["control"][row.task]) for row in rows]),
-        n_fresh=sum(a.calls - a.reused for a in made),
-        n_reused=sum(a.reused for a in made),
-        input_tokens=sum(a.input_tokens for a in made),
-        output_tokens=sum(a.output_tokens for a in made),
-        cost=dollars(sum(pico(a.cost) for a in made if a.cost)),
-        unpriced=sum(a.unpriced for a in made),
+        n_fresh=sum(a.calls - a.reused for a in attempts),
+        n_reused=sum(a.reused for a in attempts),
+        input_tokens=sum(a.input_tokens for a in attempts),
+        output_tokens=sum(a.output_tokens for a in attempts),
+        cost=dollars(sum(pico(a.cost) for a in attempts if a.cost)),
+        unpriced=sum(a.unpriced for a in attempts),
         budget_spent=checked.stopped_by_budget,
         rows=rows,
         states=tuple(
-            State(one.session, one.head, one.fork_at or 0, sum(done), len(done))
-            for one in plan.changed
-            if (done := by_session["candidate", one.session])
+            State(session.session, session.head, session.fork_at or 0, sum(results), len(results))
+            for session in plan.changed
+            if (results := by_session["candidate", session.session])
         ),
         outcomes=checked.outcomes,
         **judged,
@@ -226,7 +224,7 @@ def report(checked: Checked, *, control: bool, baseline: Baseline | None = None,
 
 
 def refuse_own(baseline: Baseline | None, plan: CheckPlan) -> None:
-    """Raise UsageError for a baseline that is a report of the very check it is to be a baseline of."""
+    """Raise UsageError where the baseline is a report of this very check."""
     if baseline is not None and baseline.id == plan.id:
         raise UsageError(
             f"The baseline is a report of this very check, {plan.id}.", remedy="Give one of another change."
@@ -235,7 +233,7 @@ def refuse_own(baseline: Baseline | None, plan: CheckPlan) -> None:
 
 @dataclass(frozen=True)
 class _Pair:
-    """One task's rates, and how many attempts each is of."""
+    """One task's rates, and the candidate's number of attempts."""
 
     candidate: Fraction
     control: Fraction
@@ -252,8 +250,8 @@ def _flat(sessions: Iterable[list[bool]]) -> list[bool]:
 
 
 def _pairs(arms: Arms) -> dict[str, _Pair]:
-    """Return the tasks that have an outcome in both arms. A task's rate is the mean of its sessions' rates."""
-    found = {}
+    """Return the rates of tasks with an outcome in both arms. A task's rate is the mean of its sessions' rates."""
+    pairs = {}
     for task, sessions in arms["candidate"].items():
         both = [(new, old) for new, old in zip(sessions, arms["control"].get(task, []), strict=False) if new and old]
         if both:
@@ -261,18 +259,18 @@ def _pairs(arms: Arms) -> dict[str, _Pair]:
             old = [Fraction(sum(b), len(b)) for _, b in both]
             single = len(both) == 1 and len(both[0][0]) == len(both[0][1]) == 1
             attempts = sum(len(a) for a, _ in both)
-            found[task] = _Pair(sum(new, Fraction(0)) / len(new), sum(old, Fraction(0)) / len(old), single, attempts)
-    return found
+            pairs[task] = _Pair(sum(new, Fraction(0)) / len(new), sum(old, Fraction(0)) / len(old), single, attempts)
+    return pairs
 
 
 def _no_control(plan: CheckPlan) -> str:
-    """Return why past outcomes are no control; empty where they are one."""
+    """Return why past outcomes are no valid control; empty where they are one."""
     if plan.selected:
         return "The sessions were chosen for how they ended or one by one, so their past outcomes are no control."
-    if drifted := sum(one.drifted for one in plan.changed):
+    if drifted := sum(session.drifted for session in plan.changed):
         return f"{drifted} of the sessions ran in another sandbox than this one, so their past outcomes are no control."
-    counts = Counter(one.task for one in (*plan.changed, *plan.same))
-    alone = sorted(task for task in {one.task for one in plan.changed} if counts[task] < 2)
+    counts = Counter(session.task for session in (*plan.changed, *plan.same))
+    alone = sorted(task for task in {session.task for session in plan.changed} if counts[task] < 2)
     if alone:
         return (
             f"{len(alone)} tasks ({alone[0][:60]}) have one past attempt, which is no control: it may have been luck."
@@ -326,7 +324,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
         )
     if low <= -margin and p >= ALPHA and power >= WANTED_POWER:
         why += f" The interval reaches {low:+.1%}: more tasks would narrow it."
-    missing = len({one.task for one in checked.plan.changed}) - count
+    missing = len({session.task for session in checked.plan.changed}) - count
     if missing:
         why += f" {missing} tasks have no outcome on both sides, and are left out."
     if errors:
@@ -347,20 +345,22 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
 
 
 def _spread(pairs: Mapping[str, _Pair], differences: list[Fraction]) -> float:
-    """Return the deviation of tasks' differences: what was seen, drawn towards what chance alone gives where few were
-    seen."""
+    """Return the deviation of tasks' differences, shrunk towards what chance alone gives when tasks are few."""
     count = len(differences)
     mean = float(sum((p.candidate + p.control for p in pairs.values()), Fraction(0)) / (2 * count))
     rate = min(0.9, max(0.1, mean))
     chance = 2 * rate * (1 - rate) / max(1.0, sum(p.attempts for p in pairs.values()) / count)
+    # chance weighs as much as four tasks: with few tasks the observed deviation may be zero by luck
     return sqrt((count * stats.spread(differences) ** 2 + 4 * chance) / (count + 4))
 
 
 def _flips(checked: Checked) -> tuple[int, int]:
-    """Return how many attempts ended worse and better than the recorded session; told, and not tested."""
-    was = {one.session: one.solved for one in checked.plan.changed}
+    """Return how many attempts ended worse and better than the recorded session; reported, not tested."""
+    solved_before = {session.session: session.solved for session in checked.plan.changed}
     pairs = [
-        (was[o.parent], o.made.solved) for o in checked.outcomes if o.arm == "candidate" and o.made.solved is not None
+        (solved_before[o.parent], o.made.solved)
+        for o in checked.outcomes
+        if o.arm == "candidate" and o.made.solved is not None
     ]
     return sum(old and not new for old, new in pairs), sum(new and not old for old, new in pairs)
 
@@ -368,8 +368,8 @@ def _flips(checked: Checked) -> tuple[int, int]:
 def _rows(
     changed: Iterable[Any], arms: Arms, pairs: Mapping[str, _Pair], errors: Mapping[str, int]
 ) -> Iterable[TaskOutcome]:
-    firsts = {one.task: one for one in changed}
-    for task, one in firsts.items():
+    firsts = {session.task: session for session in changed}
+    for task, session in firsts.items():
         new, old = _flat(arms["candidate"][task]), _flat(arms["control"].get(task, []))
         pair = pairs.get(task)
         change: Literal["better", "worse", "same", "unknown"] = "unknown"
@@ -377,7 +377,7 @@ def _rows(
             change = "same" if not pair.difference else "better" if pair.difference > 0 else "worse"
         yield TaskOutcome(
             task=task,
-            graded=one.graded,
+            graded=session.graded,
             control_solved=sum(old),
             control_attempts=len(old),
             candidate_solved=sum(new),
@@ -385,29 +385,29 @@ def _rows(
             difference=float(pair.difference) if pair else None,
             change=change,
             errors=errors.get(task, 0),
-            first=one.first,
+            first=session.first,
         )
 
 
 def _rate(tasks: list[list[bool]]) -> SolveRate:
-    kept = [outcomes for outcomes in tasks if outcomes]
-    if not kept:
+    judged = [outcomes for outcomes in tasks if outcomes]
+    if not judged:
         return SolveRate(0, 0, 0.0, 0.0, 1.0)
-    mean = float(sum((Fraction(sum(o), len(o)) for o in kept), Fraction(0)) / len(kept))
-    low, high = stats.wilson(mean, len(kept))
-    fewest = min(map(len, kept))
+    mean = float(sum((Fraction(sum(o), len(o)) for o in judged), Fraction(0)) / len(judged))
+    low, high = stats.wilson(mean, len(judged))
+    fewest = min(map(len, judged))
     best = {
-        str(k): sum(stats.pass_at_k(len(o), sum(o), k) for o in kept) / len(kept)
+        str(k): sum(stats.pass_at_k(len(o), sum(o), k) for o in judged) / len(judged)
         for k in sorted({1, fewest, *(k for k in (2, 5, 10) if k <= fewest)})
     }
-    return SolveRate(sum(map(sum, kept)), sum(map(len, kept)), mean, low, high, best)
+    return SolveRate(sum(map(sum, judged)), sum(map(len, judged)), mean, low, high, best)
 
 
 def read_baseline(place: str | Path) -> Baseline:
-    """Read a former report: what its candidate came to from each state. Raises UsageError."""
+    """Read a former report: its candidate's outcomes from each state. Raises UsageError."""
     try:
         value = json.loads(Path(place).read_text("utf-8"))
-        found = {
+        states = {
             (str(s["session"]), str(s["head"]), int(s["fork_at"])): (int(s["solved"]), int(s["attempts"]))
             for s in value["states"]
         }
@@ -418,6 +418,6 @@ def read_baseline(place: str | Path) -> Baseline:
         raise UsageError(
             f"{place} is no report of a check.", remedy="Give one that `codetape check -o F.json` wrote."
         ) from error
-    if any(not 0 <= solved <= count <= 1000 for solved, count in found.values()):
+    if any(not 0 <= solved <= count <= 1000 for solved, count in states.values()):
         raise UsageError(f"{place} says that more was solved than tried, or tried more than a check tries.")
-    return Baseline(name, found)
+    return Baseline(name, states)

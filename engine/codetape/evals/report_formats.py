@@ -18,7 +18,7 @@ def as_json(report: CheckReport) -> str:
 
 
 def as_csv(report: CheckReport) -> str:
-    """Return a row a task."""
+    """Return one row per task."""
     return csv_table.csv_text(report.records())
 
 
@@ -60,7 +60,7 @@ def as_html(report: CheckReport) -> str:
 
 
 def as_junit(report: CheckReport) -> str:
-    """Return JUnit XML: a case for the verdict, which alone can fail, and a case a task.
+    """Return JUnit XML: a case for the verdict, and one per task, which fails only where the verdict does.
 
     A task with an attempt that has no outcome is an error, and never a failure; one that cannot be compared is skipped.
     """
@@ -106,7 +106,7 @@ FORMS: dict[str, Callable[[CheckReport], str]] = {
 
 
 def form_of(file: str) -> Callable[[CheckReport], str]:
-    """Return what writes a report of a file's kind, by its extension. Raises UsageError."""
+    """Return the function that writes a report in a file's format, by its extension. Raises UsageError."""
     for extension, form in FORMS.items():
         if file.lower().endswith(extension):
             return form
@@ -116,8 +116,8 @@ def form_of(file: str) -> Callable[[CheckReport], str]:
 
 
 def facts(report: CheckReport) -> list[tuple[str, str]]:
-    """Return what there is to say beside the verdict, name and value."""
-    found = [
+    """Return the facts beside the verdict, as pairs of name and value."""
+    rows = [
         ("check", f"{report.id}, round {report.round}" + (f"; {report.found} attempts were there before" if report.found else "")),
         ("change", ", ".join(filter(None, ("prompts" if report.prompts else "", *(f"{k}={v}" for k, v in report.config.items())))) or "none"),
         ("sessions", f"{report.sessions_changed} that it alters, {report.sessions_same} that it leaves alone, {report.skipped} without an end"),
@@ -126,29 +126,29 @@ def facts(report: CheckReport) -> list[tuple[str, str]]:
         ("test", f"{report.test}, p = {report.p:.3g}" if report.p is not None else "none"),
     ]  # fmt: skip
     if report.drifted:
-        found.append(("sandbox", f"another than {report.drifted} of the sessions ran in"))
+        rows.append(("sandbox", f"another than {report.drifted} of the sessions ran in"))
     if report.difference is not None and report.low is not None and report.high is not None:
-        found.append(
+        rows.append(
             (
                 "difference",
                 f"{report.difference:+.1%}, 95 % from {report.low:+.1%} to {report.high:+.1%} (bootstrap over tasks)",
             )
         )
     if report.power is not None:
-        found.append((f"power for {report.margin:.0%}", f"{report.power:.0%}; 80 % with {report.tasks_needed} tasks"))
+        rows.append((f"power for {report.margin:.0%}", f"{report.power:.0%}; 80 % with {report.tasks_needed} tasks"))
     graded = (
         f"{report.self_graded} of {len(report.rows)} tasks by their own tests"
         if report.self_graded
         else "all by an oracle"
     )
-    found += [
+    rows += [
         ("graded", graded),
         ("attempts", f"{report.attempts}, {report.errors} without an outcome" + (", cut short by the budget" if report.budget_spent else "")),
         ("calls", f"n_fresh {report.n_fresh}, n_reused {report.n_reused}"),
         ("tokens", f"{report.input_tokens:,} in, {report.output_tokens:,} out, reused ones among them"),
         ("money", money(pico(report.cost), report.unpriced)),
     ]  # fmt: skip
-    return found
+    return rows
 
 
 def rate(value: SolveRate) -> str:

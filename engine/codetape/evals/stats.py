@@ -1,7 +1,6 @@
-"""The statistics of a paired comparison: exact where that is possible, seeded where it is not, from the standard
-library alone.
+"""The statistics of a paired comparison: exact where possible, seeded elsewhere, with the standard library alone.
 
-The unit is the task. Differences are of solve rates, candidate minus control, a task each.
+The unit is the task. Each difference is one task's solve rate in the candidate minus that in the control.
 """
 
 import random
@@ -15,11 +14,11 @@ from statistics import NormalDist, fmean, pstdev
 _EXACT_SUMS = 200_000  # a sign-flip distribution of more sums than these is drawn, not counted
 _DRAWS = 20_000
 _MOST_TASKS = 1_000_000
-_EXACT_CHANGED = 1_000  # changed tasks whose tails are counted
+_EXACT_CHANGED = 1_000  # beyond so many changed tasks the normal approximation replaces exact tails
 
 
 def mcnemar(worse: int, better: int) -> float:
-    """Return the exact two-sided p of a paired comparison with one attempt a side: of the tasks that changed.
+    """Return the exact two-sided p of a paired comparison with one attempt a side, from the tasks that changed.
 
     Source: McNemar 1947, as a binomial test of the discordant pairs.
     """
@@ -29,32 +28,32 @@ def mcnemar(worse: int, better: int) -> float:
 
 
 def sign_flip(differences: Sequence[Fraction], *, seed: int = 0) -> float:
-    """Return the two-sided p of a mean difference: how often it is as large if each task's sign were a coin's.
+    """Return the two-sided p of a mean difference: how often it is as large if a coin gave each task its sign.
 
-    Exact as long as the distribution of sums is small; drawn with a fixed seed beyond that.
+    Exact as long as the distribution of sums is small; sampled with a fixed seed beyond that.
     """
-    kept = [d for d in differences if d]
-    if not kept:
+    nonzero = [d for d in differences if d]  # a zero has no sign to flip
+    if not nonzero:
         return 1.0
-    scale = lcm(*(d.denominator for d in kept))
-    whole = [int(abs(d) * scale) for d in kept]
-    seen = abs(int(sum(kept) * scale))
-    if sum(whole) * len(whole) > _EXACT_SUMS * 50:
+    scale = lcm(*(d.denominator for d in nonzero))
+    sizes = [int(abs(d) * scale) for d in nonzero]
+    observed = abs(int(sum(nonzero) * scale))
+    if sum(sizes) * len(sizes) > _EXACT_SUMS * 50:
         draw = random.Random(seed)  # noqa: S311 - a permutation test, no secret
-        hits = sum(abs(sum(d if draw.getrandbits(1) else -d for d in whole)) >= seen for _ in range(_DRAWS))
-        return (hits + 1) / (_DRAWS + 1)
+        hits = sum(abs(sum(d if draw.getrandbits(1) else -d for d in sizes)) >= observed for _ in range(_DRAWS))
+        return (hits + 1) / (_DRAWS + 1)  # the observed signs count as one draw: a sampled p is never 0
     sums: Counter[int] = Counter({0: 1})
-    for size in whole:
+    for size in sizes:
         step: Counter[int] = Counter()
         for value, count in sums.items():
             step[value + size] += count
             step[value - size] += count
         sums = step
-    return float(Fraction(sum(count for value, count in sums.items() if abs(value) >= seen), 2 ** len(whole)))
+    return float(Fraction(sum(count for value, count in sums.items() if abs(value) >= observed), 2 ** len(sizes)))
 
 
 def bootstrap(differences: Sequence[Fraction], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return a percentile interval of the mean difference, tasks drawn with replacement under a fixed seed."""
+    """Return a percentile interval of the mean difference; tasks are drawn with replacement, with a fixed seed."""
     values = [float(d) for d in differences]
     if not values:
         return 0.0, 0.0
@@ -86,11 +85,11 @@ def pass_at_k(attempts: int, solved: int, k: int) -> float:
 
 @cache
 def power(tasks: int, worse: float, better: float, *, alpha: float = 0.05) -> float:
-    """Return how likely `mcnemar` finds a drop in so many tasks, where a task turns worse or better with these
-    chances."""
+    """Return the power of `mcnemar` for so many tasks, each of which turns worse or better with these chances."""
     changed = worse + better
     if not changed:
         return 0.0
+    # ten standard deviations either side: the binomial weight beyond them is too small to add anything
     spread = 10 * sqrt(tasks * changed * max(1e-9, 1 - changed)) + 10
     low, high = max(0, int(tasks * changed - spread)), min(tasks, int(tasks * changed + spread))
     return sum(_binomial(tasks, n, changed) * _detects(n, worse / changed, alpha) for n in range(low, high + 1))
@@ -108,21 +107,20 @@ def _detects(changed: int, worse: float, alpha: float) -> float:
 
 @cache
 def _critical(changed: int, alpha: float) -> int | None:
-    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None where all would not
-    do.
+    """Return how many of the changed tasks must have turned worse for a p of at most alpha; None if even all do not.
 
-    By the normal approximation, corrected for continuity, where there are so many that it is the same to a task.
+    Where tasks are many, by the normal approximation with continuity correction.
     """
     if changed > _EXACT_CHANGED:
         return ceil(changed / 2 + (NormalDist().inv_cdf(1 - alpha / 2) * sqrt(changed) + 1) / 2)
-    tail, found = 0, None
-    total = Fraction(alpha) * 2**changed  # exactly: no float holds what a thousand tasks can come to
+    tail, critical = 0, None
+    total = Fraction(alpha) * 2**changed  # exact: with a thousand tasks the counts come near the largest float
     for better in range(changed // 2 + 1):
         tail += comb(changed, better)
         if 2 * tail > total or 2 * better >= changed:
             break
-        found = changed - better
-    return found
+        critical = changed - better
+    return critical
 
 
 def _binomial(n: int, k: int, p: float) -> float:
@@ -133,8 +131,10 @@ def _binomial(n: int, k: int, p: float) -> float:
 
 @cache
 def tasks_needed(worse: float, better: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """Return the tasks in which `mcnemar` finds such a drop with the wanted chance. Raises ValueError where there is no
-    drop."""
+    """Return how many tasks `mcnemar` needs to find such a drop with the ``wanted`` power.
+
+    Raises ValueError where there is no drop.
+    """
     if worse <= better:
         raise ValueError("there is no drop to find")
     low, high = 1, 8
@@ -149,8 +149,7 @@ def tasks_needed(worse: float, better: float, *, alpha: float = 0.05, wanted: fl
 
 
 def by_spread(spread: float, drop: float, *, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """Return the tasks in which a mean difference of ``drop`` is found, where tasks' differences have such a
-    deviation."""
+    """Return how many tasks it takes to find a mean difference of ``drop``, given the deviation of differences."""
     normal = NormalDist()
     factor = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(wanted)
     return min(_MOST_TASKS, max(6, ceil((factor * spread / drop) ** 2) + 2))
@@ -158,7 +157,7 @@ def by_spread(spread: float, drop: float, *, alpha: float = 0.05, wanted: float 
 
 def power_by_spread(tasks: int, spread: float, drop: float, *, alpha: float = 0.05) -> float:
     """Return how likely a mean difference of ``drop`` is found in so many tasks, by the normal approximation."""
-    if tasks < 6:  # fewer signs than that cannot come to a p of 0.05
+    if tasks < 6:  # five signs give a two-sided p of 1/16 at best, above 0.05
         return 0.0
     normal = NormalDist()
     return normal.cdf(drop * sqrt(tasks) / spread - normal.inv_cdf(1 - alpha / 2)) if spread else 1.0

@@ -18,7 +18,7 @@ _PATH = re.compile(r"[^\s():=\0]{1,400}\.py")
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One line of a task file: what is asked, under the task's own name."""
+    """One line of a task file: the task's id, its prompt, and the options of `generate` that it sets."""
 
     id: str
     prompt: str
@@ -26,11 +26,10 @@ class TaskSpec:
 
 
 def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
-    """Read a task file: a JSON object a line, with ``id`` and ``prompt``, and what `generate` takes besides.
+    """Read a task file: one JSON object per line, with ``id``, ``prompt`` and further options of `generate`.
 
     ``tests`` and ``oracle`` are a pytest file's text, or its path; paths are relative to the task file. Raises
-    UsageError
-    with the line for what is no task.
+    UsageError that names the line where it is no task.
     """
     path = Path(place)
     try:
@@ -39,16 +38,18 @@ def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
         raise UsageError(
             f"The task file {place} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."
         ) from error
-    found = [
+    tasks = [
         _task(line, f"{place}, line {number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()
     ]
-    if not found or len(found) > MAX_TASKS:
-        raise UsageError(f"{place} holds {len(found)} tasks; 1 to {MAX_TASKS} are taken.")
-    names = [task.id for task in found]
+    if not tasks or len(tasks) > MAX_TASKS:
+        raise UsageError(f"{place} holds {len(tasks)} tasks; 1 to {MAX_TASKS} are taken.")
+    names = [task.id for task in tasks]
     if len({*names}) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{place} names the task {twice} twice.", remedy="Give -k for several attempts at each task.")
-    return tuple(found)
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            f"{place} names the task {repeated} twice.", remedy="Give -k for several attempts at each task."
+        )
+    return tuple(tasks)
 
 
 def _task(line: str, where: str, folder: Path) -> TaskSpec:

@@ -1,6 +1,6 @@
 """Two sessions compared: where they diverge and why, then prompts, code, tests, packages, verdicts and tokens, aligned.
 
-Calls are aligned by purpose, iteration and how often the purpose was asked in it; nothing is matched by text.
+Calls are aligned by iteration, purpose and occurrence within the iteration; nothing is matched by text.
 """
 
 from collections import Counter
@@ -18,12 +18,12 @@ from codetape.runtime.result import GenerateResult
 from codetape.text.unified_diff import unified
 
 Key = tuple[int, str, int]
-"""Iteration, purpose, and which ask of the purpose in it."""
+"""Iteration, purpose, and which call of that purpose in the iteration."""
 
 
 @dataclass(frozen=True)
 class DiffedCall:
-    """One call to a model or a sandbox, and what came of it."""
+    """One call to a model or a sandbox, and its outcome."""
 
     key: Key
     seq: int
@@ -36,7 +36,7 @@ class DiffedCall:
 
 @dataclass(frozen=True)
 class DivergencePoint:
-    """Where two sessions part: what they share ends before these events, and why they differ there."""
+    """Where two sessions diverge: the first events that differ, and why."""
 
     seq_a: int
     seq_b: int
@@ -46,7 +46,7 @@ class DivergencePoint:
 
 @dataclass(frozen=True)
 class ValueChange:
-    """One thing that differs. ``diff`` is a unified diff, or empty where one side has nothing of the kind."""
+    """One difference. ``diff`` is a unified diff, or empty where one side has no such call."""
 
     where: str
     seq_a: int | None
@@ -56,7 +56,7 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class SessionDiff:
-    """What differs between two sessions; everything is empty where nothing does."""
+    """What differs between two sessions; every field is empty where nothing does."""
 
     a: str
     b: str
@@ -74,35 +74,35 @@ class SessionDiff:
 
 def compare(a: Stream, b: Stream) -> SessionDiff:
     """Compare two sessions' streams. Raises CorruptTape for a bad log."""
-    one, other = _Read(a), _Read(b)
+    first, second = _Read(a), _Read(b)
     return SessionDiff(
-        a=one.run.session,
-        b=other.run.session,
-        parting=_parting(one, other),
-        config=tuple(_fields(one.config, other.config)),
-        prompts=tuple(_prompts(one, other)),
-        answers=tuple(_answers(one, other)),
-        code=unified(one.run.work.code, other.run.work.code),
-        tests=unified(one.run.work.tests, other.run.work.tests),
-        packages=tuple(_packages(one.run, other.run)),
-        runs=tuple(_rows(one.runs, other.runs)),
-        verdicts=tuple(_rows(one.verdict, other.verdict)),
-        tokens=tuple(_tokens(one, other)),
+        a=first.session.session,
+        b=second.session.session,
+        parting=_parting(first, second),
+        config=tuple(_fields(first.config, second.config)),
+        prompts=tuple(_prompts(first, second)),
+        answers=tuple(_answers(first, second)),
+        code=unified(first.session.work.code, second.session.work.code),
+        tests=unified(first.session.work.tests, second.session.work.tests),
+        packages=tuple(_packages(first.session, second.session)),
+        runs=tuple(_rows(first.runs, second.runs)),
+        verdicts=tuple(_rows(first.verdict, second.verdict)),
+        tokens=tuple(_tokens(first, second)),
     )
 
 
 class _Read:
-    """A stream, read once: its calls by key, its runs of the tests, its end."""
+    """A stream, read once: its calls by key, its runs of the tests, its final state."""
 
     def __init__(self, stream: Stream) -> None:
-        self.stream, self.run = stream, SessionState()
+        self.stream, self.session = stream, SessionState()
         self.calls: dict[Key, DiffedCall] = {}
         self.runs: dict[str, str] = {}
         counts: Counter[tuple[int, str]] = Counter()
         asked: tuple[Key, int, Requested] | None = None
         for event in stream.events:
-            payload, before = event.payload, self.run
-            self.run = apply(self.run, event, stream.texts)
+            payload, before = event.payload, self.session
+            self.session = apply(self.session, event, stream.texts)
             if isinstance(payload, Requested):
                 place = before.ledger.iteration, payload.purpose
                 counts[place] += 1
@@ -110,8 +110,8 @@ class _Read:
             elif asked is not None and getattr(payload, "call", "") == asked[2].call:
                 self._close(asked, before.state, payload, stream.texts)
                 asked = None
-        result = GenerateResult.of(self.run)
-        self.config: dict[str, Any] = self.run.the_config.model_dump(mode="json")
+        result = GenerateResult.of(self.session)
+        self.config: dict[str, Any] = self.session.the_config.model_dump(mode="json")
         self.verdict = {
             "status": result.status,
             "confidence": result.confidence,
@@ -122,54 +122,58 @@ class _Read:
 
     def _close(self, asked: tuple[Key, int, Requested], state: str, payload: Any, texts: Mapping[str, str]) -> None:
         key, seq, request = asked
-        said, tokens = type(payload).__name__, 0
+        answer, tokens = type(payload).__name__, 0
         if isinstance(payload, Answered):
-            said = (
+            answer = (
                 texts[payload.text]
                 if payload.text is not None
                 else f"(refused) {texts[payload.refusal or ''] if payload.refusal else ''}"
             )
             tokens = payload.usage.total_input + payload.usage.total_output
         elif isinstance(payload, TestsFinished):
-            said = canonical(_outcomes(Report.model_validate_json(texts[payload.report])))
+            answer = canonical(_outcomes(Report.model_validate_json(texts[payload.report])))
             counted = f"{payload.passed} passed, {payload.failed} failed, {payload.errors} errors"
             self.runs[
                 f"{key[1]} {key[0] + 1 if key[1] == 'run' else ''}".strip() + (f" again {key[2]}" if key[2] > 1 else "")
             ] = counted
         messages = tuple((role, texts[ref]) for role, ref in request.messages)
-        self.calls[key] = DiffedCall(key, seq, state, request.fingerprint, messages, said, tokens)
+        self.calls[key] = DiffedCall(key, seq, state, request.fingerprint, messages, answer, tokens)
 
 
 def _outcomes(report: Report) -> dict[str, str]:
     return {"exit": report.exit, **{t.id: f"{t.outcome} {t.exception}".strip() for t in report.tests}}
 
 
-def _parting(one: _Read, other: _Read) -> DivergencePoint | None:
-    """Find the first event that differs, time and session apart, and say what it comes from."""
-    pairs = zip(one.stream.events, other.stream.events, strict=False)
+def _parting(first: _Read, second: _Read) -> DivergencePoint | None:
+    """Find the first event that differs in more than time and session, and say why."""
+    pairs = zip(first.stream.events, second.stream.events, strict=False)
     for old, new in pairs:
         if old.hash == new.hash or (
-            old.kind == new.kind and _said(old.stored_payload, old.session) == _said(new.stored_payload, new.session)
+            old.kind == new.kind
+            and _without_session(old.stored_payload, old.session) == _without_session(new.stored_payload, new.session)
         ):
             continue
         if old.kind == new.kind == "SessionStarted":
             if old.payload.task == new.payload.task:  # type: ignore[attr-defined]  # both are SessionStarted
-                continue  # another configuration, pack or version: told where it first matters
+                continue  # another configuration, pack or version is reported at the first event that it changes
             return DivergencePoint(old.seq, new.seq, "the task", "they were asked for other things")
         return DivergencePoint(
-            old.seq, new.seq, _what(old.kind, old.payload, new.kind, new.payload), _why(one, other, old.kind, new.kind)
+            old.seq,
+            new.seq,
+            _event_named(old.kind, old.payload, new.kind, new.payload),
+            _why(first, second, old.kind, new.kind),
         )
-    shorter = min(len(one.stream.events), len(other.stream.events))
-    if len(one.stream.events) == len(other.stream.events):
+    shorter = min(len(first.stream.events), len(second.stream.events))
+    if len(first.stream.events) == len(second.stream.events):
         return None
     return DivergencePoint(shorter, shorter, "the end", "one of them continues")
 
 
-def _said(payload: str, session: str) -> str:
+def _without_session(payload: str, session: str) -> str:
     return payload.replace(f'"{session}:', '":')
 
 
-def _what(kind_a: str, a: Any, kind_b: str, b: Any) -> str:
+def _event_named(kind_a: str, a: Any, kind_b: str, b: Any) -> str:
     if kind_a == kind_b == "Requested":
         return (
             f"a request for {a.purpose}"
@@ -179,7 +183,7 @@ def _what(kind_a: str, a: Any, kind_b: str, b: Any) -> str:
     return kind_a if kind_a == kind_b else f"{kind_a}, {kind_b} in the other"
 
 
-def _why(one: _Read, other: _Read, kind_a: str, kind_b: str) -> str:
+def _why(first: _Read, second: _Read, kind_a: str, kind_b: str) -> str:
     if "SessionForked" in (kind_a, kind_b):
         return "it is where one was forked"
     if kind_a != kind_b or kind_a != "Requested":
@@ -189,10 +193,14 @@ def _why(one: _Read, other: _Read, kind_a: str, kind_b: str) -> str:
             else "the rules decided differently"
         )
     reasons = []
-    if one.run.pack != other.run.pack:
-        changed = sorted(n for n in {*one.run.pack, *other.run.pack} if one.run.pack.get(n) != other.run.pack.get(n))
+    if first.session.pack != second.session.pack:
+        changed = sorted(
+            n
+            for n in {*first.session.pack, *second.session.pack}
+            if first.session.pack.get(n) != second.session.pack.get(n)
+        )
         reasons.append(f"other prompts ({', '.join(changed[:5])})")
-    names = [name for name, _, _ in _fields(one.config, other.config)]
+    names = [name for name, _, _ in _fields(first.config, second.config)]
     reasons += [f"another configuration ({', '.join(names)})"] if names else []
     return "; ".join(reasons) or "what came before was otherwise"
 
@@ -203,10 +211,10 @@ def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, s
     ]
 
 
-def _prompts(one: _Read, other: _Read) -> list[ValueChange]:
-    found = []
-    for key in [*one.calls, *(k for k in other.calls if k not in one.calls)]:
-        old, new = one.calls.get(key), other.calls.get(key)
+def _prompts(first: _Read, second: _Read) -> list[ValueChange]:
+    changes = []
+    for key in [*first.calls, *(k for k in second.calls if k not in first.calls)]:
+        old, new = first.calls.get(key), second.calls.get(key)
         if old and new and old.fingerprint == new.fingerprint:
             continue
         if not (old or new) or not ((old and old.messages) or (new and new.messages)):
@@ -219,17 +227,17 @@ def _prompts(one: _Read, other: _Read) -> list[ValueChange]:
                 )
                 if before != after:
                     parts.append(f"@ message {number + 1} ({after[0]})\n{unified(before[1], after[1])}")
-        found.append(ValueChange(_named(key), old.seq if old else None, new.seq if new else None, "\n".join(parts)))
-    return found
+        changes.append(ValueChange(_named(key), old.seq if old else None, new.seq if new else None, "\n".join(parts)))
+    return changes
 
 
-def _answers(one: _Read, other: _Read) -> list[ValueChange]:
-    found = []
-    for key, old in one.calls.items():
-        new = other.calls.get(key)
+def _answers(first: _Read, second: _Read) -> list[ValueChange]:
+    changes = []
+    for key, old in first.calls.items():
+        new = second.calls.get(key)
         if new is not None and old.said != new.said:
-            found.append(ValueChange(_named(key), old.seq, new.seq, unified(old.said, new.said)))
-    return found
+            changes.append(ValueChange(_named(key), old.seq, new.seq, unified(old.said, new.said)))
+    return changes
 
 
 def _named(key: Key) -> str:
@@ -237,8 +245,8 @@ def _named(key: Key) -> str:
     return f"{purpose} after run {iteration}" + (f", ask {number}" if number > 1 else "")
 
 
-def _packages(one: SessionState, other: SessionState) -> list[tuple[str, str]]:
-    old, new = ({*run.ledger.packages, *run.ledger.system_packages} for run in (one, other))
+def _packages(first: SessionState, second: SessionState) -> list[tuple[str, str]]:
+    old, new = ({*session.ledger.packages, *session.ledger.system_packages} for session in (first, second))
     return [(name, "only in the first") for name in sorted(old - new)] + [
         (name, "only in the second") for name in sorted(new - old)
     ]
@@ -252,10 +260,10 @@ def _rows(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str
     ]
 
 
-def _tokens(one: _Read, other: _Read) -> list[tuple[str, int, int]]:
+def _tokens(first: _Read, second: _Read) -> list[tuple[str, int, int]]:
     sums = [Counter[str](), Counter[str]()]
-    for total, read in zip(sums, (one, other), strict=True):
-        for call in read.calls.values():
+    for total, side in zip(sums, (first, second), strict=True):
+        for call in side.calls.values():
             total[call.key[1]] += call.tokens
     names = [name for name in dict.fromkeys([*sums[0], *sums[1]]) if sums[0][name] or sums[1][name]]
     return [(name, sums[0][name], sums[1][name]) for name in (*names,)]

@@ -13,9 +13,8 @@ from codetape.prompts.render import render
 
 
 def lint_pack(pack: Mapping[str, str], recorded: Stream) -> list[str]:
-    """Render each purpose at every point of a recorded session where anything changed; return what went wrong, once
-    each."""
-    session, found = SessionState(), dict[str, None]()
+    """Render each purpose's templates after every decision of a recorded session; return each distinct problem once."""
+    session, problems = SessionState(), dict[str, None]()
     for event in recorded.events:
         session = apply(session, event, recorded.texts)
         if event.kind != "Decided" or session.work.plan is None:
@@ -26,5 +25,5 @@ def lint_pack(pack: Mapping[str, str], recorded: Stream) -> list[str]:
                 try:
                     render(pack, name, {**context(state, row.name), "problem": "a problem"})
                 except TemplateError as error:
-                    found[str(error)] = None
-    return list(found)
+                    problems[str(error)] = None
+    return list(problems)

@@ -1,5 +1,4 @@
-"""A failed run of the tests as one pytest file that needs no codetape and no network: the code, its tests, and which of
-them failed."""
+"""A failed run of the tests as one pytest file that needs neither codetape nor a network: code, tests, and failures."""
 
 import ast
 import base64
@@ -19,7 +18,7 @@ from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 
-MAX_SAMPLE = 1 << 20  # bytes of one that goes into the file
+MAX_SAMPLE = 1 << 20  # bytes; a larger sample is named, not embedded
 _FILE = '''\
 """{title}
 
@@ -79,7 +78,7 @@ if __name__ == "__main__":
 
 
 class PytestFile(NamedTuple):
-    """A pytest file's text, and the inputs whose samples it lacks: they are to be put beside it."""
+    """A pytest file's text, and the inputs whose samples it lacks: they have to lie beside it."""
 
     text: str
     lacks: tuple[str, ...]
@@ -88,13 +87,12 @@ class PytestFile(NamedTuple):
 def bundle(
     stream: Stream, seq: int | None = None, *, name: str = "test_recorded.py", folder: Path | None = None
 ) -> PytestFile:
-    """Return a pytest file of the last run whose tests failed, or of the one at or before an event.
+    """Return a pytest file of the last run in which a test failed, or the last such run up to an event.
 
-    Samples are taken from where they were, or from ``folder``, as far as they are unchanged. Raises UsageError where no
-    test
+    Samples come from where they were, or from ``folder``, if they are unchanged. Raises UsageError where no test
     failed, or the tests were stopped before one did.
     """
-    found: tuple[Job, TestsFinished, str] | None = None
+    last_failed: tuple[Job, TestsFinished, str] | None = None
     session, lock = SessionState(), ""
     job: Job | None = None
     for event in stream.events:
@@ -102,20 +100,20 @@ def bundle(
             break
         payload = event.payload
         if isinstance(payload, Requested) and payload.effect == "execute":
-            command = decide(session)
+            command = decide(session)  # the event holds no whole job: the rules derive it again from the state
             job = command.job if isinstance(command, Execute) else None
         elif isinstance(payload, BuildFinished):
             lock = stream.texts[payload.lock]
         elif isinstance(payload, TestsFinished) and job is not None and _failed(payload):
-            found = job, payload, lock
+            last_failed = job, payload, lock
         session = apply(session, event, stream.texts)
-    if found is None:
+    if last_failed is None:
         where = f" up to event {seq}" if seq is not None else ""
         raise UsageError(
             f"Session {session.session} has no run{where} in which a test failed.",
             remedy="`codetape show SESSION --events` shows its runs.",
         )
-    return _file(session, *found, Report.model_validate_json(stream.texts[found[1].report]), name, folder)
+    return _file(session, *last_failed, Report.model_validate_json(stream.texts[last_failed[1].report]), name, folder)
 
 
 def _failed(payload: TestsFinished) -> bool:
@@ -129,7 +127,7 @@ def _file(
     needs = " ".join(names.get(p, p) for p in job.spec.packages)
     failed = [t.id for t in report.tests if t.outcome in ("failed", "error", "unfinished")]
     samples, absent = _samples(job, folder)
-    there = (
+    note = (
         f"\nA tape holds no samples: put {', '.join(absent)} into a folder `inputs` beside this file." if absent else ""
     )
     files = "".join(f"    {file!a}: {literal(text)},\n" for file, text in job.files.items())
@@ -138,7 +136,7 @@ def _file(
         needs=_word(f"(pip install pytest {needs})" if needs else "(pip install pytest)"),
         name=_word(name).replace("\n", "?"),
         python=session.the_config.python_version,
-        inputs=_word(there),
+        inputs=_word(note),
         files=files,
         samples="".join(f"    {sample!a}: {data!a},\n" for sample, data in samples.items()),
         failed=ascii(failed),
@@ -148,30 +146,30 @@ def _file(
 
 
 def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
-    """Return the samples that are still where they were, unchanged and small, in base 64; and the names of the
-    others."""
-    found, absent = {}, []
-    for given in job.inputs:
-        if given.sample is None:
+    """Return the samples in base 64, and the names of inputs whose sample is missing, changed or too large."""
+    samples, absent = {}, []
+    for job_input in job.inputs:
+        if job_input.sample is None:
             continue
-        path = Path(given.sample.path)
+        path = Path(job_input.sample.path)
         for place in (path, *((folder / path.name,) if folder else ())):
             with suppress(OSError):
-                data = place.read_bytes() if place.is_file() and given.sample.size <= MAX_SAMPLE else b""
-                if data and hashlib.sha256(data).hexdigest() == given.sample.sha256:
-                    found[given.name] = base64.b64encode(data).decode()
-        if given.name not in found:
-            absent.append(given.name)
-    return ({} if absent else found), absent
+                data = place.read_bytes() if place.is_file() and job_input.sample.size <= MAX_SAMPLE else b""
+                if data and hashlib.sha256(data).hexdigest() == job_input.sample.sha256:
+                    samples[job_input.name] = base64.b64encode(data).decode()
+        if job_input.name not in samples:
+            absent.append(job_input.name)
+    # all or none: `unpack` takes the folder beside the file only where no sample is embedded
+    return ({} if absent else samples), absent
 
 
 def _word(text: str) -> str:
-    """Return a text that can stand in a docstring."""
+    """Return a text that is safe inside a docstring."""
     return "".join(c if c == "\n" or (c.isprintable() and c not in '\\"') else "?" for c in text)
 
 
 def literal(text: str) -> str:
-    """Return a text as a Python literal that a person can read, of several lines."""
+    """Return a text as a Python literal, over several lines where that reads back as the same text."""
     body = "".join(_escaped(c) for c in text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'))
     shown = f'"""\\\n{body}"""' if not body.endswith('"') else f'"""\\\n{body[:-1]}\\""""'
     with suppress(SyntaxError, ValueError):

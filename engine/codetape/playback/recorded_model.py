@@ -1,4 +1,4 @@
-"""Models that answer from recordings: a whole tape, or a recording first and a live model for the rest."""
+"""Models that answer from recordings: from a whole tape, or from a recording first and then a live model."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -11,37 +11,37 @@ from codetape.playback import tape_file
 from codetape.ports import Billing, Model, Reply, RequestRefused, Stream, complete
 
 Key = tuple[str, int]
-"""A request's fingerprint, and how often it was answered before."""
+"""A request's fingerprint, and how often the session was answered it before."""
 
 
 def answers(stream: Stream) -> dict[Key, Reply]:
     """Return a stream's recorded replies, each by its request's fingerprint and occurrence."""
-    found: dict[Key, Reply] = {}
+    replies: dict[Key, Reply] = {}
     for fingerprint, number, answer in answered(stream):
-        found[fingerprint, number] = reply_of(answer, stream.texts)
-    return found
+        replies[fingerprint, number] = reply_of(answer, stream.texts)
+    return replies
 
 
 def answered(stream: Stream) -> list[tuple[str, int, Answered]]:
     """Return a stream's answers in order: the request's fingerprint, how often it was answered before, the answer."""
-    asked: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    found = []
+    rows = []
     for event in stream.events:
         payload = event.payload
         if isinstance(payload, Requested):
-            asked[payload.call] = payload.fingerprint
+            fingerprints[payload.call] = payload.fingerprint
         elif isinstance(payload, Answered):
-            fingerprint = asked[payload.call]
-            found.append((fingerprint, counts[fingerprint], payload))
+            fingerprint = fingerprints[payload.call]
+            rows.append((fingerprint, counts[fingerprint], payload))
             counts[fingerprint] += 1
-    return found
+    return rows
 
 
 def reply_of(
     answer: Answered, texts: Mapping[str, str], matched_by: Literal["fingerprint", "order"] = "fingerprint"
 ) -> Reply:
-    """Return a recorded reply as a reply that is marked as such."""
+    """Return a recorded answer as a reply that is marked as reused."""
     return Reply(
         text=texts[answer.text] if answer.text is not None else None,
         refusal=texts[answer.refusal] if answer.refusal is not None else "",
@@ -57,7 +57,7 @@ def reply_of(
 class RecordedThenLive(Model):
     """Answers from a recording by fingerprint and occurrence, else from a live model, made when it is first needed.
 
-    It counts what the session asked: one object, one session. ``before`` is what the session was answered already.
+    It counts the session's requests: use one object per session. ``before`` counts the answers that the session has.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class RecordedThenLive(Model):
         self.name = name
         self._make = live
         self._live: Model | None = None
-        self._known = known
+        self._replies = known
         self._counts = Counter(before)
 
     def free(self, request: ModelRequest) -> bool:
-        """Whether a request's answer is recorded: it needs no budget."""
-        return (request.fingerprint, self._counts[request.fingerprint]) in self._known
+        """Whether a request's answer is recorded, so that it needs no budget."""
+        return (request.fingerprint, self._counts[request.fingerprint]) in self._replies
 
     @property
     def billing(self) -> Billing:  # type: ignore[override]  # read only, and known when the live model is made
@@ -86,8 +86,8 @@ class RecordedThenLive(Model):
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Answer one request."""
         key = (request.fingerprint, self._counts[request.fingerprint])
-        reply = self._known.get(key) or await self._model().ask(request)
-        if isinstance(reply, Reply):
+        reply = self._replies.get(key) or await self._model().ask(request)
+        if isinstance(reply, Reply):  # only answers count as occurrences, as in `answered`
             self._counts[request.fingerprint] += 1
         return reply
 
@@ -100,7 +100,7 @@ class RecordedThenLive(Model):
 class TapeModel(Model):
     """Answers from a recorded session: a request by its fingerprint, else with the purpose's next recorded reply.
 
-    Which of the two it was is recorded with the reply. It keeps count of the answers it gave: one object, one session.
+    The reply records which of the two it was. Each recorded reply is given once: use one object per session.
     """
 
     def __init__(self, name: str, stream: Stream) -> None:
@@ -112,19 +112,19 @@ class TapeModel(Model):
                 self._answers[call.request.purpose].append((call.request.fingerprint, call.outcome))
 
     def free(self, request: ModelRequest) -> bool:
-        """No call of it is paid for, so none needs a budget."""
+        """Every answer is recorded, so no request needs a budget."""
         return True
 
     async def ask(self, request: ModelRequest) -> Reply:
         """Give the recorded reply. Raises ModelUnavailable where the tape has none left for the purpose."""
-        left = self._answers[request.purpose]
-        if not left:
+        remaining = self._answers[request.purpose]
+        if not remaining:
             raise ModelUnavailable(
                 f"{self.name} has no further answer for {request.purpose}.",
                 remedy="The run diverged from its recording: use a live model from here.",
             )
-        exact = next((i for i, (print_, _) in enumerate(left) if print_ == request.fingerprint), None)
-        _, answer = left.pop(exact or 0)
+        exact = next((i for i, (print_, _) in enumerate(remaining) if print_ == request.fingerprint), None)
+        _, answer = remaining.pop(exact or 0)
         return reply_of(answer, self._texts, "order" if exact is None else "fingerprint")
 
 

@@ -1,8 +1,7 @@
 """A tape as a sandbox: builds and executions end as they were recorded. Nothing is executed.
 
 An outcome is found by its request's fingerprint: what was not executed then has no outcome now. Recorded reports come
-without the
-contents of outputs: a tape holds their hashes.
+without the contents of outputs: a tape holds only their hashes.
 """
 
 from collections import defaultdict
@@ -18,15 +17,15 @@ from codetape.ports import BuildRejected, Built, Execution, Sandbox
 
 
 class TapeSandbox(Sandbox):
-    """Gives recorded outcomes."""
+    """Answers builds and executions with recorded outcomes."""
 
     def __init__(self, recorded: tape_file.Tape) -> None:
         self._texts = recorded.stream.texts
         self._facts = recorded.run.the_config.sandbox.model_copy(update={"name": "tape"})
-        self._left: dict[str, list[tuple[str, Any]]] = defaultdict(list)
+        self._outcomes: dict[str, list[tuple[str, Any]]] = defaultdict(list)
         for call in tape_file.recorded_calls(recorded.stream):
             if not isinstance(call.outcome, Answered):
-                self._left[call.request.purpose].append((call.request.fingerprint, call.outcome))
+                self._outcomes[call.request.purpose].append((call.request.fingerprint, call.outcome))
 
     def facts(self) -> SandboxFacts:
         """Say what the recorded sandbox was."""
@@ -49,8 +48,8 @@ class TapeSandbox(Sandbox):
         return Execution(Report.model_validate_json(self._texts[event.report]), {})
 
     def _next(self, purpose: str, fingerprint: str) -> Any:
-        left = self._left[purpose]
-        exact = next((event for print_, event in left if print_ == fingerprint), None)
+        outcomes = self._outcomes[purpose]
+        exact = next((event for print_, event in outcomes if print_ == fingerprint), None)
         if exact is None:
             raise SandboxUnavailable(
                 f"The tape holds no outcome of this {purpose}: nothing of the kind was executed then.",

@@ -1,8 +1,8 @@
-"""Everything that a session built and executed, built and executed again, and compared with what was recorded.
+"""Every build and execution of a session, done again and compared with what was recorded.
 
-The run resumes the recorded outcomes, so that one difference does not hide the next. A difference is put down to
-drift where the environment is another one than the recorded, or where a second execution says the same as the first;
-to nondeterminism where two executions differ from each other.
+Each step starts from the recorded outcomes before it, so that one difference does not hide the next. A difference is
+labelled drift where the environment differs from the recorded one, or where a second execution agrees with the first;
+nondeterministic where two executions differ from each other.
 """
 
 from collections.abc import AsyncIterator
@@ -26,15 +26,15 @@ from codetape.rules.build_approval import check_approved
 from codetape.rules.normalise import normalise
 
 MOST = {"memory_mb": 4096, "wall_seconds": 600, "processes": 512, "disk_mb": 2048, "output_kb": 16384}
-"""Of one execution of a tape's, which names its own limits."""
-_SHOWN = 5  # differences of one execution that are named
+"""Upper bounds for one execution of a tape: a tape names its own limits, and may come from anybody."""
+_SHOWN = 5  # differences of one execution that are listed
 
 
 @dataclass(frozen=True)
 class Rerun:
     """One build or execution done again. ``label`` is empty where nothing differs.
 
-    ``differences`` are of the outcome's structure; ``texts`` name what differs in wording alone.
+    ``differences`` are in the outcome's structure; ``texts`` name what differs only in wording.
     """
 
     seq: int
@@ -49,9 +49,8 @@ async def rerun(
 ) -> AsyncIterator[Rerun]:
     """Yield each build and execution of a stream, done again in the sandbox. ``pin`` installs the recorded lock.
 
-    Nothing is built that a tape wants and its user has not allowed: see `approval`.
-
-    Samples are looked for where they were, and else in ``folder``: a tape's samples often lie beside it.
+    A build that a tape asks for needs the user's approval: see `build_approval`. Samples are looked for where they
+    were, then in ``folder``: a tape's samples often lie beside it.
 
     Raises what the sandbox raises, and UsageError where a sample has changed.
     """
@@ -73,33 +72,34 @@ async def rerun(
                 check_approved(spec, sandbox.facts(), allowed=allow_build)
             if isinstance(recorded, BuildFinished | BuildRefused):
                 lock = stream.texts[recorded.lock] if isinstance(recorded, BuildFinished) else ""
-                done = await _build(event.seq, command, recorded, lock, sandbox, pin=pin)
-                drifted = bool(done.differences)
-                yield done
+                result = await _build(event.seq, command, recorded, lock, sandbox, pin=pin)
+                drifted = bool(result.differences)
+                yield result
             elif isinstance(recorded, TestsFinished):
                 report = Report.model_validate_json(stream.texts[recorded.report])
-                done = await _execute(
+                result = await _execute(
                     event.seq, _beside(command, folder), report, sandbox, lock if pin else "", drifted=drifted
                 )
-                yield done
+                yield result
         session = apply(session, event, stream.texts)
 
 
 def _beside(command: Command | None, folder: Path | None) -> Command | None:
-    """Return an execution with the samples that are not where they were taken from the folder."""
+    """Return an execution whose missing samples are taken from the folder."""
     if folder is None or not isinstance(command, Execute):
         return command
     inputs = []
-    for given in command.job.inputs:
-        other = folder / Path(given.sample.path).name if given.sample else None
-        if given.sample and other and not Path(given.sample.path).exists() and other.exists():
-            given = given.model_copy(update={"sample": given.sample.model_copy(update={"path": str(other)})})  # noqa: PLW2901 - the same input
-        inputs.append(given)
+    for job_input in command.job.inputs:
+        moved = folder / Path(job_input.sample.path).name if job_input.sample else None
+        if job_input.sample and moved and not Path(job_input.sample.path).exists() and moved.exists():
+            sample = job_input.sample.model_copy(update={"path": str(moved)})
+            job_input = job_input.model_copy(update={"sample": sample})  # noqa: PLW2901 - the same input
+        inputs.append(job_input)
     return Execute(command.job.model_copy(update={"inputs": tuple(inputs)}))
 
 
 def capped(given: Resources) -> Resources:
-    """Return a tape's limits within those that anybody's tape may have on this machine."""
+    """Return a tape's limits, reduced to what any tape may use on this machine."""
     return given.model_copy(update={name: min(getattr(given, name), most) for name, most in MOST.items()})
 
 
@@ -114,15 +114,15 @@ async def _build(
 ) -> Rerun:
     if not isinstance(command, Build):
         raise CorruptTape(f"event {seq} asks for a build that the rules do not ask for; replay says more.", seq=seq)
-    wanted = isinstance(recorded, BuildFinished)
-    built = await sandbox.build(pinned(command.spec, lock) if pin and wanted else command.spec)
+    succeeded = isinstance(recorded, BuildFinished)
+    built = await sandbox.build(pinned(command.spec, lock) if pin and succeeded else command.spec)
     if isinstance(built, BuildRejected):
-        same = not wanted and built.reason == getattr(recorded, "reason", "")
-        what = f"the build was refused ({built.reason}: {' '.join(built.message.split())[:200]})"
+        same = not succeeded and built.reason == getattr(recorded, "reason", "")
+        difference = f"the build was refused ({built.reason}: {' '.join(built.message.split())[:200]})"
     else:
-        same, what = wanted, "the build succeeded, and was refused on the tape"
+        same, difference = succeeded, "the build succeeded, and was refused on the tape"
     if not same:
-        return Rerun(seq, "build", (what,), label="drift")
+        return Rerun(seq, "build", (difference,), label="drift")
     if not isinstance(built, Built):
         return Rerun(seq, "build")
     old, new = versions_in(lock), versions_in(built.lock)
@@ -147,25 +147,29 @@ async def _execute(
     if not differences and not texts:
         return Rerun(seq, job.purpose)
     label: Literal["drift", "nondeterministic"] = "drift"
-    if not drifted:
+    if not drifted:  # where the environment differs, a second execution would explain nothing more
         second = (await sandbox.execute(job)).report
         if _structure(first, second) or (not differences and _texts(first, second)):
             label = "nondeterministic"
     return Rerun(seq, job.purpose, differences, texts, label)
 
 
-def _structure(one: Report, other: Report) -> tuple[str, ...]:
+def _structure(first: Report, second: Report) -> tuple[str, ...]:
     """Return how two outcomes differ: exit class, each test's outcome and exception, outputs by their hashes."""
-    found = [f"exit: {one.exit} recorded, {other.exit} now"] if one.exit != other.exit else []
-    before, after = ({t.id: t for t in report.tests} for report in (one, other))
+    differences = [f"exit: {first.exit} recorded, {second.exit} now"] if first.exit != second.exit else []
+    before, after = ({t.id: t for t in report.tests} for report in (first, second))
     for name in sorted({*before, *after}):
         old, new = _outcome(before.get(name)), _outcome(after.get(name))
         if old != new:
-            found.append(f"{name}: {old} recorded, {new} now")
-    files, now = ({o.path: o.sha256 for o in report.outputs} for report in (one, other))
-    found += [f"output {path} differs" for path in sorted({*files, *now}) if files.get(path) != now.get(path)]
-    more = len(found) - _SHOWN
-    return (*found[:_SHOWN], *([f"and {more} more"] if more > 0 else []))
+            differences.append(f"{name}: {old} recorded, {new} now")
+    old_hashes, new_hashes = ({o.path: o.sha256 for o in report.outputs} for report in (first, second))
+    differences += [
+        f"output {path} differs"
+        for path in sorted({*old_hashes, *new_hashes})
+        if old_hashes.get(path) != new_hashes.get(path)
+    ]
+    hidden = len(differences) - _SHOWN
+    return (*differences[:_SHOWN], *([f"and {hidden} more"] if hidden > 0 else []))
 
 
 def _outcome(result: TestResult | None) -> str:
@@ -174,15 +178,17 @@ def _outcome(result: TestResult | None) -> str:
     return f"{result.outcome} ({result.exception})" if result.exception else result.outcome
 
 
-def _texts(one: Report, other: Report) -> tuple[str, ...]:
-    """Return what differs in wording alone, durations, addresses and temporary places apart."""
-    found = [name for name in ("stdout", "stderr") if normalise(getattr(one, name)) != normalise(getattr(other, name))]
-    after = {t.id: t for t in other.tests}
-    for test in one.tests:
+def _texts(first: Report, second: Report) -> tuple[str, ...]:
+    """Return what differs only in wording; durations, addresses and temporary paths are ignored."""
+    differences = [
+        name for name in ("stdout", "stderr") if normalise(getattr(first, name)) != normalise(getattr(second, name))
+    ]
+    after = {t.id: t for t in second.tests}
+    for test in first.tests:
         new = after.get(test.id)
         if new is not None and (normalise(test.message), normalise(test.traceback)) != (
             normalise(new.message),
             normalise(new.traceback),
         ):
-            found.append(f"the message of {test.id}")
-    return tuple(found[:_SHOWN])
+            differences.append(f"the message of {test.id}")
+    return tuple(differences[:_SHOWN])

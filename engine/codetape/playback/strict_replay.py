@@ -1,9 +1,8 @@
-"""A recorded session run again from its events, through the same rules: every request and decision is derived again.
+"""A recorded session replayed from its events: the same rules derive every request and decision again.
 
-Nothing is asked, built or executed. The first thing that is derived differently than recorded is a divergence,
-reported in layers: kind, purpose, fingerprint, request, decision, length. Where the tape was derived by other versions
-than
-these, it is drift: the replay follows what was recorded, and lists it.
+No model is called, and nothing is built or executed. The first event that is derived differently than recorded is a
+divergence, reported in layers: kind, purpose, fingerprint, request, decision, length. Where other versions than these
+derived the tape, it is drift: the replay follows what was recorded, and lists it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,13 +33,13 @@ from codetape.ports import Stream
 from codetape.runtime.versions import differences, may_drift, versions
 from codetape.text.unified_diff import unified
 
-_CUT = 4000  # characters of a difference that are shown
+_CUT = 4000  # characters shown of one difference
 Follow = Literal["recorded", "current"]
 
 
 @dataclass(frozen=True)
 class DriftedEvent:
-    """Something that these versions derive differently than the tape's did; the replay followed the tape."""
+    """An event that these versions derive differently than the tape's did; the replay followed the tape."""
 
     seq: int
     layer: str
@@ -49,8 +48,7 @@ class DriftedEvent:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A replay that came to the tape's end: the state there, how many requests and decisions were derived, and
-    drift."""
+    """A replay that reached the tape's end: the state there, how many events were derived, and drift."""
 
     run: SessionState
     derived: int
@@ -60,13 +58,11 @@ class Replayed:
 def replay(
     stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Follow = "recorded", whole: bool = True
 ) -> Replayed:
-    """Derive a stream's events again and compare them. ``whole`` asks for a session that has come to a halt.
+    """Derive a stream's events again and compare them. ``whole`` requires a session that has ended or waits.
 
-    ``pack`` is another prompt pack to render with than the tape's own. A tape is derived by the version of the rules
-    that it
-    was recorded by, where that is kept here; ``rules="current"`` derives by the present one, and takes drift as
-    divergence.
-    Raises Divergence at the first event that differs, CorruptTape for a bad log.
+    ``pack`` is a prompt pack to render with instead of the tape's own. A tape is derived by the version of the rules
+    that recorded it, if this codetape has that version; ``rules="current"`` derives by the present one, and treats
+    drift as divergence. Raises Divergence at the first event that differs, CorruptTape for a bad log.
     """
     session, derived, drift = SessionState(), 0, []
     ours, theirs = versions(), session.versions
@@ -76,14 +72,14 @@ def replay(
             try:
                 _compare(event, decide(session), session, stream)
             except (Divergence, CodetapeError) as error:
-                found = _as_divergence(error, event)
+                divergence = _as_divergence(error, event)
                 if pack is not None or rules == "current" or not may_drift(theirs, ours):
-                    raise _explained(found, theirs, pack, rules) from error
-                drift.append(DriftedEvent(found.seq, found.layer, found.message))
+                    raise _explained(divergence, theirs, pack, rules) from error
+                drift.append(DriftedEvent(divergence.seq, divergence.layer, divergence.message))
         session = apply(session, event, stream.texts)
         if pack is not None and isinstance(event.payload, SessionStarted | SessionForked):
-            own, session = session.pack, session.evolve(pack=dict(pack))
-            pack = _Swapped(pack, own)
+            own_pack, session = session.pack, session.evolve(pack=dict(pack))
+            pack = _Swapped(pack, own_pack)
         theirs = getattr(event.payload, "versions", theirs)
         if rules == "current":
             session = _by_present_rules(session)
@@ -93,16 +89,15 @@ def replay(
         and session.state not in ("suspended", "succeeded", "failed")
         and decide(session) is not None
     ):
-        what = f"{session.session} stops at seq {session.seq - 1}, where it would continue."
-        raise Divergence(what, seq=session.seq, layer="length")
+        message = f"{session.session} stops at seq {session.seq - 1}, where it would continue."
+        raise Divergence(message, seq=session.seq, layer="length")
     return Replayed(session, derived, tuple(drift))
 
 
 def changed(stream: Stream) -> Iterator[DriftedEvent]:
-    """Yield every request and decision that the present rules derive differently than recorded; the log is followed
-    throughout.
+    """Yield every request and decision that the present rules derive differently; the log is followed throughout.
 
-    What a version of the rules only keeps its books by is no decision.
+    Fields in which a version of the rules only keeps its books do not count as a decision.
     """
     session = SessionState()
     for event in stream.events:
@@ -112,18 +107,18 @@ def changed(stream: Stream) -> Iterator[DriftedEvent]:
                 if not _decides_the_same(event.payload, command):
                     _compare(event, command, session, stream)
             except (Divergence, CodetapeError) as error:
-                found = _as_divergence(error, event)
-                yield DriftedEvent(found.seq, found.layer, found.message)
+                divergence = _as_divergence(error, event)
+                yield DriftedEvent(divergence.seq, divergence.layer, divergence.message)
         session = _by_present_rules(apply(session, event, stream.texts))
 
 
 def _decides_the_same(recorded: Payload, command: Command | None) -> bool:
-    """Whether two decisions differ in nothing but their books."""
+    """Whether two decisions differ at most in their bookkeeping fields."""
     derived = command.draft.payload if isinstance(command, Record) else None
     if not isinstance(recorded, Decided) or type(derived) is not type(recorded) or not isinstance(derived, Decided):
         return False
-    one, other = (_without_books(payload) for payload in (recorded, derived))
-    return one == other
+    old, new = (_without_books(payload) for payload in (recorded, derived))
+    return old == new
 
 
 def _without_books(payload: Decided) -> Decided:
@@ -143,7 +138,7 @@ def _by_present_rules(session: SessionState) -> SessionState:
 
 
 class _Swapped(dict[str, str]):
-    """A pack in the place of another one, which it remembers."""
+    """A pack in place of the tape's own, which remembers the names of the templates that differ."""
 
     def __init__(self, new: Mapping[str, str], own: Mapping[str, str]) -> None:
         super().__init__(new)
@@ -151,7 +146,7 @@ class _Swapped(dict[str, str]):
 
 
 def is_derived(payload: Payload) -> bool:
-    """Whether a replay derives an event and compares it, rather than being fed it."""
+    """Whether a replay derives and compares an event, rather than taking it as input."""
     if isinstance(payload, Suspended):
         return payload.cause not in EXTERNAL_CAUSES
     return payload.role == "derived"
@@ -163,8 +158,8 @@ def _compare(event: Event, command: Command | None, session: SessionState, strea
         _compare_request(event, recorded, command, session, stream)
         return
     if not isinstance(command, Record):
-        wanted = "ends" if command is None else f"wants to {type(command).__name__.lower()}"
-        raise _divergence(event, "kind", f"the tape has a {event.kind}, the replay {wanted}.")
+        instead = "ends" if command is None else f"wants to {type(command).__name__.lower()}"
+        raise _divergence(event, "kind", f"the tape has a {event.kind}, the replay {instead}.")
     derived = command.draft.payload
     if type(derived) is not type(recorded):
         raise _divergence(event, "kind", f"the tape has a {event.kind}, the replay a {type(derived).__name__}.")
@@ -178,20 +173,20 @@ def _compare_request(
     if command is None or isinstance(command, Record):
         instead = "ends" if command is None else f"records a {type(command.draft.payload).__name__}"
         raise _divergence(event, "kind", f"the tape asks for {recorded.purpose}, the replay {instead}.")
-    made = made_by(command)
-    purpose = getattr(made, "purpose", "build")
+    request = made_by(command)
+    purpose = getattr(request, "purpose", "build")
     if purpose != recorded.purpose:
         raise _divergence(event, "purpose", f"the tape asks for {recorded.purpose}, the replay for {purpose}.")
-    if made.fingerprint != recorded.fingerprint:
+    if request.fingerprint != recorded.fingerprint:
         shown = (
             _messages(recorded, command, stream)
             if isinstance(command, CallModel)
-            else _detail(recorded, made.detail, stream)
+            else _detail(recorded, request.detail, stream)
         )
-        other = _elsewhere(event, made.fingerprint, stream)
+        other = _elsewhere(event, request.fingerprint, stream)
         raise _divergence(event, "fingerprint", f"the {purpose} request differs.{other}\n{shown}")
     derived = requested(session.evolve(session=event.session), command).payload
-    if derived != recorded:  # the same request by its fingerprint, and something else beside it
+    if derived != recorded:  # the fingerprint agrees, but a field that it does not cover differs
         raise _divergence(
             event,
             "request",
@@ -200,14 +195,14 @@ def _compare_request(
 
 
 def made_by(command: CallModel | Build | Execute) -> ModelRequest | BuildSpec | Job:
-    """Return what an effect sends out."""
+    """Return the request that a command sends out."""
     if isinstance(command, CallModel):
         return command.request
     return command.spec if isinstance(command, Build) else command.job
 
 
 def _elsewhere(event: Event, fingerprint: str, stream: Stream) -> str:
-    """Say where the tape makes the derived request, if it does so in another place."""
+    """Say where the tape makes the derived request, if it does so elsewhere."""
     for other in stream.events:
         if isinstance(other.payload, Requested) and other.payload.fingerprint == fingerprint:
             return f" The tape makes the replay's request at seq {other.seq}: the order differs."
@@ -226,8 +221,8 @@ def _messages(recorded: Requested, command: CallModel, stream: Stream) -> str:
     return "\n".join(parts)[:_CUT] or _detail(recorded, command.request.detail, stream)
 
 
-def _detail(recorded: Requested, made: object, stream: Stream) -> str:
-    return f"recorded {stream.texts[recorded.detail][:_CUT]}\nreplayed {canonical(made)[:_CUT]}"
+def _detail(recorded: Requested, derived: object, stream: Stream) -> str:
+    return f"recorded {stream.texts[recorded.detail][:_CUT]}\nreplayed {canonical(derived)[:_CUT]}"
 
 
 def _fields(recorded: Payload, derived: Payload) -> str:
@@ -237,19 +232,21 @@ def _fields(recorded: Payload, derived: Payload) -> str:
     )[:_CUT]
 
 
-def _divergence(event: Event, layer: str, what: str) -> Divergence:
-    return Divergence(f"{event.session}:{event.seq}: {what}", seq=event.seq, layer=layer)
+def _divergence(event: Event, layer: str, message: str) -> Divergence:
+    return Divergence(f"{event.session}:{event.seq}: {message}", seq=event.seq, layer=layer)
 
 
 def _as_divergence(error: CodetapeError, event: Event) -> Divergence:
-    """Return a divergence; a pack that does not render, or a state that cannot be decided on, is one too."""
+    """Return the error as a divergence; a pack that does not render, or a state without a decision, is one too."""
     if isinstance(error, Divergence):
         return error
     return _divergence(event, "kind", f"nothing can be derived here: {error}")
 
 
-def _explained(found: Divergence, theirs: Versions | None, pack: Mapping[str, str] | None, rules: Follow) -> Divergence:
-    """Return a divergence that says why things differ, as far as that can be told."""
+def _explained(
+    divergence: Divergence, theirs: Versions | None, pack: Mapping[str, str] | None, rules: Follow
+) -> Divergence:
+    """Return the divergence with the reasons for it, as far as they are known."""
     ours = versions()
     why = list(differences(theirs, ours))
     if rules == "current" and theirs is not None and theirs.rules != ours.rules and not why:
@@ -260,4 +257,4 @@ def _explained(found: Divergence, theirs: Versions | None, pack: Mapping[str, st
         )
     if not why:
         why.append("versions and pack are the tape's own, so what it says or its order was changed")
-    return Divergence(f"{found.message}\nWhy: {'; '.join(why)}.", seq=found.seq, layer=found.layer)
+    return Divergence(f"{divergence.message}\nWhy: {'; '.join(why)}.", seq=divergence.seq, layer=divergence.layer)

@@ -1,8 +1,7 @@
-"""A session's events and texts as one portable file, and back: canonical JSON lines, checked as they are read.
+"""A session's events and blobs as one portable file, and back: canonical JSON lines, checked as they are read.
 
-The first line is a header, then each event in order, then each text once, in the order of their hashes. The same
-session
-gives the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
+The first line is a header, then comes each event in order, then each blob once, sorted by hash. The same session gives
+the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
 """
 
 import json
@@ -40,21 +39,20 @@ _HEADER = {"codetape": int, "session": str, "events": int, "texts": int}
 
 @dataclass(frozen=True)
 class Tape:
-    """A tape's stream, and the state that it folds to."""
+    """A tape's stream, and the session state that it folds to."""
 
     session: str
     stream: Stream
     run: SessionState
 
     def __repr__(self) -> str:
-        """Say which session and how much; what a stream and a run hold may be megabytes."""
+        """Say which session and how much; the contents of a stream may be megabytes."""
         return f"Tape({self.session!r}, {self.stream!r})"
 
 
 @dataclass
 class ParsedTape:
-    """A tape as it is written: rows and texts, each with the number of its line. Its form is checked, what it says is
-    not."""
+    """A tape as it is written: rows and blobs, each with its line number. Only its form is checked, not its content."""
 
     session: str
     content: bool = True
@@ -63,14 +61,14 @@ class ParsedTape:
 
     @property
     def by_hash(self) -> dict[str, str]:
-        """The texts by their hashes."""
+        """The blobs by their hashes."""
         return {key: text for key, (_, text) in self.texts.items()}
 
 
 def write(session: str, stream: Stream) -> Iterator[str]:
     """Yield a tape's lines, each with its line break."""
-    kept = {ref for event in stream.events for ref in refs(event.payload)}
-    texts = {key: stream.texts[key] for key in sorted(kept)}
+    hashes = {ref for event in stream.events for ref in refs(event.payload)}
+    texts = {key: stream.texts[key] for key in sorted(hashes)}
     yield canonical({"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}) + "\n"
     yield from _events(map(stored, stream.events))
     for text in texts.values():
@@ -78,7 +76,7 @@ def write(session: str, stream: Stream) -> Iterator[str]:
 
 
 def write_without_content(session: str, rows: Sequence[StoredEvent]) -> Iterator[str]:
-    """Yield the lines of a tape without content: hashes stand for the texts."""
+    """Yield the lines of a tape without content: hashes stand for the blobs."""
     yield canonical({"codetape": FORMAT, "session": session, "events": len(rows), "texts": 0, "content": False}) + "\n"
     yield from _events(rows)
 
@@ -93,9 +91,8 @@ def _events(rows: Iterable[StoredEvent]) -> Iterator[str]:
 
 
 def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
-    """Read a tape's lines. Raises CorruptTape, with the line and the reason, for what codetape would not have
-    written."""
-    found, wanted = ParsedTape(""), set[str]()
+    """Read a tape's lines. Raises CorruptTape, with line and reason, where codetape would not have written it."""
+    tape, hashes = ParsedTape(""), set[str]()
     head: dict[str, Any] = {}
     size = number = 0
     for number, line in enumerate(lines, 1):
@@ -105,54 +102,55 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
         value = _value(line, name, number)
         if number == 1:
             head = _head(value, name)
-            found.session = head["session"]
-            found.content = "content" not in head
-        elif set(value) == {"event"} and not found.texts:
-            found.rows.append((number, _row(value["event"], name, number)))
-            wanted.update(_HASH.findall(found.rows[-1][1].payload))
+            tape.session = head["session"]
+            tape.content = "content" not in head
+        elif set(value) == {"event"} and not tape.texts:
+            tape.rows.append((number, _row(value["event"], name, number)))
+            # any quoted hash counts as a reference here; `check_blobs` knows the real ones, once events are decoded
+            hashes.update(_HASH.findall(tape.rows[-1][1].payload))
         elif set(value) == {"text"} and isinstance(value["text"], str):
-            if len(found.rows) < head["events"]:
-                some = f"{len(found.rows)} of {head['events']} events"
-                raise CorruptTape(f"{name}, line {number}: a text after {some}: out of order, or one is missing.")
-            _add_text(found, value["text"], wanted, name, number)
+            if len(tape.rows) < head["events"]:
+                progress = f"{len(tape.rows)} of {head['events']} events"
+                raise CorruptTape(f"{name}, line {number}: a text after {progress}: out of order, or one is missing.")
+            _add_text(tape, value["text"], hashes, name, number)
         else:
             raise CorruptTape(f"{name}, line {number}: neither an event nor a text, or out of order.")
-        if head and (len(found.rows) > head["events"] or len(found.texts) > head["texts"]):
+        if head and (len(tape.rows) > head["events"] or len(tape.texts) > head["texts"]):
             raise CorruptTape(
                 f"{name}, line {number}: more events or texts than the {head['events']} and {head['texts']} of the "
                 "header."
             )
-    for what, there in (("events", len(found.rows)), ("texts", len(found.texts))):
-        if not number or there < head[what]:
-            raise CorruptTape(f"{name} is cut off after line {number}: it should hold {head.get(what, 'some')} {what}.")
-    return found
+    for part, count in (("events", len(tape.rows)), ("texts", len(tape.texts))):
+        if not number or count < head[part]:
+            raise CorruptTape(f"{name} is cut off after line {number}: it should hold {head.get(part, 'some')} {part}.")
+    return tape
 
 
 def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
-    """Read a tape whole, or raise CorruptTape with the line and the reason; nothing is taken from a bad one."""
-    found = parse(lines, name=name)
-    if not found.content:
+    """Read a whole tape, or raise CorruptTape with the line and the reason; nothing is taken from a bad one."""
+    tape = parse(lines, name=name)
+    if not tape.content:
         raise UsageError(
             f"{name} holds no content, but hashes in its place.",
             remedy="`codetape verify` checks it, and `codetape spend` counts it; it cannot be replayed or imported.",
         )
-    texts, places = found.by_hash, {row.seq: number for number, row in found.rows}
+    texts, places = tape.by_hash, {row.seq: number for number, row in tape.rows}
     try:
-        for due, (number, row) in enumerate(found.rows):
+        for due, (number, row) in enumerate(tape.rows):
             if row.seq != due:
                 raise CorruptTape(
                     f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing."
                 )
-        events = tuple(decode(row) for _, row in found.rows)
+        events = tuple(decode(row) for _, row in tape.rows)
         if isinstance(events[-1].payload, ContentForgotten):
             raise CorruptTape(
                 f"{name} says that its content was forgotten: there is no tape of such a session with content."
             )
         check_chain(events)
         check_blobs(events, texts)
-        if wrong := misplaced(found):
+        if wrong := misplaced(tape):
             raise CorruptTape(f"{name}, {wrong[0]}")
-        return Tape(found.session, Stream(events, texts), fold(events, texts))
+        return Tape(tape.session, Stream(events, texts), fold(events, texts))
     except CorruptTape as error:
         if error.seq is None:
             raise
@@ -161,27 +159,27 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
 
 
 def shipped(name: str) -> Path:
-    """Return where a file that ships with the tapes is: in the wheel's data, or a checkout's replays."""
+    """Return the path of a shipped file: in the wheel's data, or in a checkout's ``replays``."""
     installed = Path(str(files("codetape"))) / "data" / name
     return installed if installed.is_file() else Path(__file__).parents[3] / "replays" / name
 
 
 def misplaced(found: ParsedTape) -> list[str]:
-    """Return what a tape holds that does not belong there: events of another session than its header says."""
+    """Return what does not belong in a tape: events of another session than its header says."""
     if not found.rows or found.rows[-1][1].session != found.session:
         return [f"line 1: the events are not those of session {found.session[:80]}."]
     return []
 
 
 def lines_of(file: BinaryIO, name: str = "the tape") -> Iterator[str]:
-    """Yield a file's lines; one that is longer than a line may be comes in pieces, and is never held whole."""
+    """Yield a file's lines; one beyond the limit comes in pieces, so that it is never held whole."""
     number = 0
     while data := file.readline(MAX_LINE + 1):
         number += 1
         try:
             yield data.decode()
         except UnicodeDecodeError as error:
-            if len(data) > MAX_LINE:
+            if len(data) > MAX_LINE:  # a piece may end within a character; `parse` refuses the line for its length
                 yield data.decode(errors="replace")
                 continue
             raise CorruptTape(f"{name}, line {number}: no UTF-8; the tape is cut off or edited.") from error
@@ -195,7 +193,7 @@ def load(place: str) -> Tape:
 
 @contextmanager
 def opened(place: str) -> Iterator[BinaryIO]:
-    """Open a tape file, or the one that ships under the name ``demo``; what goes wrong comes out as ours."""
+    """Open a tape file, or the one that ships under the name ``demo``. Raises UsageError or CorruptTape."""
     path: Any = shipped("demo.tape.jsonl") if place == "demo" else Path(place)
     try:
         if path.stat().st_size > MAX_TAPE:
@@ -245,15 +243,15 @@ def _row(value: Any, name: str, number: int) -> StoredEvent:
         raise CorruptTape(f"{name}, line {number}: {error.message}", seq=error.seq) from error
 
 
-def _add_text(found: ParsedTape, text: str, wanted: set[str], name: str, number: int) -> None:
+def _add_text(tape: ParsedTape, text: str, hashes: set[str], name: str, number: int) -> None:
     key = sha256(text)
-    if key not in wanted:
+    if key not in hashes:
         raise CorruptTape(f"{name}, line {number}: a text that no event refers to; it was edited or added.")
-    if key in found.texts:
+    if key in tape.texts:
         raise CorruptTape(f"{name}, line {number}: a text that is there already.")
-    if found.texts and key < next(reversed(found.texts)):
+    if tape.texts and key < next(reversed(tape.texts)):
         raise CorruptTape(f"{name}, line {number}: a text out of order; the tape was edited.")
-    found.texts[key] = (number, text)
+    tape.texts[key] = (number, text)
 
 
 @dataclass(frozen=True)
@@ -266,15 +264,15 @@ class Recorded:
 
 def recorded_calls(stream: Stream) -> tuple[Recorded, ...]:
     """Return a stream's calls whose outcomes are known, in order."""
-    asked: dict[str, Requested] = {}
-    found: list[Recorded] = []
+    requests: dict[str, Requested] = {}
+    calls: list[Recorded] = []
     for event in stream.events:
         payload = event.payload
         if isinstance(payload, Requested):
-            asked[payload.call] = payload
+            requests[payload.call] = payload
         elif isinstance(payload, Answered | BuildFinished | BuildRefused | TestsFinished):
-            found.append(Recorded(asked[payload.call], payload))
-    return tuple(found)
+            calls.append(Recorded(requests[payload.call], payload))
+    return tuple(calls)
 
 
 def is_tape(name: str) -> bool:

@@ -1,9 +1,8 @@
-"""Whether a log says what happened: every hash, the chain, the texts, the machine's legality, the decisions derived
-again.
+"""Whether a log says what happened: every hash, the chain, the blobs, the machine's moves, the decisions derived again.
 
-Everything that is wrong is found and named, and not only the first. What was forged in a chain that was hashed again is
-found where decisions no longer follow from what was recorded; what was forged consistently, and a tail that was cut, by
-a head hash that was kept elsewhere.
+Every defect is reported, not only the first. A forgery in a chain that was hashed again shows where decisions no longer
+follow from what was recorded. A consistent forgery, or a tail that was cut, shows only against a head hash that was
+kept elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ CORRUPT = ("form", "edited", "moved", "missing", "inserted", "unreadable", "text
 
 @dataclass(frozen=True)
 class Defect:
-    """One thing that is wrong: at which event, what kind of thing, and in words."""
+    """One defect: its event, its kind, and a message."""
 
     seq: int | None
     what: What
@@ -38,10 +37,10 @@ class Defect:
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of verifying one session. ``derived`` counts the requests and decisions that were derived again.
+    """The result of verifying one session. ``derived`` counts the requests and decisions that were derived again.
 
-    Without ``content`` none was: texts were left out or forgotten, and hashes, chain and the machine's moves are what
-    was checked.
+    Without ``content`` none was: blobs were left out or forgotten, and only hashes, chain and the machine's moves were
+    checked.
     """
 
     session: str
@@ -55,29 +54,27 @@ class Verified:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong, as far as could be told."""
+        """Whether no defect was found."""
         return not self.findings
 
     @property
     def settled(self) -> bool:
-        """Whether these versions could tell: what they derive differently than the tape's may be drift, or a
-        forgery."""
+        """Whether these versions could decide: with drift, a difference may be another version's doing or a forgery."""
         return not self.drift
 
 
 def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str = "", content: bool = True) -> Verified:
-    """Examine a session's stored rows, in the order of their seq, and the texts that could be read.
+    """Examine a session's stored rows, in the order of their seq, and the blobs that could be read.
 
-    ``head`` is the hash that the last event is to have, or its first digits, as kept elsewhere. Without ``content``
-    texts may be
-    missing; so they may where the session says that it was forgotten.
+    ``head`` is the hash that the last event must have, or its first digits, as kept elsewhere. Blobs may be missing
+    without ``content``, or where the session says that its content was forgotten.
     """
     findings, events = _links(rows), []
     for row in rows:
         try:
             events.append(decode(row))
         except CorruptTape as error:
-            if row.covered:
+            if row.covered:  # an edited row is reported by its hash already
                 findings.append(Defect(row.seq, "unreadable", str(error)))
     missing = _missing_texts(events, texts)
     content = content and not (missing and events and isinstance(events[-1].payload, ContentForgotten))
@@ -95,20 +92,20 @@ def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str =
         except CorruptTape as error:
             findings.append(Defect(error.seq, "illegal", str(error)))
         return Verified(session, len(rows), last, _in_order(findings), content=False)
-    done: Replayed | None = None
+    replayed: Replayed | None = None
     try:
-        # a replay folds as it goes; one that was interrupted is no forgery
-        done = replay(Stream(tuple(events), texts), whole=False)
+        # a replay folds as it goes; not `whole`, for an interrupted session is no forgery
+        replayed = replay(Stream(tuple(events), texts), whole=False)
     except Divergence as error:
         findings.append(Defect(error.seq, "decision", error.message))
     except CodetapeError as error:
         findings.append(Defect(getattr(error, "seq", None), "illegal", str(error)))
-    derived, drift = (done.derived, done.drift) if done else (0, ())
-    return Verified(session, len(rows), last, _in_order(findings), derived, drift, done.run if done else None)
+    derived, drift = (replayed.derived, replayed.drift) if replayed else (0, ())
+    return Verified(session, len(rows), last, _in_order(findings), derived, drift, replayed.run if replayed else None)
 
 
 def readable(rows: Sequence[StoredEvent], texts: Mapping[str, str]) -> tuple[Stream, str]:
-    """Return the events from the first on that can be read and followed, and what ended them; empty where all could."""
+    """Return the longest prefix of events that can be read and folded, and what ended it; empty where all could."""
     events: list[Event] = []
     session, previous = SessionState(), GENESIS
     for row in rows:
@@ -127,26 +124,26 @@ def readable(rows: Sequence[StoredEvent], texts: Mapping[str, str]) -> tuple[Str
 
 def _links(rows: Sequence[StoredEvent]) -> list[Defect]:
     """Return what is wrong with hashes, order and gaps."""
-    found: list[Defect] = []
+    defects: list[Defect] = []
     expected, previous = 0, GENESIS
-    place = {row.hash: row.seq for row in rows}
+    seq_by_hash = {row.hash: row.seq for row in rows}
     for row in rows:
         where = f"{row.session}:{row.seq}"
         if row.seq > expected:
-            gone = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
-            found.append(Defect(expected, "missing", f"{row.session}: event {gone} is missing."))
+            gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
+            defects.append(Defect(expected, "missing", f"{row.session}: event {gap} is missing."))
         elif row.seq < expected:
-            found.append(Defect(row.seq, "inserted", f"{where} is there twice, or out of order."))
+            defects.append(Defect(row.seq, "inserted", f"{where} is there twice, or out of order."))
         broken = row.prev_hash != previous and row.seq == expected
         if not row.covered:
-            found.append(_edited(row, place))
-        elif broken and row.prev_hash in place:
-            here = f"{where} follows event {place[row.prev_hash]}, and not the one before it"
-            found.append(
-                Defect(row.seq, "inserted", f"{here}: what lies between was inserted, or the order was changed.")
+            defects.append(_edited(row, seq_by_hash))
+        elif broken and row.prev_hash in seq_by_hash:
+            order = f"{where} follows event {seq_by_hash[row.prev_hash]}, and not the one before it"
+            defects.append(
+                Defect(row.seq, "inserted", f"{order}: what lies between was inserted, or the order was changed.")
             )
         elif broken:
-            found.append(
+            defects.append(
                 Defect(
                     row.seq,
                     "inserted",
@@ -154,13 +151,13 @@ def _links(rows: Sequence[StoredEvent]) -> list[Defect]:
                 )
             )
         expected, previous = row.seq + 1, row.hash
-    return found
+    return defects
 
 
-def _edited(row: StoredEvent, place: Mapping[str, int]) -> Defect:
-    """Tell an event that was given another number from one whose content was changed."""
+def _edited(row: StoredEvent, seq_by_hash: Mapping[str, int]) -> Defect:
+    """Return the defect of an event whose hash does not match: it was moved, or its content was edited."""
     where = f"{row.session}:{row.seq}"
-    own = place.get(row.prev_hash, -1) + 1
+    own = seq_by_hash.get(row.prev_hash, -1) + 1
     for seq in {own, row.seq - 1, row.seq + 1}:
         if seq >= 0 and sha256(envelope(row.session, seq, *row[2:7])) == row.hash:
             return Defect(
@@ -173,13 +170,15 @@ def _edited(row: StoredEvent, place: Mapping[str, int]) -> Defect:
 
 
 def _missing_texts(events: Sequence[Event], texts: Mapping[str, str]) -> list[Defect]:
-    found = []
+    defects = []
     for event in events:
-        if gone := [ref for ref in refs(event.payload) if ref not in texts]:
-            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-            what = f"{event.session}:{event.seq} {event.kind}: its text {gone[0][:12]}{more} is missing, or was edited."
-            found.append(Defect(event.seq, "text", what))
-    return found
+        if missing := [ref for ref in refs(event.payload) if ref not in texts]:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            message = (
+                f"{event.session}:{event.seq} {event.kind}: its text {missing[0][:12]}{more} is missing, or was edited."
+            )
+            defects.append(Defect(event.seq, "text", message))
+    return defects
 
 
 def _other_head(rows: Sequence[StoredEvent], head: str) -> Defect:

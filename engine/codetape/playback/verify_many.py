@@ -1,4 +1,4 @@
-"""Verifies sessions by name: one, or all of a store in several processes; and compares what the store lists of them."""
+"""Verifies sessions by name, one or all of a store in several processes, and compares them with the store's list."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +14,11 @@ from codetape.playback.verify import Defect, Verified, verify
 from codetape.ports import SessionRow, Store
 from codetape.runtime import plugins
 
-MANY = 100  # sessions that are worth more than one process
+MANY = 100  # sessions; with fewer, starting more processes does not pay
 
 
 class Listing:
-    """A store, opened where something asks for it, and what it lists, read once."""
+    """A store, opened when first used, and its list of sessions, read once."""
 
     def __init__(self, open_store: Callable[[], Store]) -> None:
         self._open = open_store
@@ -33,15 +33,15 @@ class Listing:
         return {row["session"]: row for row in self.store.sessions().rows}
 
     def listed(self, session: str) -> SessionRow | None:
-        """Return what is listed of a session."""
+        """Return a session's row in the list."""
         return self._rows.get(session)
 
 
 @dataclass(frozen=True)
 class Examined:
-    """One session or tape as it was found, small enough to come from another process.
+    """One verified session or tape, small enough to be sent from another process.
 
-    ``own`` are the facts that a list should say of it; ``chain`` its events as (session, seq, hash).
+    ``own`` are the facts that the session list should give; ``chain`` its events as (session, seq, hash).
     """
 
     done: Verified
@@ -51,16 +51,15 @@ class Examined:
 
 
 def examined(rows: Any, texts: Any, problems: Iterable[str], *, head: str = "", content: bool = True) -> Examined:
-    """Verify rows and texts; return what is to be told of them."""
-    done = verify(rows, texts, head=head, content=content)
-    own = _facts(done.run) if done.sound and done.run is not None else None
+    """Verify rows and blobs; return the result without the session's state."""
+    verified = verify(rows, texts, head=head, content=content)
+    facts = _facts(verified.run) if verified.sound and verified.run is not None else None
     chain = tuple((row.session, row.seq, row.hash) for row in rows)
-    return Examined(replace(done, run=None), own, chain, tuple(problems))
+    return Examined(replace(verified, run=None), facts, chain, tuple(problems))
 
 
 def everything_in(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
-    """Examine every session of a store, in as many processes as there are CPUs where there are many, and others can
-    open it."""
+    """Examine every session of a store; on all CPUs where there are many, and other processes can open the store."""
     cpus = os.cpu_count() or 1
     if len(names) < MANY or cpus < 2 or not store.address:
         yield from _several(store, names)
@@ -85,9 +84,12 @@ def _several(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
 
 
 def named(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]], *, alone: bool) -> dict[str, Any]:
-    """Verify one; a name that stands for nothing is said, and keeps the others from nothing."""
+    """Verify one name. A name without a session is a finding, so that it does not stop the others.
+
+    Raises UsageError for a bad name that stands ``alone``.
+    """
     try:
-        return _one(name, place, head, kept)
+        return _verified(name, place, head, kept)
     except CodetapeError as error:
         if isinstance(error, UsageError) and alone:
             raise
@@ -95,7 +97,7 @@ def named(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]]
         return {"name": name, "session": "", "sound": False, "events": 0, "findings": [finding]}
 
 
-def _one(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def _verified(name: str, listing: Listing, head: str, heads: dict[str, tuple[int, str]]) -> dict[str, Any]:
     if tape_file.is_tape(name):
         try:
             with tape_file.opened(name) as file:
@@ -104,58 +106,59 @@ def _one(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]])
             form = Defect(error.seq, "form", str(error))
             return {"name": name, "session": "", "sound": False, "events": 0, "findings": [vars(form)]}
         rows = [row for _, row in lines.rows]
-        found = examined(rows, lines.by_hash, tape_file.misplaced(lines), head=head, content=lines.content)
-        return judged(name, found, None, kept, tape=True)
-    session = place.store.find(name)
-    saved = place.store.recover(session)
-    found = examined(saved.rows, saved.texts, saved.problems, head=head)
-    return judged(name, found, place.listed(session), kept)
+        result = examined(rows, lines.by_hash, tape_file.misplaced(lines), head=head, content=lines.content)
+        return judged(name, result, None, heads, tape=True)
+    session = listing.store.find(name)
+    saved = listing.store.recover(session)
+    result = examined(saved.rows, saved.texts, saved.problems, head=head)
+    return judged(name, result, listing.listed(session), heads)
 
 
 def judged(
     name: str, found: Examined, listed: SessionRow | None, kept: dict[str, tuple[int, str]], *, tape: bool = False
 ) -> dict[str, Any]:
-    """Hold what was found against the list, and against heads that were kept."""
-    done = found.done
-    findings = [*(Defect(None, "unreadable", text) for text in found.problems), *done.findings]
+    """Compare an examined session with its row in the list, and with the heads kept elsewhere."""
+    verified = found.done
+    findings = [*(Defect(None, "unreadable", text) for text in found.problems), *verified.findings]
     findings += [Defect(seq, "head", text) for seq, text in head_file.of_chain(kept, list(found.chain))]
     lies = "" if found.own is None else "it is not listed" if listed is None else _lies(listed, found.own)
     if lies and not tape:
-        findings.append(Defect(None, "list", f"What `codetape list` says of {done.session} is not so: {lies}."))
-    if not findings:  # what comes next in the same command is held to it
-        kept[done.session] = done.events - 1, done.head
+        findings.append(Defect(None, "list", f"What `codetape list` says of {verified.session} is not so: {lies}."))
+    if not findings:  # later names of the same command, forks of this session say, are checked against it
+        kept[verified.session] = verified.events - 1, verified.head
     return {
         "name": name,
-        "session": done.session,
-        "content": done.content,
+        "session": verified.session,
+        "content": verified.content,
         "sound": not findings,
-        "events": done.events,
-        "derived": done.derived,
-        "head": done.head,
+        "events": verified.events,
+        "derived": verified.derived,
+        "head": verified.head,
         "findings": [vars(finding) for finding in findings],
-        "drift": [vars(drift) for drift in done.drift],
+        "drift": [vars(drift) for drift in verified.drift],
     }
 
 
-def _facts(run: Any) -> dict[str, Any]:
-    """Return what the table of sessions is to say of a state."""
+def _facts(session: Any) -> dict[str, Any]:
+    """Return the facts that the session list should give of a state."""
     return {
-        "parent": run.parent,
-        "state": run.state,
-        "model": run.the_config.model,
-        "task": run.the_task.id,
-        "iteration": run.ledger.iteration,
-        "input_tokens": run.usage.total_input - run.inherited.total_input,
-        "output_tokens": run.usage.total_output - run.inherited.total_output,
-        "head": run.head,
+        "parent": session.parent,
+        "state": session.state,
+        "model": session.the_config.model,
+        "task": session.the_task.id,
+        "iteration": session.ledger.iteration,
+        "input_tokens": session.usage.total_input - session.inherited.total_input,
+        "output_tokens": session.usage.total_output - session.inherited.total_output,
+        "head": session.head,
     }
 
 
 def _lies(listed: SessionRow, facts: dict[str, Any]) -> str:
-    """Return what the table of sessions says differently than the events."""
+    """Return where the session list differs from the events; empty where it does not."""
     if listed["state"] == "unreadable":
         return "it is not listed"
     row, own = dict(listed), {name: value for name, value in facts.items() if name != "parent"}
+    # a row of a fork is made from its own events alone: it lacks the inherited state and iteration
     if facts["parent"] and listed["state"] == "forked":
         del own["state"]
     if facts["parent"]:

@@ -1,12 +1,9 @@
-"""What a change of prompts, model or settings would do to a recorded session, told without making a call.
+"""What a change of prompts, model or settings would do to a recorded session, simulated without making a call.
 
-The session is run again from its log under the change. Its first request (or decision) that comes out otherwise is
-where a
-fork with the change would begin. Each recorded reply is then reused, available again, or unknown: unknown is what rests
-on
-an answer that nobody has yet. A later request rests on none if, rendered from what was known before the first
-difference, it is
-the recorded one: so a changed prompt for code leaves the tests, which never see the code, as they are.
+The session is replayed from its log under the change. Its first request (or decision) that differs is where a fork with
+the change would begin. Each recorded reply is then reused, made again, or unknown: unknown is a reply whose request
+depends on an answer that does not exist yet. A later request does not depend on one if it renders as recorded from the
+state before the first difference: so a changed prompt for code leaves the tests, which never see the code, as they are.
 """
 
 from collections import Counter
@@ -33,10 +30,10 @@ from codetape.text.records import records
 from codetape.text.unified_diff import unified
 
 AT_START = ("skip_tests", "packages", "system_packages", "commands", "sandbox")
-"""Settings that a session takes up when it starts: changed later they change nothing, or half."""
+"""Settings that a session reads when it starts: changed later, they have no effect, or half of it."""
 
 BUDGETS = ("max_cost", "max_tokens", "max_seconds")
-"""Settings that stop a session and change nothing that it asks or decides."""
+"""Settings that stop a session and change no request or decision."""
 
 _ONLY_REQUESTS = {"model", "parameters", "max_output_tokens", "system_prompt"}
 _CUT = 4000
@@ -49,8 +46,7 @@ Key = tuple[str, int]
 class Change:
     """What is changed: the prompt pack, if any, and fields of the configuration, ``model`` among them.
 
-    ``facts`` are those of the sandbox that a fork would run in, where they are known: prompts and decisions may rest on
-    them.
+    ``facts`` are those of the sandbox that a fork would run in, if known: prompts and decisions may depend on them.
     """
 
     pack: Mapping[str, str] | None = None
@@ -75,11 +71,11 @@ class Change:
 
     @property
     def decides(self) -> bool:
-        """Whether decisions may come out differently, and not requests alone."""
+        """Whether decisions may differ, and not only requests."""
         return self.facts is not None or not set(self.config) <= _ONLY_REQUESTS
 
     def under(self, session: SessionState) -> SessionState:
-        """Return a state as it would be under the change. Raises UsageError for a value that cannot be."""
+        """Return a state as it would be under the change. Raises UsageError for an invalid value."""
         try:
             config = (
                 Config.model_validate({**session.the_config.model_dump(mode="json"), **self.config})
@@ -94,14 +90,14 @@ class Change:
         return session.evolve(config=config, pack=session.pack if self.pack is None else self.pack)
 
     def on(self, facts: SandboxFacts) -> "Change":
-        """Return the change as it is for a session that ran on such a sandbox: without facts that are the same."""
+        """Return the change for a session that ran in such a sandbox: without facts, where they are the same."""
         same = self.facts is None or self.facts.model_copy(update={"why": facts.why}) == facts
         return replace(self, facts=None) if same else self
 
 
 @dataclass(frozen=True)
 class SimulatedCall:
-    """One recorded reply, and its reuse under the change. Tokens are an estimate where it is available again.
+    """One recorded reply, and its reuse under the change. Tokens are an estimate where the call is made again.
 
     ``occurrence`` counts how often the very same request was answered in the session before.
     """
@@ -119,7 +115,7 @@ class SimulatedCall:
 
 @dataclass(frozen=True)
 class FirstChange:
-    """The first thing that comes out otherwise. ``what`` is request or decision; ``shown`` says how it differs."""
+    """The first event that differs. ``what`` is request or decision; ``shown`` says how it differs."""
 
     seq: int
     purpose: str
@@ -132,9 +128,8 @@ class WhatIf:
     """What the change would do to one session. ``fork_at`` is the last event that stays, where anything differs.
 
     ``first_call`` is the purpose and fingerprint of the first call that would be made; empty where none would, or where
-    that
-    cannot be known. ``config`` is the session's own at its end. ``ends`` says how the session would end without a call
-    more.
+    it is unknown. ``config`` is the session's own at its end. ``ends`` says how the session would end without another
+    call.
     """
 
     session: str
@@ -163,26 +158,28 @@ class WhatIf:
         return sum(c.reuse == reuse for c in self.calls)
 
     def record(self) -> dict[str, Any]:
-        """Return one flat record, for a table."""
+        """Return one flat record of the session, for a table."""
         first = self.first
-        found: dict[str, Any] = {
+        row: dict[str, Any] = {
             "session": self.session, "task": self.task, "status": self.status, "graded": self.graded,
             "differs": self.differs, "first_seq": first.seq if first else None, "first": first.purpose if first else "",
             "first_what": first.what if first else "", "fork_at": self.fork_at, "ends": self.ends,
         }  # fmt: skip
         for reuse in ("reused", "made", "unknown", "dropped"):
             tokens = self.tokens(reuse)
-            found |= {reuse: self.count(reuse), f"{reuse}_input": tokens[0], f"{reuse}_output": tokens[1]}
-        return found
+            row |= {reuse: self.count(reuse), f"{reuse}_input": tokens[0], f"{reuse}_output": tokens[1]}
+        return row
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a flat record a call."""
+        """Return one flat record per call."""
         return records(self.calls)
 
 
 def simulate(stream: Stream, change: Change) -> WhatIf:
-    """Say what a change would do to a recorded session. Raises UsageError for a value that cannot be, CorruptTape for a
-    bad log."""
+    """Say what a change would do to a recorded session.
+
+    Raises UsageError for an invalid value, CorruptTape for a bad log.
+    """
     session, before, split = SessionState(), SessionState(), None
     command: Command | None = None
     for number, event in enumerate(stream.events):
@@ -200,7 +197,7 @@ def simulate(stream: Stream, change: Change) -> WhatIf:
     event = stream.events[split]
     first = _first(event, command, stream)
     after = _After(before, change, command)
-    for later in stream.events[split:]:  # the reuse of what comes after depends on where the recording was
+    for later in stream.events[split:]:  # the reuse of a later call depends on the recorded state at its request
         if isinstance(later.payload, Requested):
             asked.states[later.seq] = session.state
         session = apply(session, later, stream.texts)
@@ -217,7 +214,7 @@ def _looked_at(event: Event, change: Change) -> bool:
 
 
 def _decided(session: SessionState) -> Command | None:
-    """Return the next command; None where a pack does not render what is recorded, which is a difference too."""
+    """Return the next command; None where a pack does not render, which is a difference too."""
     try:
         return decide(session)
     except CodetapeError:
@@ -225,8 +222,7 @@ def _decided(session: SessionState) -> Command | None:
 
 
 def _drifted(event: Event, command: Command | None, session: SessionState) -> bool:
-    """Whether a decision comes out otherwise without the change too: that is these versions' doing, and the log is
-    followed."""
+    """Whether a decision differs without the change too: then these versions cause it, and the log is followed."""
     if isinstance(event.payload, Requested) or not isinstance(command, Record):
         return False
     plain = _decided(session)
@@ -269,7 +265,7 @@ def _first(event: Event, command: Command | None, stream: Stream) -> FirstChange
 
 
 class _Asked:
-    """A stream's answered asks, by the seq of their Requested."""
+    """A stream's answered model calls, by the seq of their Requested."""
 
     def __init__(self, stream: Stream) -> None:
         self._requests: dict[int, Requested] = {}
@@ -290,24 +286,24 @@ class _Asked:
 
     @property
     def seqs(self) -> list[int]:
-        """The answered asks."""
+        """The seqs of the answered calls."""
         return list(self._answers)
 
     @property
     def fingerprints(self) -> set[str]:
-        """What was asked, all of it."""
+        """The fingerprints of all answered requests."""
         return {self._requests[seq].fingerprint for seq in self._answers}
 
     def request(self, seq: int) -> Requested:
-        """Return an ask."""
+        """Return the request at a seq."""
         return self._requests[seq]
 
     def all(self, reuse: ReuseKind) -> list[SimulatedCall]:
-        """Return all calls with one reuse."""
+        """Return all calls, each with this reuse."""
         return [self.call(seq, reuse) for seq in self.seqs]
 
     def call(self, seq: int, reuse: ReuseKind, estimate: int | None = None) -> SimulatedCall:
-        """Return the call; ``estimate`` is the new request's, scaled by what the recorded one's came to."""
+        """Return the call; ``estimate`` is the new request's, scaled by how far the recorded estimate was off."""
         request, usage = self._requests[seq], self._answers[seq].usage
         tokens = usage.total_input
         if estimate is not None:
@@ -328,20 +324,20 @@ class _Asked:
 
 
 class _After:
-    """What is known of the session from its first difference on."""
+    """What can be said of the session from its first difference on."""
 
     def __init__(self, session: SessionState, change: Change, command: Command | None) -> None:
         self._old, self._new = session, change.under(session)
         self._first = command
-        self._known: dict[str, tuple[str, Any]] = {}
-        self._met = False
+        self._requests_by_purpose: dict[str, tuple[str, Any]] = {}
+        self._first_matched = False
         self.ends = ""
         self._follow()
 
     def _follow(self) -> None:
         """Take the decisions that need nothing from outside, up to the first effect or the end."""
         session, command = self._new, self._first
-        for _ in range(100):
+        for _ in range(100):  # a bound, in case the rules never reach an effect
             if not isinstance(command, Record):
                 break
             draft = command.draft
@@ -362,12 +358,16 @@ class _After:
         return "", ""
 
     def reuse(self, asked: _Asked, seq: int) -> tuple[ReuseKind, int | None]:
-        """Return what becomes of a recorded reply, and the new request's estimate where there is one."""
+        """Return the reuse of a recorded reply, and the new request's estimate where there is one."""
         request = asked.request(seq)
         if self.ends:
             return "dropped", None
-        if isinstance(self._first, CallModel) and self._first.request.purpose == request.purpose and not self._met:
-            self._met = True
+        if (
+            isinstance(self._first, CallModel)
+            and self._first.request.purpose == request.purpose
+            and not self._first_matched
+        ):
+            self._first_matched = True
             if self._first.request.fingerprint != request.fingerprint:
                 return "made", self._first.request.input_estimate
         old, new = self._rendered(asked.states.get(seq, ""), request.purpose)
@@ -376,20 +376,22 @@ class _After:
         return ("reused", None) if new.fingerprint == request.fingerprint else ("made", new.input_estimate)
 
     def _rendered(self, state: str, purpose: str) -> tuple[str, Any]:
-        """Return what a later state's request is, as far as it can be told before the first difference, without and
-        with the change."""
-        if purpose not in self._known:
-            found: tuple[str, Any] = ("", None)
+        """Return a later state's request, rendered from the state before the first difference.
+
+        The pair is the fingerprint without the change and the request with it; empty where it cannot be rendered.
+        """
+        if purpose not in self._requests_by_purpose:
+            requests: tuple[str, Any] = ("", None)
             if PURPOSE_OF.get(state) == purpose and (self._old.work.plan is not None or purpose == "plan"):
                 try:
-                    found = (
+                    requests = (
                         ask(self._old.evolve(state=state)).request.fingerprint,
                         ask(self._new.evolve(state=state)).request,
                     )
                 except CodetapeError:
-                    found = ("", None)
-            self._known[purpose] = found
-        return self._known[purpose]
+                    requests = ("", None)
+            self._requests_by_purpose[purpose] = requests
+        return self._requests_by_purpose[purpose]
 
 
 def _result(

@@ -1,4 +1,4 @@
-"""The contract suites: one a port. An adapter's author subclasses one and says how the adapter is made.
+"""The contract suites, one per port. An adapter's author subclasses one and says how the adapter is made.
 
     class TestMyModel(ModelContract):
         def make(self):
@@ -48,7 +48,7 @@ class ModelContract(ABC):
         return ModelRequest(model="any", purpose="code", messages=messages, max_output_tokens=512)
 
     def test_an_answer_has_text_and_usage(self) -> None:
-        """A reply says what came, why it ended, and what it cost."""
+        """A reply has a text, the reason why it ended, and its usage."""
         reply = asyncio.run(self.make().ask(self.request()))
         assert isinstance(reply, Reply)
         assert reply.text
@@ -64,7 +64,7 @@ class ModelContract(ABC):
         assert request.fingerprint == before
 
     def test_two_models_answer_at_once(self) -> None:
-        """Nothing is shared that two sessions in one process could disturb."""
+        """Two sessions in one process share no state that either could disturb."""
 
         async def both() -> list[object]:
             return list(await asyncio.gather(*(self.make().ask(self.request()) for _ in range(2))))
@@ -72,8 +72,7 @@ class ModelContract(ABC):
         assert all(isinstance(reply, Reply) for reply in asyncio.run(both()))
 
     def test_it_says_what_it_is(self) -> None:
-        """Its name, its server, who bills it, and whether a request is answered for nothing are known before it is
-        asked."""
+        """Name, server, who bills it, and whether a request is free are known before the first call."""
         model = self.make()
         assert model.name
         assert model.server is None or isinstance(model.server, str)
@@ -91,7 +90,7 @@ class StoreContract(ABC):
         """Make the store under test."""
 
     def test_what_was_appended_is_read(self) -> None:
-        """Events come back in order, with their texts."""
+        """Events come back in order, with their blobs."""
         store = self.make()
         events, texts = asyncio.run(_appended(store, 5))
         stream = asyncio.run(store.read("s"))
@@ -99,7 +98,7 @@ class StoreContract(ABC):
         assert all(stream.texts[key] == text for key, text in texts.items())
 
     def test_a_gap_or_a_second_at_one_seq_is_refused(self) -> None:
-        """Only the event that follows the log is taken, and a refused one leaves nothing."""
+        """Only the event that follows the log is accepted; a refused one leaves nothing behind."""
         store = self.make()
         events, _ = asyncio.run(_appended(store, 2))
 
@@ -116,7 +115,7 @@ class StoreContract(ABC):
         assert asyncio.run(store.read("s")).events == events
 
     def test_one_holder_at_a_time(self) -> None:
-        """A held lease is refused; a released one is given; a late writer fails on its token."""
+        """A held lease is refused, a released one granted; a late writer fails on its token."""
         store = self.make()
 
         async def fight() -> None:
@@ -133,14 +132,14 @@ class StoreContract(ABC):
         asyncio.run(fight())
 
     def test_an_unknown_session_is_named(self) -> None:
-        """Reading what is not there says so."""
+        """Reading a session that does not exist raises an error that names it."""
         with pytest.raises(SessionNotFound, match="nobody"):
             asyncio.run(self.make().read("nobody"))
 
     # ---- budgets
 
     def test_a_reservation_counts_until_the_call_is_closed(self) -> None:
-        """What an open call may come to is spent as far as the next call is concerned; its reply settles it."""
+        """A budget counts what an open call may cost until its reply says what it did cost."""
         store, limits = self.make(), (Limit("database", tokens=100),)
         session = _Session(store, "a")
         session.start()
@@ -163,8 +162,8 @@ class StoreContract(ABC):
         assert len(asyncio.run(store.read("a")).events) == 1
 
     def test_a_call_that_may_have_been_billed_keeps_its_reservation(self) -> None:
-        """A lost call may have cost what it reserved; one that was turned away cost nothing."""
-        for maybe_billed, left in ((True, 80), (False, 0)):
+        """A lost call may have cost what it reserved; one that the provider refused cost nothing."""
+        for maybe_billed, reserved in ((True, 80), (False, 0)):
             store = self.make()
             name = f"billed-{maybe_billed}".lower()
             session = _Session(store, name)
@@ -172,10 +171,10 @@ class StoreContract(ABC):
             session.request(Reservation(80, None, (Limit("session", tokens=100),)))
             session.give_up(maybe_billed=maybe_billed)
             row = next(row for row in store.sessions().rows if row["session"] == name)
-            assert row["reserved_tokens"] == left
+            assert row["reserved_tokens"] == reserved
 
     def test_a_labels_budget_is_of_its_sessions(self) -> None:
-        """A limit of a tag counts sessions that carry it, and no others."""
+        """A limit of a label counts the sessions that carry it, and no others."""
         store, limits = self.make(), (Limit("tag:nightly", tokens=100),)
         for name, tags in (("a", ("nightly",)), ("b", ("nightly-2",)), ("c", ("x", "nightly"))):
             session = _Session(store, name)
@@ -190,7 +189,7 @@ class StoreContract(ABC):
     # ---- the catalogue
 
     def test_sessions_are_found_by_id_prefix_and_last(self) -> None:
-        """An id comes before a prefix; a prefix must be unique; last is the last that came."""
+        """An id wins over a prefix; a prefix must be unique; ``last`` is the newest session."""
         store = self.make()
         for name in ("abc", "abcd", "xyz"):
             _Session(store, name).start()
@@ -200,7 +199,7 @@ class StoreContract(ABC):
                 store.find(name)
 
     def test_sessions_are_listed_the_newest_first(self) -> None:
-        """The list says what the events say."""
+        """The list agrees with the events."""
         store = self.make()
         for name in ("a", "b"):
             session = _Session(store, name)
@@ -214,24 +213,24 @@ class StoreContract(ABC):
         assert (rows[0]["input_tokens"], rows[0]["unpriced"], rows[0]["head"]) == (7, 1, session.head)
 
     def test_events_of_calls_come_whole(self) -> None:
-        """What is stored of calls is given as it is stored, of the sessions that are asked for."""
+        """The events of calls are returned as stored, for the requested sessions only."""
         store = self.make()
         for name in ("a", "b"):
             session = _Session(store, name)
             session.start()
             session.request(None)
             session.answer(tokens=7)
-        found = list(store.call_events(["b"]))
-        assert [(row.session, row.kind) for row in found] == [
+        rows = list(store.call_events(["b"]))
+        assert [(row.session, row.kind) for row in rows] == [
             ("b", "SessionStarted"), ("b", "Requested"), ("b", "Answered"),
         ]  # fmt: skip
-        assert all(row.covered for row in found)
+        assert all(row.covered for row in rows)
         assert {row.session for row in store.call_events()} == {"a", "b"}
 
     # ---- maintenance
 
     def test_a_stream_is_put_once_and_extends_what_is_there(self) -> None:
-        """Adding what is there adds nothing; a longer stream adds its end; another chain is refused whole."""
+        """A stream that is there adds nothing, a longer one adds its end, and another chain is refused as a whole."""
         source, store = self.make(), self.make_another()
         session = _Session(source, "a")
         session.start()
@@ -248,7 +247,7 @@ class StoreContract(ABC):
         assert asyncio.run(store.read("a")).events == whole.events
 
     def test_forgotten_content_is_gone_and_its_figures_stay(self) -> None:
-        """Texts of a session that no other needs are erased; its events still verify, and it is not put back."""
+        """Blobs that no other session needs are erased; the events still verify, and the session cannot be put back."""
         store = self.make()
         session = _Session(store, "a")
         session.start()
@@ -258,15 +257,15 @@ class StoreContract(ABC):
         assert asyncio.run(store.forget("a")) > 0
         with pytest.raises(ContentGone):
             asyncio.run(store.read("a"))
-        left = store.recover("a")
-        assert left.texts == {}
-        assert [row.hash for row in left.rows[:3]] == [event.hash for event in before.events]
+        recovered = store.recover("a")
+        assert recovered.texts == {}
+        assert [row.hash for row in recovered.rows[:3]] == [event.hash for event in before.events]
         assert store.sessions().rows[0]["input_tokens"] == 7
         with pytest.raises(StoreError):
             store.put(before)
 
     def test_a_whole_store_is_sound(self) -> None:
-        """Every session is found, can be recovered, and nothing is wrong with the store."""
+        """Every session is found and can be recovered, and the store reports no defect."""
         store = self.make()
         session = _Session(store, "a")
         session.start()
@@ -278,7 +277,7 @@ class StoreContract(ABC):
         store.close()
 
     def make_another(self) -> Store:
-        """Make a second, empty store; MemoryStore serves where the first is not one."""
+        """Make a second, empty store; a MemoryStore will do for any store under test."""
         return MemoryStore()
 
 
@@ -350,36 +349,36 @@ def _event(seq: int, head: str, texts: Blobs) -> Event:
 
 async def _appended(store: EventStore, count: int) -> tuple[tuple[Event, ...], dict[str, str]]:
     lease = await store.acquire("s")
-    head, events, kept = "0" * 64, [], dict[str, str]()
+    head, events, all_texts = "0" * 64, [], dict[str, str]()
     for seq in range(count):
         texts = Blobs()
         event = _event(seq, head, texts)
         await store.append(event, texts, lease)
         head = event.hash
         events.append(event)
-        kept |= texts
+        all_texts |= texts
     lease.release()
-    return tuple(events), kept
+    return tuple(events), all_texts
 
 
 class SandboxContract(ABC):
-    """What every sandbox must do. ``make`` gives one that really executes."""
+    """What every sandbox must do. ``make`` gives one that really executes code."""
 
     @abstractmethod
     def make(self) -> Sandbox:
         """Make the sandbox under test."""
 
     def spec(self) -> BuildSpec:
-        """Return the plainest environment."""
+        """Return the simplest environment."""
         return BuildSpec(python_version=self.make().facts().python)
 
     def job(self, solution: str, tests: str = "", **more: Any) -> Job:
-        """Return a job of one solution and one test file; of the script where there is none."""
+        """Return a job of one solution and one test file; without tests, the solution runs as a script."""
         files = {"solution.py": solution, **({"test_solution.py": tests} if tests else {})}
         purpose = "run" if tests else "script"
         targets = ("test_solution.py",) if tests else ()
-        made = {"purpose": purpose, "spec": self.spec(), "files": files, "targets": targets, **more}
-        return Job.model_validate(made)
+        fields = {"purpose": purpose, "spec": self.spec(), "files": files, "targets": targets, **more}
+        return Job.model_validate(fields)
 
     def test_a_build_is_found_again(self) -> None:
         """The same spec is built once."""
@@ -393,16 +392,16 @@ class SandboxContract(ABC):
         assert first.image == self.spec().name
 
     def test_what_it_keeps_can_be_listed_and_the_doctor_has_no_complaint(self) -> None:
-        """A built environment is among the images, where images are kept; what the machine lacks would be said."""
+        """A built environment is among the images, if the sandbox keeps images; the doctor reports nothing bad."""
         sandbox = self.make()
         asyncio.run(sandbox.build(self.spec()))
-        kept = sandbox.images()
-        assert not kept or self.spec().name in {image.name for image in kept}
+        images = sandbox.images()
+        assert not images or self.spec().name in {image.name for image in images}
         assert [finding for finding in sandbox.doctor() if finding.status == "bad"] == []
         assert sandbox.remove_image("an-image-that-is-not-there") is False
 
     def test_each_test_has_its_outcome(self) -> None:
-        """Passing, failing, skipped and broken tests are told apart, with exception, frame and values."""
+        """Passing, failing, skipped and broken tests are distinguished, with exception, frame and values."""
         tests = (
             "import pytest\nfrom solution import double\n\n\ndef test_right():\n    assert double(2) == 4\n\n\n"
             "def test_wrong():\n    assert double(2) == 5\n\n\n@pytest.mark.skip\ndef test_later():\n    pass\n\n\n"
@@ -424,7 +423,7 @@ class SandboxContract(ABC):
         assert each.parameters == {"n": "2"}
 
     def test_a_frame_is_the_jobs_only_where_the_job_laid_its_file_out(self) -> None:
-        """Compiled extensions name their sources relatively: such a frame is nobody's file, and blames no test."""
+        """Compiled extensions name their sources relatively: such a frame belongs to no file of the job."""
         code = (
             "exec(compile('def parse(x):\\n    raise ValueError(x)', 'pandas/_libs/lib.pyx', 'exec'))\n"
             "open('/tmp/made.py', 'w').write('def late():\\n    raise ValueError(1)')\n"
@@ -440,7 +439,7 @@ class SandboxContract(ABC):
             )
 
     def test_a_hang_names_its_test_and_keeps_the_others(self) -> None:
-        """The time limit ends a run; what had ended keeps its result."""
+        """The time limit ends a run; tests that ended before keep their results."""
         tests = "from solution import f\n\n\ndef test_a():\n    pass\n\n\ndef test_b():\n    f()\n"
         job = self.job("def f():\n    while True:\n        pass\n", tests, resources=Resources(wall_seconds=4))
         report = asyncio.run(self.make().execute(job)).report
@@ -470,17 +469,17 @@ class SandboxContract(ABC):
             "a = p.parse_args()\npathlib.Path('/var/outputs/greeting').write_text('hello ' + a.name)\n"
         )
         name = 'it\'s $(id) `x` "q"'
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             "inputs": (Input(name="name", type="str", value=name),),
             "outputs": (Output(name="greeting", type="str"),),
         }
-        execution = asyncio.run(self.make().execute(self.job(code, **given)))
+        execution = asyncio.run(self.make().execute(self.job(code, **options)))
         assert execution.report.exit == "ok", execution.report.stderr
         assert execution.outputs == {"greeting": f"hello {name}".encode()}
         assert execution.report.outputs[0].sha256 == sha256(f"hello {name}")
 
     def test_a_failing_script_keeps_its_traceback(self) -> None:
-        """What the script wrote to standard error is kept."""
+        """The report keeps what the script wrote to standard error."""
         report = asyncio.run(self.make().execute(self.job("raise KeyError('the very key')\n"))).report
         assert report.exit == "tests_failed"
         assert report.exit_code == 1

@@ -1,4 +1,4 @@
-"""A fake of each port: a few lines, deterministic, and held to the same contract suite as the real ones."""
+"""A fake of each port: short, deterministic, and tested by the same contract suite as the real ones."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -26,7 +26,7 @@ class ScriptedModel(Model):
         self.name = name
         self.requests: list[ModelRequest] = []
         self._function = answers if callable(answers) else None
-        self._answers = {} if callable(answers) else {purpose: list(given) for purpose, given in answers.items()}
+        self._answers = {} if callable(answers) else {purpose: list(replies) for purpose, replies in answers.items()}
 
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Give the next answer; an Exception in the script is raised."""
@@ -40,14 +40,14 @@ class ScriptedModel(Model):
         return Reply(text=answer, model=self.name, usage=usage)
 
     def _next(self, purpose: str) -> Answer:
-        left = self._answers.get(purpose)
-        if not left:
+        remaining = self._answers.get(purpose)
+        if not remaining:
             raise ModelUnavailable(f"The script has no answer for {purpose}.")
-        return left.pop(0) if len(left) > 1 else left[0]
+        return remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
 
 class FakeSandbox(Sandbox):
-    """Runs nothing: a function says what came of a job. Without one every expected test passes, and fails vetting."""
+    """Runs nothing: a function returns a job's report. By default every expected test passes, but fails in vetting."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class FakeSandbox(Sandbox):
         return self._facts
 
     async def build(self, spec: BuildSpec) -> Built | BuildRejected:
-        """Have the function decide; without one every build succeeds."""
+        """Return the function's outcome; without one every build succeeds."""
         self.specs.append(spec)
         lock = "".join(f"{name}==1.0\n" for name in spec.all_packages)
         return self._build(spec) if self._build else Built(image=spec.name, lock=lock, cached=False)
 
     async def execute(self, job: Job) -> Execution:
-        """Have the function decide."""
+        """Return the function's report."""
         self.jobs.append(job)
         return Execution(self._execute(job), {})
 
@@ -81,7 +81,7 @@ def passing_report(job: Job) -> Report:
     """Return a whole report in which every expected test passes; under vetting, every one fails."""
     targets = {name: job.files[name] for name in job.targets}
     names = [n for n in expected_names(targets) if n not in job.deselect]
-    vetting = job.purpose == "vet"
+    vetting = job.purpose == "vet"  # vetting runs the tests on a stub, which a sound test must fail
     results = tuple(
         TestResult(id=n, outcome="failed" if vetting else "passed", exception="AssertionError" if vetting else "")
         for n in names
@@ -96,7 +96,7 @@ def passing_report(job: Job) -> Report:
 
 
 class FakeClock:
-    """A clock that moves a second at each look."""
+    """A clock that advances one second each time `now` is read."""
 
     def __init__(self) -> None:
         self._seconds = 0
@@ -110,5 +110,5 @@ class FakeClock:
         return f"2026-01-{days + 1:02d}T{hours:02d}:{minutes:02d}:{seconds:02d}.000Z"
 
     def monotonic_ms(self) -> int:
-        """Return the seconds looked at so far, in milliseconds."""
+        """Return the time that has passed, in milliseconds; reading it advances nothing."""
         return self._seconds * 1000

@@ -1,11 +1,10 @@
-"""Given what happened, when this comes of a call, then that is decided: a session without a driver, a store or a clock.
+"""Given a history, when a call ends so, then that is decided: a session without a driver, a store or a clock.
 
     story = Given("Add two numbers.").replies(plan_json).replies(code_block)
     assert story.purpose == "tests"
 
-Every outcome becomes an event, and every decision that follows from it is recorded at once, as a session would; a step
-takes
-well under a millisecond.
+Every outcome becomes an event, and every decision that follows from it is recorded at once, as a session would do it.
+A step takes well under a millisecond.
 """
 
 from collections.abc import Mapping
@@ -48,9 +47,9 @@ def _pack() -> dict[str, str]:
 
 @dataclass
 class Given:
-    """A session of a prompt; ``settings`` are fields of its configuration, ``task`` more fields of the task.
+    """A session of a prompt; ``settings`` are fields of its configuration, ``task`` further fields of the task.
 
-    ``rules`` is the version that decides; the present one by default.
+    ``rules`` is the version of the rules that decides; the present one by default.
     """
 
     prompt: str = "Write add(a, b): the sum of two numbers."
@@ -65,8 +64,8 @@ class Given:
         self._decided: tuple[SessionState | None, Command | None] = (None, None)
         facts = SandboxFacts(name="fake", python="3.11", system_packages=True, commands=True)
         config = Config.model_validate({"model": "any", "sandbox": facts, **self.settings})
-        asked = Task.model_validate({"id": "t", "prompt": self.prompt, **self.task})
-        new = started(asked, config, _pack())
+        task = Task.model_validate({"id": "t", "prompt": self.prompt, **self.task})
+        new = started(task, config, _pack())
         versions = {"versions": versions_of_this_process().model_copy(update={"rules": self.rules})}
         self._append(NewEvent(new.payload.model_copy(update=versions), new.texts))
         self._settle()
@@ -102,24 +101,24 @@ class Given:
     def reports(self, failed: Mapping[str, TestResult] | None = None, report: Report | None = None) -> Self:
         """The job is executed: every test passes but those in ``failed`` (by name); on a stub every test fails."""
         job = self._expect(Execute).job
-        found = report or passing_report(job)
+        result = report or passing_report(job)
         if failed:
-            tests = tuple(failed.get(t.id.partition("::")[2], t) for t in found.tests)
-            tests = tuple(t.model_copy(update={"id": old.id}) for t, old in zip(tests, found.tests, strict=True))
+            tests = tuple(failed.get(t.id.partition("::")[2], t) for t in result.tests)
+            tests = tuple(t.model_copy(update={"id": old.id}) for t, old in zip(tests, result.tests, strict=True))
             ended = {} if report else {"exit": "tests_failed", "exit_code": 1}
-            found = found.model_copy(update={"tests": tests, **ended})
+            result = result.model_copy(update={"tests": tests, **ended})
         blobs = Blobs()
-        outcomes = [t.outcome for t in found.tests]
+        outcomes = [t.outcome for t in result.tests]
         finished = TestsFinished(
             call=self._call,
             purpose=job.purpose,
-            exit=found.exit,
-            whole=found.whole,
+            exit=result.exit,
+            whole=result.whole,
             passed=outcomes.count("passed"),
             failed=outcomes.count("failed"),
             errors=outcomes.count("error") + outcomes.count("unfinished"),
             skipped=outcomes.count("skipped"),
-            report=blobs.put(canonical(found.model_dump(mode="json"))),
+            report=blobs.put(canonical(result.model_dump(mode="json"))),
         )
         self._close(finished, blobs)
         return self
@@ -133,14 +132,14 @@ class Given:
 
     @property
     def command(self) -> Command | None:
-        """What the session wants done next; None where it ended or waits."""
+        """The session's next command; None where it ended or waits."""
         if self._decided[0] is not self.state:
             self._decided = (self.state, decide(self.state))
         return self._decided[1]
 
     @property
     def purpose(self) -> str:
-        """What the next command is for: a model call's or a job's purpose, ``build``; the state where there is none."""
+        """The purpose of the next model call or job, or ``build``; the state's name where there is no command."""
         command = self.command
         if isinstance(command, CallModel):
             return str(command.request.purpose)
@@ -171,7 +170,7 @@ class Given:
 
     @property
     def _call(self) -> str:
-        """The name that the next call has, or the open one."""
+        """The id of the open call, else of the next one."""
         return self.state.call.call if self.state.call else f"{self.state.session}:{self.state.seq}"
 
     def _close(self, payload: Payload, blobs: Blobs) -> None:

@@ -1,4 +1,4 @@
-"""A whole store in memory: the plainest one that keeps the contract, budgets, forks and erasure among it."""
+"""A whole store in memory: the simplest one that keeps the contract, with budgets, forks and erasure."""
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -45,17 +45,16 @@ class MemoryLease(Lease):
         """Nothing expires here."""
 
     def release(self) -> None:
-        """Give the right back."""
+        """Give the lease back; without effect if another holder has it now."""
         if self._store.holders.get(self.session) == self.token:
             del self._store.holders[self.session]
 
 
 class MemoryStore(Store):
-    """A store in memory, with the same checks as a real one. ``events`` are each session's own, in the order sessions
-    came."""
+    """A store in memory, with the same checks as a real one. ``events`` are each session's own, the oldest session first."""
 
     def __init__(self) -> None:
-        self.address = ""  # only this process has it
+        self.address = ""  # empty: no other process can open it
         self.events: dict[str, list[Event]] = {}
         self.texts: dict[str, str] = {}
         self.holders: dict[str, int] = {}
@@ -79,6 +78,7 @@ class MemoryStore(Store):
         if self.holders.get(event.session) != lease.token:
             raise StaleLease(f"Session {event.session} was taken over: event {event.seq} was not written.")
         payload = event.payload
+        # a fork's first event continues its parent's chain: seq and hash do not start again
         if isinstance(payload, SessionForked) and event.session not in self.events:
             chain = self._chain(payload.parent)[: payload.seq + 1]
         else:
@@ -109,39 +109,43 @@ class MemoryStore(Store):
     # ---- the catalogue
 
     def sessions(self) -> SessionList:
-        """List the sessions, the last that came first."""
+        """List the sessions, the newest first."""
         return SessionList([self._row(session) for session in reversed(self.events)], [])
 
     def find(self, name: str) -> str:
         """Return the id that an id, a unique prefix, or ``last`` names."""
         if name in self.events:
             return name
-        found = [*self.events][-1:] if name == "last" else [one for one in self.events if name and one.startswith(name)]
-        if len(found) == 1:
-            return found[0]
-        what = "names more than one session" if found else "names no session"
-        raise SessionNotFound(f"{name!r} {what}.", remedy="`codetape list` shows them.")
+        matches = (
+            [*self.events][-1:]
+            if name == "last"
+            else [session for session in self.events if name and session.startswith(name)]
+        )
+        if len(matches) == 1:
+            return matches[0]
+        problem = "names more than one session" if matches else "names no session"
+        raise SessionNotFound(f"{name!r} {problem}.", remedy="`codetape list` shows them.")
 
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
         """Yield stored events of calls, of these sessions and their parents, or of all."""
-        wanted, left = set[str](), list(self.events if sessions is None else sessions)
-        while left:
-            if (name := left.pop()) not in wanted:
-                wanted.add(name)
+        selected, pending = set[str](), list(self.events if sessions is None else sessions)
+        while pending:
+            if (name := pending.pop()) not in selected:
+                selected.add(name)
                 first = self.events.get(name, [])[:1]
-                left += [e.payload.parent for e in first if isinstance(e.payload, SessionForked)]
+                pending += [e.payload.parent for e in first if isinstance(e.payload, SessionForked)]
         for name in self.events:
-            if name in wanted:
+            if name in selected:
                 yield from (stored(event) for event in self.events[name] if event.kind in CALL_EVENT_KINDS)
 
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
         """Return the sessions, with their states, that last built each image."""
-        found: dict[str, list[tuple[str, str]]] = {}
+        sessions_by_image: dict[str, list[tuple[str, str]]] = {}
         for name in self.events:
             built = [e.payload.image for e in self.events[name] if isinstance(e.payload, BuildFinished)]
             for image in built[-1:]:
-                found.setdefault(image, []).append((name, self._row(name)["state"]))
-        return found
+                sessions_by_image.setdefault(image, []).append((name, self._row(name)["state"]))
+        return sessions_by_image
 
     # ---- maintenance
 
@@ -160,11 +164,11 @@ class MemoryStore(Store):
             own = self.events.get(session, [])
             if own and own[-1].kind == ContentForgotten.__name__:
                 raise StoreError(f"The content of session {session} was forgotten here: it is not put back.")
-            have = {event.seq: event.hash for event in own}
+            hashes = {event.seq: event.hash for event in own}
             for event in group:
-                if have.get(event.seq, event.hash) != event.hash:
+                if hashes.get(event.seq, event.hash) != event.hash:
                     raise StoreError(f"Session {session} is here already, with another event {event.seq}.")
-                if event.seq not in have:
+                if event.seq not in hashes:
                     if session in self.holders:
                         raise LeaseHeld(f"Session {session} is driven by this process already.")
                     self.events.setdefault(session, []).append(event)
@@ -190,16 +194,16 @@ class MemoryStore(Store):
             for payload in ends:
                 last = encode(session, last.seq + 1, at, payload, last.hash)
                 self.events[session].append(last)
-            needed = self._needed()
-            gone = [ref for ref in self.texts if ref not in needed]
-            for ref in gone:
+            needed = self._needed()  # after the events above: this session counts as forgotten now
+            unneeded = [ref for ref in self.texts if ref not in needed]
+            for ref in unneeded:
                 del self.texts[ref]
-            return len(gone)
+            return len(unneeded)
         finally:
             lease.release()
 
     def recover(self, session: str) -> RecoveredSession:
-        """Return a session's rows and the texts that are there."""
+        """Return a session's rows and the blobs that still exist."""
         events = self._chain(session)
         texts = {ref: self.texts[ref] for event in events for ref in refs(event.payload) if ref in self.texts}
         return RecoveredSession([stored(event) for event in events], texts, [])
@@ -209,7 +213,7 @@ class MemoryStore(Store):
         return [*self.events]
 
     def unsound(self) -> list[str]:
-        """Nothing is listed that is not derived from the events."""
+        """Return no defect: the list is derived from the events at each call."""
         return []
 
     def for_reading(self) -> "MemoryStore":
@@ -228,9 +232,9 @@ class MemoryStore(Store):
         return list(own)
 
     def _needed(self) -> set[str]:
-        """Return the texts that a session whose content is not forgotten refers to."""
-        kept = [name for name, events in self.events.items() if events[-1].kind != ContentForgotten.__name__]
-        return {ref for name in kept for event in self._chain(name) for ref in refs(event.payload)}
+        """Return the refs of sessions whose content is not forgotten."""
+        readable = [name for name, events in self.events.items() if events[-1].kind != ContentForgotten.__name__]
+        return {ref for name in readable for event in self._chain(name) for ref in refs(event.payload)}
 
     def _row(self, session: str) -> SessionRow:
         chain, own = self._chain(session), self.events[session]
@@ -239,7 +243,7 @@ class MemoryStore(Store):
         moves = [e.payload for e in own if isinstance(e.payload, Transition)]
         ledgers = [e.payload.ledger for e in own if isinstance(e.payload, Decided) and "iteration" in e.payload.ledger]
         answers = [e.payload for e in own if isinstance(e.payload, Answered)]
-        paid = [one for one in answers if not one.matched_by]
+        paid = [answer for answer in answers if not answer.matched_by]
         first = own[0].payload
         held = self._held([session])
         return {
@@ -251,23 +255,30 @@ class MemoryStore(Store):
             "reason": getattr(moves[-1], "reason", "") if moves else "",
             "iteration": ledgers[-1]["iteration"] if ledgers else 0,
             "events": own[-1].seq + 1,
-            "input_tokens": sum(one.usage.total_input for one in answers),
-            "output_tokens": sum(one.usage.total_output for one in answers),
+            "input_tokens": sum(answer.usage.total_input for answer in answers),
+            "output_tokens": sum(answer.usage.total_output for answer in answers),
             "started_at": own[0].at,
             "updated_at": own[-1].at,
             "head": own[-1].hash,
             "parent": first.parent if isinstance(first, SessionForked) else "",
             "forked_at": first.seq if isinstance(first, SessionForked) else 0,
-            "cost": sum(picodollars(one.price.cost) for one in paid if one.price),
-            "unpriced": sum(one.price is None for one in paid),
-            "reused_tokens": sum(one.usage.total_input + one.usage.total_output for one in answers if one.matched_by),
+            "cost": sum(picodollars(answer.price.cost) for answer in paid if answer.price),
+            "unpriced": sum(answer.price is None for answer in paid),
+            "reused_tokens": sum(
+                answer.usage.total_input + answer.usage.total_output for answer in answers if answer.matched_by
+            ),
             "reserved_tokens": held.tokens,
             "reserved_cost": held.cost,
         }
 
     def _held(self, sessions: Collection[str]) -> Spent:
-        found = [one for call, one in self.reserved.items() if call.rpartition(":")[0] in sessions]
-        return Spent(sum(one.tokens for one in found), sum(one.cost for one in found))
+        reservations = [
+            reservation for call, reservation in self.reserved.items() if call.rpartition(":")[0] in sessions
+        ]
+        return Spent(
+            sum(reservation.tokens for reservation in reservations),
+            sum(reservation.cost for reservation in reservations),
+        )
 
     def _spent(self, scope: str, session: str) -> Spent:
         kind, _, tag = scope.partition(":")
