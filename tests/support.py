@@ -11,7 +11,7 @@ from pathlib import Path
 from codetape.domain.task import SandboxFacts
 from codetape.ports import Built, Execution
 from codetape_adapters.sandboxes.execution import report_parser
-from codetape_adapters.sandboxes.guest import GUEST_FOLDER
+from codetape_adapters.sandboxes.guest import GUEST_FOLDER, HARNESS, invocation
 
 
 def block(code):
@@ -89,7 +89,7 @@ class HostSandbox:
         self._build, self.jobs, self.specs = build, [], []
 
     def facts(self):
-        return SandboxFacts(name="host", python=".".join(map(str, sys.version_info[:2])))
+        return SandboxFacts(name="host", python=".".join(map(str, sys.version_info[:2])), evaluates=True)
 
     async def build(self, spec):
         self.specs.append(spec)
@@ -105,35 +105,21 @@ class HostSandbox:
             (folder / name).write_text(text)
         (folder / "pytest.ini").write_text("[pytest]\n")
         report, write = os.pipe()
+        started = invocation(job)
+        own = {
+            name: started.variables[name]
+            for name in started.variables
+            if name.startswith(("CODETAPE_", "PYTHON", "PYTEST_", "TZ"))
+        }
         env = {
+            **own,
             "PATH": os.environ["PATH"],
             "CODETAPE_WORK": str(folder),
             "CODETAPE_REPORT_FD": str(write),
-            "CODETAPE_DESELECT": json.dumps(job.deselect),
             "PYTHONPATH": str(GUEST_FOLDER),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "codetape_reporter",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:terminal",
-            "--noconftest",
-            "--capture",
-            "no",
-            "--continue-on-collection-errors",
-            "-c",
-            str(folder / "pytest.ini"),
-            *job.targets,
-        ]
-        if job.purpose == "script":
-            command = [sys.executable, "solution.py", *job.flags]
+        here = {f"{HARNESS}/pytest.ini": str(folder / "pytest.ini"), job.conditions.folder: str(folder)}
+        command = [sys.executable, *(here.get(word, word) for word in started.words)]
         begun, stopped = time.monotonic(), None
         process = subprocess.Popen(
             command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -156,7 +142,7 @@ class HostSandbox:
             duration_ms=int((time.monotonic() - begun) * 1000),
             tree_memory_bounded=False,
         )
-        return Execution(report_parser.read(raw, tests=job.purpose != "script", laid_out=job.files).report, {})
+        return Execution(report_parser.read(raw, job).report, {})
 
 
 def generate(

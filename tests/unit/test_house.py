@@ -95,7 +95,7 @@ def test_nothing_asks_what_a_port_does_not_say():
     for path in MODULES:
         text = path.read_text()
         assert "store: Any" not in text, path
-        if "rules" not in path.parts:
+        if not {"rules", "guest"} & {*path.parts}:  # those look at foreign code and objects
             assert text.count("hasattr(") <= (
                 1 if path.parent.name == "cli" or path.name in ("agent.py", "__init__.py") else 0
             ), path

@@ -4,7 +4,7 @@ What is done next is always what the machine's state wants; what became of an ou
 `asks` (model replies), `builds` (environments), `executions` and `reports` (their outcomes).
 """
 
-from codetape.decider import environments, executions, model_calls
+from codetape.decider import confirming, environments, executions, model_calls
 from codetape.decider.commands import Command, Execute, Record
 from codetape.decider.rule_set import rule_set
 from codetape.decider.step import Step, examples_event, record
@@ -35,6 +35,10 @@ def _settled(session: SessionState) -> Step:
         return executions.vetted(session)
     if purpose == "oracle":
         return executions.proven(session)
+    if purpose == "confirm":
+        return confirming.confirmed(session)
+    if purpose == "evaluate":
+        return confirming.evaluated(session)
     return model_calls.answered(session)
 
 
@@ -46,6 +50,8 @@ def _without_effect(session: SessionState) -> Step | None:
         return rule_set(session).standing(session)
     if session.state == "vetting":
         return executions.nothing_to_vet(session)
+    if session.state == "confirming" or (session.state == "proving" and session.ledger.proven):
+        return confirming.nothing_to_confirm(session)
     if session.state in ("coding", "judging", "fixing_tests"):
         return model_calls.nothing_to_ask(session)
     return None
@@ -54,6 +60,8 @@ def _without_effect(session: SessionState) -> Step | None:
 def _effect(session: SessionState) -> Command:
     if session.state == "building":
         return environments.build(session)
+    if session.state == "confirming" or (session.state == "proving" and session.ledger.proven):
+        return Execute(confirming.job(session))
     if session.state in ("vetting", "executing", "proving"):
         return Execute(executions.job(session))
     return model_calls.ask(session)

@@ -54,7 +54,7 @@ def _read(session: SessionState, report: Report, about: str) -> Step:
     if solved(session, report, quarantined(session)):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         return Step(about, done=done, ledger=base, work={"report": report, "findings": ()})
-    if halt := weighing.broken_user_tests(report):
+    if halt := weighing.broken_user_tests(session, report):
         return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
     if step := _reverted(session, report, base):
         return _bounded(session, step, iteration)

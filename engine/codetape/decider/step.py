@@ -1,7 +1,7 @@
 """A decision in the making: what it changes, and the event that says so."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from codetape.decider.commands import Record
@@ -80,6 +80,9 @@ def record(session: SessionState, step: Step) -> Record:
 def _decision(session: SessionState, step: Step) -> NewEvent:
     texts = Blobs()
     owed = owed_after(session, step)
+    if session.rules > 2 and _stands_still(session, step, owed):
+        message = "No rule has a next step here: what was asked and run so far leaves nothing to change."
+        step = replace(step, halt=Stop("failed", "stalled", message))
     ledger = {name: value for name, value in step.ledger.items() if getattr(session.ledger, name) != value}
     if owed != session.ledger.owed:
         ledger["owed"] = owed
@@ -98,7 +101,7 @@ def _decision(session: SessionState, step: Step) -> NewEvent:
     elif target == "succeeded":
         kind, more = Succeeded, {"confidence": confidence(session, step)}
     payload = kind(
-        trigger=machine.trigger(session.state, target),
+        trigger=machine.trigger(session.state, target, session.machine),
         source=session.state,
         target=target,
         about=step.about,
@@ -111,13 +114,23 @@ def _decision(session: SessionState, step: Step) -> NewEvent:
     return NewEvent(payload, texts)
 
 
+def _stands_still(session: SessionState, step: Step, owed: tuple[str, ...]) -> bool:
+    """Whether a decision without an outcome would change nothing: it would be taken again and again."""
+    if session.outcome or step.halt or step.notes or owed != session.ledger.owed:
+        return False
+    changed = any(getattr(session.ledger, name) != value for name, value in step.ledger.items()) or any(
+        getattr(session.work, name) != value for name, value in step.work.items()
+    )
+    return not changed and (step.target or machine.next_state(owed) or "succeeded") == session.state
+
+
 def _empty(value: object) -> bool:
     return value is None or value in ("", ())
 
 
 def confidence(session: SessionState, step: Step) -> Confidence:
     """Return how far the success can be trusted: by what passed, never by how sure a model is."""
-    if step.about == "oracle":
+    if step.about in ("oracle", "proven"):
         return "oracle"
     report = step.work.get("report", session.work.report)
     idle = {*step.work.get("vacuous", session.work.vacuous), *(q.test for q in session.work.quarantined)}

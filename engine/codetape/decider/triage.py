@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from codetape.decider.executions import context_of, missing_outputs, no_tests, quarantined, solved
+from codetape.decider.executions import confirming_owed, context_of, missing_outputs, no_tests, quarantined, solved
 from codetape.decider.step import Step
 from codetape.domain.findings import Finding
-from codetape.domain.report import Report
+from codetape.domain.report import IDLE, Report
 from codetape.eventlog.session_state import SessionState
 from codetape.rules.classify import SESSION, classify
 
@@ -56,8 +56,14 @@ def after_quarantine(session: SessionState, report: Report, step: Step) -> Step:
     """Every failing test is quarantined: what is left decides."""
     quarantined = {q.test for q in step.work["quarantined"]}
     if solved(session, report, quarantined):
-        return replace(step, done=("executing", "judging", "diagnosing", "coding", "fixing_tests"))
-    live = [t for t in report.tests if t.id not in quarantined and t.id not in session.work.vacuous]
+        done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
+        return replace(step, done=done, owes=confirming_owed(session))
+    idle = IDLE if session.rules > 2 else ()
+    live = [
+        t
+        for t in report.tests
+        if t.id not in quarantined and t.id not in session.work.vacuous and t.outcome not in idle
+    ]
     if live:
         return replace(step, done=("judging", "diagnosing"), owes=("executing",))
     return no_tests(session, replace(step, done=("judging", "diagnosing")))

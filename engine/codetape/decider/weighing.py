@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from codetape.decider.executions import execution_key, quarantined, report_of, solved
+from codetape.decider.executions import confirming_owed, execution_key, plain_key, quarantined, report_of, solved
 from codetape.decider.remedies import EXAMPLE, best_of, better, outvoted, spent, vote
 from codetape.decider.step import Fact, Step, Stop, owed_after
 from codetape.decider.triage import after_quarantine, findings_of, owing
@@ -39,7 +39,10 @@ def standing(session: SessionState) -> Step | None:
         report = same.report
     if solved(session, report, quarantined(session)):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
-        return Step("standing", done=done, ledger=base, work={"report": report, "findings": ()})
+        owes = confirming_owed(session)
+        return Step("standing", done=done, owes=owes, ledger=base, work={"report": report, "findings": ()})
+    if key == session.ledger.executed and confirming_owed(session) and session.ledger.confirmed != plain_key(session):
+        return Step("standing", owes=("confirming",))  # a second look, before more is paid for the same failure
     attempts = counted(session.work.attempts, session.work.findings, code=True, tests=True)
     step = Step("standing", ledger=base, work={"report": report, "attempts": attempts})
     return weighed(session, report, findings_of(session, report), attempts, step)
@@ -61,19 +64,20 @@ def _read(session: SessionState, report: Report, about: str) -> Step:
         "from_plan": False,
         "cured": cured(session, report),
     }
+    before = session.work.checkpoint
+    code = before is not None and before.code != session.work.code
+    tests = before is not None and before.tests != session.work.tests
+    attempts = counted(session.work.attempts, session.work.findings, code=code, tests=tests) if before else ()
     if solved(session, report, quarantined(session)):
-        done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
-        return Step(about, done=done, ledger=base, work={"report": report, "findings": ()})
-    if halt := broken_user_tests(report):
+        done, owes = ("executing", "judging", "diagnosing", "coding", "fixing_tests"), confirming_owed(session)
+        work = {"report": report, "findings": (), **({"attempts": attempts} if owes else {})}
+        return Step(about, done=done, owes=owes, ledger=base, work=work)
+    if halt := broken_user_tests(session, report):
         return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
     base["tried"] = (*session.ledger.tried, key[:SHORT])[-MAX_TRIED:]
     if step := _reverted(session, report, base):
         return _bounded(session, step, iteration)
     findings = findings_of(session, report)
-    before = session.work.checkpoint
-    code = before is not None and before.code != session.work.code
-    tests = before is not None and before.tests != session.work.tests
-    attempts = counted(session.work.attempts, session.work.findings, code=code, tests=tests) if before else ()
     work = {
         "report": report,
         "attempts": attempts,
@@ -84,15 +88,21 @@ def _read(session: SessionState, report: Report, about: str) -> Step:
     )
 
 
-def broken_user_tests(report: Report) -> Stop | None:
-    """Given tests that do not collect, by their own fault, are wrong use. The stub is no witness: only a real run
-    is."""
+def broken_user_tests(session: SessionState, report: Report) -> Stop | None:
+    """Given tests that pytest does not collect, by their own fault, are wrong use.
+
+    The stub is no witness: only a real run is.
+    """
     for result in report.failing:
         own = not result.frames or result.frames[-1].file == USER_FILE
         missing = result.exception in ("ModuleNotFoundError", "ImportError")
         if file_of(result.id) == USER_FILE and "::" not in result.id and own and not missing:
             message = f"The given tests do not collect: {result.exception}: {result.message[:300]}"
             return Stop("failed", "user_tests", message)
+    if session.rules > 2:
+        for finding in findings_of(session, report):
+            if finding.test == USER_FILE and finding.rule == "not_collected":
+                return Stop("failed", "user_tests", f"Of the given tests, {finding.root_cause}")
     return None
 
 
@@ -161,6 +171,17 @@ def weighed(
     if result.spent and not doubt and not step.ledger.get("cured", session.ledger.cured):
         return spent(session, step)
     return owing(session, step, left)
+
+
+def differed(session: SessionState, report: Report, step: Step) -> Step:
+    """Return the step after a confirming run that came out otherwise: ``report`` is the standing one, with what failed
+    then failing in it."""
+    findings = findings_of(session, report)
+    note = report_line(session.ledger.iteration, report, findings)
+    work = {**step.work, "report": report, "notes": (*session.work.notes, f"Run again elsewhere. {note}")[-12:]}
+    step = weighed(session, report, findings, session.work.attempts, replace(step, work=work))
+    step = _bounded(session, step, session.ledger.iteration)
+    return replace(step, done=(*step.done, "confirming"))
 
 
 def _reason(finding: Finding) -> str:

@@ -1,7 +1,9 @@
 """An environment to build, and a job to execute, as values. A fingerprint covers everything that the sandbox sees."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from codetape.domain.canonical import FrozenModel, canonical, sha256
 from codetape.domain.purposes import JobPurpose
@@ -47,11 +49,27 @@ class BuildSpec(FrozenModel):
         return sha256(canonical(self.detail))
 
 
+class Conditions(FrozenModel):
+    """What a program should not depend on: the hash seed, the time zone (as POSIX writes it), the working folder,
+    and the order of tests."""
+
+    hash_seed: int = 0
+    timezone: str = "UTC"
+    folder: str = "/work"
+    reverse: bool = False
+
+
+USUAL = Conditions()
+OTHER = Conditions(hash_seed=20231, timezone="<+1245>-12:45", folder="/srv/elsewhere", reverse=True)
+"""Those of a confirming run: each differs from the usual ones."""
+
+
 class Job(FrozenModel):
     """One execution: files to lay out, tests to run (or a script with arguments), and the limits.
 
     ``files`` are laid out read-only in the working folder. ``inputs`` with a sample are put below /var/inputs
-    under their names; scalar ones are passed as flags by a script job. ``deselect`` holds pytest node ids.
+    under their names; scalar ones are passed as flags by a script job. ``deselect`` holds pytest node ids. An
+    ``evaluate`` job runs no tests: its one target is a file of claims, which a sandbox can evaluate whose facts say so.
     """
 
     purpose: JobPurpose
@@ -63,6 +81,7 @@ class Job(FrozenModel):
     outputs: tuple[Output, ...] = ()
     resources: Resources = Resources()
     env: dict[str, str] = {}
+    conditions: Annotated[Conditions, Field(exclude_if=lambda value: value == USUAL)] = USUAL
 
     @property
     def flags(self) -> tuple[str, ...]:

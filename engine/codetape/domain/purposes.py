@@ -35,12 +35,16 @@ PURPOSES = (
 )
 _NAMES = frozenset(row.name for row in PURPOSES)
 
-JobPurpose = Literal["vet", "run", "oracle", "script"]
+JobPurpose = Literal["vet", "run", "oracle", "script", "confirm", "evaluate"]
+"""Of executions: tests on a stub, on the code, on the code once more under other conditions; the oracle; the script;
+and a blind evaluation of what tests claim."""
 WAITING_FOR_JOBS = {
     "build": "the environment",
     "vet": "the tests on a stub",
     "run": "the tests",
     "oracle": "the oracle",
+    "confirm": "the tests, once more under other conditions",
+    "evaluate": "a blind evaluation of what tests claim",
     "script": "the script",
 }
 

@@ -1,9 +1,13 @@
 """What a sandbox reports of one execution, and the environment that it ran in."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from codetape.domain.canonical import FrozenModel, Hash
 
+IDLE = ("skipped", "xfailed", "xpassed")
+"""Outcomes that say nothing for the code and nothing against it."""
 Exit = Literal["ok", "tests_failed", "collection_error", "timeout", "oom", "pids", "output_cap", "killed"]
 
 
@@ -23,12 +27,15 @@ class Comparison(FrozenModel):
 
 
 class TestResult(FrozenModel):
-    """One test's outcome. ``id`` is pytest's node id; texts are raw, capped by the reporter."""
+    """One test's outcome, as pytest says it. ``id`` is its node id; texts are raw, capped by the reporter.
+
+    A file that was skipped whole is a result under the file's name; ``message`` says why.
+    """
 
     __test__: ClassVar[bool] = False
 
     id: str
-    outcome: Literal["passed", "failed", "error", "skipped", "unfinished"]
+    outcome: Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed", "unfinished"]
     exception: str = ""
     message: str = ""
     traceback: str = ""
@@ -36,6 +43,20 @@ class TestResult(FrozenModel):
     comparison: Comparison | None = None
     parameters: dict[str, str] = {}
     duration_ms: int = 0
+
+
+class Evaluated(FrozenModel):
+    """What the code gave for one blind claim, as data: see `codetape.rules.blind`.
+
+    ``values`` are JSON texts, one an expression; ``raised`` names an exception in their place, its own name first and
+    those of the built-in ones that it is. ``turn`` counts evaluations of the same claim under other hash seeds.
+    """
+
+    number: int
+    turn: int = 0
+    values: tuple[str, ...] = ()
+    raised: tuple[str, ...] = ()
+    message: str = ""
 
 
 class OutputFile(FrozenModel):
@@ -50,7 +71,7 @@ class Report(FrozenModel):
     """The outcome of one execution: structure first, texts beside it.
 
     ``whole`` is true when the reporter listed what it collected, ended every test and finished pytest's session:
-    an exit code of 0 without it is a failure.
+    an exit code of 0 without it is a failure. ``warnings`` are pytest's own, on what it did not collect.
     """
 
     exit: Exit
@@ -64,6 +85,8 @@ class Report(FrozenModel):
     rejected_outputs: tuple[str, ...] = ()
     tree_memory_bounded: bool = False
     duration_ms: int = 0
+    evaluated: Annotated[tuple[Evaluated, ...], Field(exclude_if=lambda value: not value)] = ()
+    warnings: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
 
     def outcome_of(self, test: str) -> str:
         """Return a test's outcome, or "absent"."""
@@ -76,8 +99,8 @@ class Report(FrozenModel):
 
     @property
     def failing(self) -> tuple[TestResult, ...]:
-        """Tests that neither passed nor were skipped."""
-        return tuple(t for t in self.tests if t.outcome not in ("passed", "skipped"))
+        """Tests that failed, or did not end."""
+        return tuple(t for t in self.tests if t.outcome not in ("passed", *IDLE))
 
 
 class Environment(FrozenModel):

@@ -71,7 +71,10 @@ class Resources(FrozenModel):
 
 
 class SandboxFacts(FrozenModel):
-    """What a sandbox offers: the model is told it, and decisions depend on it."""
+    """What a sandbox offers: the model is told it, and decisions depend on it.
+
+    ``evaluates`` says that it runs jobs of the purpose ``evaluate``: the claims of tests, without what they expect.
+    """
 
     name: str
     python: str
@@ -81,6 +84,7 @@ class SandboxFacts(FrozenModel):
     network: bool = False
     base: str = ""
     why: str = ""
+    evaluates: bool = False
 
 
 class Config(FrozenModel):

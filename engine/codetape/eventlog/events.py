@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 from pydantic import Field
 
 from codetape.domain.canonical import FrozenModel, Hash, sha256
+from codetape.domain.purposes import JobPurpose
 from codetape.domain.usage import Usage
 
 Effect = Literal["ask", "build", "execute"]
@@ -185,7 +186,7 @@ class TestsFinished(CallClosed):
 
     __test__: ClassVar[bool] = False
 
-    purpose: Literal["vet", "run", "oracle", "script"]
+    purpose: JobPurpose
     exit: str
     whole: bool
     passed: int

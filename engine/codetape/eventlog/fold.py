@@ -44,6 +44,7 @@ from codetape.eventlog.events import (
     Suspended,
     TestQuarantined,
     TestsFinished,
+    Versions,
 )
 from codetape.eventlog.session_state import (
     Artifacts,
@@ -130,6 +131,12 @@ _EFFECT: dict[type[Payload], str] = {
 """The effect of the calls that an outcome closes; CallLost and GaveUp close calls of any effect."""
 
 
+def _version(session: SessionState, payload: Payload) -> int:
+    """Return the machine's version that a move is made by: that of the event, where it names one."""
+    versions: Versions | None = getattr(payload, "versions", None)
+    return versions.machine if versions else session.machine
+
+
 def move(session: SessionState, payload: Payload) -> SessionState:
     """Check the payload against the machine and the open call; return the state after its move."""
     if session.forgotten:
@@ -146,7 +153,7 @@ def move(session: SessionState, payload: Payload) -> SessionState:
     target: str = getattr(payload, "target", session.state)
     if source != session.state:
         raise CorruptTape(f"it leaves {source}, but the state is {session.state}.")
-    if (trigger or source != target) and machine.trigger(source, target) != trigger:
+    if (trigger or source != target) and machine.trigger(source, target, _version(session, payload)) != trigger:
         raise CorruptTape(f"{trigger!r} does not lead from {source} to {target}.")
     return session.evolve(state=target)
 

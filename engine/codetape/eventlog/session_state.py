@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from codetape.domain.canonical import FrozenModel, canonical
-from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined, Question
+from codetape.domain.findings import Checkpoint, Confirmation, Finding, FixCounts, Quarantined, Question
 from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, Fix, Opinion, Proposal
 from codetape.domain.report import Environment, Report
 from codetape.domain.task import Config, Task
 from codetape.domain.usage import Usage
 from codetape.errors import CorruptTape
+from codetape.eventlog import machine
 from codetape.eventlog.events import CallClosed, Versions
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -48,6 +49,10 @@ class Counters(FrozenModel):
     executed: str = ""
     tried: tuple[str, ...] = ()
     doubted: tuple[str, ...] = ()
+    evaluated: str = ""
+    confirmed: str = ""
+    differing: tuple[str, ...] = ()
+    proven: bool = False
 
 
 BOOKKEEPING = frozenset({"executed", "tried", "best"})
@@ -77,6 +82,8 @@ class Artifacts(FrozenModel):
     question: Question | None = None
     bad_reply: str = ""
     repair: str = ""
+    confirmation: Confirmation | None = None
+    oracle_confirmation: Confirmation | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,11 @@ class SessionState:
     def rules(self) -> int:
         """The recorded version of the rules, which decides here."""
         return self.versions.rules if self.versions else 0
+
+    @property
+    def machine(self) -> int:
+        """The version of the machine that moves here: the recorded one, the present one where none is recorded."""
+        return self.versions.machine if self.versions else machine.VERSION
 
     @property
     def the_task(self) -> Task:

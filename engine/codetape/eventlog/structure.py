@@ -43,7 +43,11 @@ def legal(events: Iterable[Event]) -> None:
                 session = session.evolve(call=call)
             elif isinstance(payload, CallClosed):
                 session, waiting = session.evolve(call=None), not isinstance(payload, CallLost | GaveUp)
-                passed = payload.passed if isinstance(payload, TestsFinished) and payload.purpose != "vet" else passed
+                passed = (
+                    payload.passed
+                    if isinstance(payload, TestsFinished) and payload.purpose in ("run", "oracle")
+                    else passed
+                )
             elif isinstance(payload, Decided) and not (
                 isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
             ):

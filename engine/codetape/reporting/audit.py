@@ -129,7 +129,7 @@ def _words(event: Event, state: SessionState, stream: Stream) -> str:
 
 
 def _tests(payload: TestsFinished, report: Report) -> str:
-    bad = [t.id for t in report.tests if t.outcome not in ("passed", "skipped")]
+    bad = [t.id for t in report.failing]
     failing = f": {', '.join(bad[:5])}" if bad and payload.purpose != "vet" else ""
     return f"{payload.purpose}: {payload.passed} passed, {payload.failed} failed, {payload.errors} errors ({payload.exit}){failing}"
 

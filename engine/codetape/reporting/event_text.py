@@ -54,13 +54,22 @@ def describe(event: Event, session: SessionState) -> str:
 
 
 def _tests(payload: TestsFinished, session: SessionState) -> str:
-    labels = {"vet": "on a stub", "run": f"run {session.ledger.iteration + 1}", "oracle": "oracle", "script": "script"}
+    labels = {
+        "vet": "on a stub",
+        "run": f"run {session.ledger.iteration + 1}",
+        "oracle": "oracle",
+        "confirm": "once more, under other conditions",
+    }
     counts = [f"{payload.passed} passed", f"{payload.failed} failed"]
     counts += [f"{payload.errors} errors"] if payload.errors else []
     counts += [f"{payload.skipped} skipped"] if payload.skipped else []
     how = "" if payload.exit in ("ok", "tests_failed") else f" ({payload.exit})"
     if payload.purpose == "script":
         return f"script: {payload.exit}"
+    if payload.purpose == "evaluate":
+        report = session.outcome.report if session.outcome else None
+        given = len({one.number for one in report.evaluated}) if report else 0
+        return f"evaluated where no expected value is: {given} claims{how}"
     return f"{labels[payload.purpose]}: {', '.join(counts)}{how}"
 
 
@@ -85,6 +94,9 @@ def _decided(payload: Decided, session: SessionState) -> str:
         settled = ("upheld", "refuted", "third", "cannot_hold")
         rules = [f"{f.test}: {f.rule.replace('_', ' ')}" for f in session.work.findings if f.rule in settled]
         return "second opinion: " + ("; ".join(rules) or "not settled")
+    if payload.about == "evaluate" and session.work.confirmation:
+        confirmed = session.work.confirmation
+        return f"confirmed blind: {confirmed.blind} claims of {len(confirmed.tests)} tests"
     if payload.about == "fix_tests" and "tests" in payload.changes:
         return "tests fixed"
     return ""

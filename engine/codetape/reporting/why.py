@@ -211,7 +211,7 @@ def _decision(payload: Any, outcome: Payload | None) -> str:
 
 
 def _failed(payload: TestsFinished, report: Report) -> str:
-    bad = [t for t in report.tests if t.outcome not in ("passed", "skipped")]
+    bad = list(report.failing)
     shown = "; ".join(f"{t.id}: {t.exception} {' '.join(t.message.split())[:120]}".strip() for t in bad[:3])
     more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     counts = f"{payload.passed} passed, {payload.failed} failed, {payload.errors} errors"

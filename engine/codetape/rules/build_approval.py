@@ -6,12 +6,13 @@ from codetape.domain.package_names import valid_name
 from codetape.domain.task import SandboxFacts
 from codetape.errors import UsageError
 from codetape.rules.data.debian_packages import KNOWN_SYSTEM
-from codetape.rules.data.import_map import KNOWN
+from codetape.rules.data.import_map import known
+from codetape.rules.rule_versions import RULES_VERSION
 
 
 def unapproved(spec: BuildSpec, facts: SandboxFacts) -> tuple[str, ...]:
     """Return what a recorded environment asks for beyond known packages on this sandbox's own base, each in words."""
-    packages = sorted(p for p in spec.packages if valid_name(p) not in KNOWN | {*TEST_PACKAGES})
+    packages = sorted(p for p in spec.packages if valid_name(p) not in known(RULES_VERSION) | {*TEST_PACKAGES})
     system = sorted(p for p in spec.system_packages if p not in KNOWN_SYSTEM)
     return (
         *([f"the base image {spec.base}"] if spec.base and spec.base != facts.base else []),

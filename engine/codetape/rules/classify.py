@@ -6,14 +6,14 @@ nothing (`error_type` is None) the rule "in_doubt" asks for a second opinion, an
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from codetape.domain.findings import Finding
 from codetape.domain.package_names import bare
 from codetape.domain.reply_shapes import Opinion
 from codetape.domain.report import Report, TestResult
-from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, SOLUTION_FILE, USER_FILE
+from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.rules.assertion_claims import Claim, actual_of, agrees, claim_of, same_opinion
 from codetape.rules.packages import LOCAL, mapped, standard_library
 from codetape.rules.pytest_source import file_of, names
@@ -22,6 +22,8 @@ from codetape.rules.rule_versions import RULES_VERSION
 SESSION = "session"
 """The name of a failure that belongs to no test: the process ended, or the script failed."""
 _MODULE = re.compile(r"(?:No module named|Missing optional dependency) '?([\w.]+)'?")
+_PYTESTS_OWN = frozenset({"FixtureLookupError", "Failed", "UsageError", "PytestUnhandledCoroutineWarning"})
+"""Exceptions that pytest raises of a test itself where no file of the job is on the stack."""
 _LIBRARY = re.compile(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file")
 _COMMAND = re.compile(r"No such file or directory: '([\w.+-]+)'")
 _MASKS = (
@@ -67,18 +69,25 @@ def function_id(test_id: str) -> str:
     return test_id.partition("[")[0]
 
 
-def missing_tests(report: Report, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the tests that the files define and the report does not know."""
+def missing_tests(report: Report, files: Mapping[str, str], hidden: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the tests that the files define and the report does not know; ``hidden`` are tests and files left out."""
     ran = {function_id(t.id) for t in report.tests}
-    return tuple(name for name in expected_names(files) if name not in ran)
+    return tuple(
+        name for name in expected_names(files) if name not in ran and name not in hidden and file_of(name) not in hidden
+    )
 
 
 def classify(report: Report, context: Context) -> tuple[Finding, ...]:
-    """Return one finding for each failing test; one for the session where it failed without any."""
+    """Return one finding for each failing test; one for the session, or for a file, where it failed without any.
+
+    A report that shows no test that counts as passed always has a finding.
+    """
     found = tuple(_finding(result, report, context) for result in report.failing)
     if context.version > 1:
         found = _asked_twice(found, context)
-    absent = tuple(name for name in missing_tests(report, context.files) if name not in context.hidden)
+    absent = missing_tests(report, context.files, context.hidden)
+    if not found and context.version > 2 and report.whole:
+        return _uncollected(report, absent, context) or _nothing_passed(report, context)
     if found or (report.exit == "ok" and report.whole and not absent):
         return found
     what = {
@@ -96,6 +105,42 @@ def classify(report: Report, context: Context) -> tuple[Finding, ...]:
             rule=rule,
             signature=f"{SESSION} {rule}",
             root_cause=what + detail,
+        ),
+    )
+
+
+def _uncollected(report: Report, absent: tuple[str, ...], context: Context) -> tuple[Finding, ...]:
+    """Return a finding for each file of which pytest collected less than it defines: whatever the reason, the tests' own.
+
+    A file that was skipped for want of a module wants the module.
+    """
+    findings = []
+    for file in dict.fromkeys(map(file_of, absent)):
+        skipped = next((t for t in report.tests if t.id == file and t.outcome == "skipped"), None)
+        names = ", ".join(name.partition("::")[2] for name in absent if file_of(name) == file)
+        said = skipped.message if skipped else " ".join(report.warnings)
+        cause = f"pytest does not collect {names[:300]}" + (f": {said[:500]}" if said else ".")
+        base = {"test": file, "signature": f"{file} not_collected", "message": said[:2000]}
+        part = _missing_module(said, context) if skipped else {}
+        part = part or {"error_type": "test_error", "rule": "not_collected", "root_cause": cause}
+        findings.append(Finding(**{**base, **part}))  # type: ignore[arg-type]  # the parts are the fields, by construction
+    return tuple(findings)
+
+
+def _nothing_passed(report: Report, context: Context) -> tuple[Finding, ...]:
+    """Return a finding where each test was skipped, or expected to fail: nothing was verified."""
+    if any(function_id(test) not in context.hidden for test in report.passed):
+        return ()
+    left = [t for t in report.tests if function_id(t.id) not in context.hidden]
+    why = "; ".join(dict.fromkeys(t.message for t in left if t.message))
+    cause = f"No test passed: {len(left)} were skipped or expected to fail" + (f" ({why[:500]})." if why else ".")
+    return (
+        Finding(
+            test=TEST_FILE,
+            error_type="test_error",
+            rule="nothing_passed",
+            signature=f"{TEST_FILE} nothing_passed",
+            root_cause=cause,
         ),
     )
 
@@ -136,7 +181,14 @@ def _unfinished(result: TestResult, report: Report) -> Part:
 
 
 def _import(result: TestResult, context: Context) -> Part:
-    match = _MODULE.search(result.message) if result.exception in ("ModuleNotFoundError", "ImportError") else None
+    if result.exception not in ("ModuleNotFoundError", "ImportError"):
+        return {}
+    return _missing_module(result.message, context)
+
+
+def _missing_module(message: str, context: Context) -> Part:
+    """Return what an importing statement's message means: a module to install, or one that cannot be had."""
+    match = _MODULE.search(message)
     if match is None:
         return {}
     module = match.group(1)
@@ -149,7 +201,7 @@ def _import(result: TestResult, context: Context) -> Part:
             "rule": "unavailable",
             "root_cause": f"{top} cannot be had: do without it.",
         }
-    if bare(mapped(module) or top) in context.installed:
+    if bare(mapped(module, context.version) or top) in context.installed:
         return {
             "error_type": "logic",
             "rule": "wrong_module",
@@ -228,6 +280,9 @@ def _raised(result: TestResult, context: Context) -> Part:
     if last == SOLUTION_FILE:
         cause = f"{result.exception} is raised at line {result.frames[-1].line} of the solution."
         return {"error_type": "logic", "rule": "raised_in_solution", "root_cause": cause}
+    if not last and result.exception in _PYTESTS_OWN and context.version > 2:
+        cause = f"pytest cannot run the test: {result.message.strip().splitlines()[0][:300] if result.message.strip() else result.exception}."
+        return {"error_type": "test_error", "rule": "not_runnable", "root_cause": cause}
     if not last:
         return {"error_type": None, "rule": "unplaced"}
     if result.exception not in ("AssertionError", "Failed"):

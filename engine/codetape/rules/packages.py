@@ -9,11 +9,12 @@ from typing import Literal
 from packaging.utils import canonicalize_name
 
 from codetape.domain.job import TEST_PACKAGES
-from codetape.domain.package_names import bare
+from codetape.domain.package_names import bare, valid_name
 from codetape.domain.reply_shapes import Proposal
 from codetape.domain.task import Config
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.data.import_map import IMPORTS, KNOWN
+from codetape.rules.data.import_map import PINS, imports, known
+from codetape.rules.rule_versions import RULES_VERSION
 
 LOCAL = frozenset({"solution", "test_solution", "test_anchors", "test_user", "test_oracle", "conftest", "__future__"})
 Ruling = Literal["allow", "ask", "deny"]
@@ -44,11 +45,34 @@ def imports_of(source: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def mapped(module: str) -> str:
+_MARKS = {"asyncio": "pytest_asyncio", "anyio": "anyio", "trio": "pytest_trio", "benchmark": "pytest_benchmark"}
+_FIXTURES = {
+    "mocker": "pytest_mock",
+    "benchmark": "pytest_benchmark",
+    "httpx_mock": "pytest_httpx",
+    "requests_mock": "requests_mock",
+}
+
+
+@lru_cache(maxsize=64)
+def plugins_of(tests: str) -> frozenset[str]:
+    """Return the modules of the pytest plugins that a test file asks for by its marks and fixtures."""
+    try:
+        tree = ast.parse(tests.removeprefix("\ufeff"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    own = {f.name for f in functions}
+    asked = {a.arg for f in functions if f.name.startswith("test") for a in f.args.args} - own
+    marks = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "pytest.mark"}
+    return frozenset([_MARKS[m] for m in marks if m in _MARKS] + [_FIXTURES[a] for a in asked if a in _FIXTURES])
+
+
+def mapped(module: str, rules: int = RULES_VERSION) -> str:
     """Return the distribution that the map knows for an import, by its longest dotted prefix; else empty."""
     parts = module.split(".")
     for size in range(len(parts), 0, -1):
-        if found := IMPORTS.get(".".join(parts[:size])):
+        if found := imports(rules).get(".".join(parts[:size])):
             return found
     return ""
 
@@ -63,7 +87,13 @@ class Detection:
     denied: tuple[str, ...]
 
 
-def ruling(package: str, config: Config, allowed: Iterable[str] = (), refused: Iterable[str] = ()) -> Ruling:
+def ruling(
+    package: str,
+    config: Config,
+    allowed: Iterable[str] = (),
+    refused: Iterable[str] = (),
+    rules: int = RULES_VERSION,
+) -> Ruling:
     """Say whether a package may be installed: a person's word first, then the policy."""
     name = bare(package)
     if name in {bare(p) for p in refused}:
@@ -73,7 +103,7 @@ def ruling(package: str, config: Config, allowed: Iterable[str] = (), refused: I
         return "allow"
     if config.package_policy == "allowlist":
         return "allow" if name in {bare(p) for p in config.allowlist} else "deny"
-    return "allow" if name in KNOWN else "ask"
+    return "allow" if name in known(rules) else "ask"
 
 
 def detect_and_track_packages(
@@ -85,6 +115,7 @@ def detect_and_track_packages(
     proposals: Iterable[Proposal] = (),
     allowed: Iterable[str] = (),
     refused: Iterable[str] = (),
+    rules: int = RULES_VERSION,
 ) -> Detection:
     """Return what the sources need beside the standard library, local modules and the base packages.
 
@@ -102,15 +133,18 @@ def detect_and_track_packages(
         if top in LOCAL or top in standard_library(config.python_version):
             continue
         same: str = canonicalize_name(top)
-        package: str = same if same in given and not mapped(module) else proposed.get(top) or mapped(module)
+        pinned = PINS.get(top, "") if rules > 2 else ""
+        by_map = mapped(module, rules)
+        package: str = same if same in given and not by_map else proposed.get(top) or by_map
         if not package and top in proposed:
             package = top
             refusals.add(canonicalize_name(top))
         if not package:
             unknown.add(top)
-        elif bare(package) not in present:
-            wanted.setdefault(bare(package), given.get(bare(package), bare(package)))
-    rulings = {p: ruling(p, config, allowed, refusals) for p in wanted.values()}
+        elif bare(package) not in present or pinned:
+            name = given.get(bare(package), bare(package))
+            wanted[bare(package)] = pinned if pinned and name == bare(package) else wanted.get(bare(package), name)
+    rulings = {p: ruling(p, config, allowed, refusals, rules) for p in wanted.values()}
 
     def of(said: Ruling) -> tuple[str, ...]:
         return tuple(sorted(package for package, ruled in rulings.items() if ruled == said))
@@ -125,12 +159,30 @@ def detected(session: SessionState) -> Detection:
     return detect_and_track_packages(
         [session.work.code, *tests, session.the_task.oracle],
         session.the_config,
-        modules=session.ledger.modules,
-        tracked=session.ledger.packages,
+        modules=[*session.ledger.modules, *_asked_plugins(session, tests)],
+        tracked=[*session.ledger.packages, *_planned(session)],
         proposals=session.work.proposals,
         allowed=[name for name, answer in answers.items() if answer == "allow"],
         refused=[*session.ledger.refused, *(name for name, answer in answers.items() if answer == "deny")],
+        rules=session.rules,
     )
+
+
+def _asked_plugins(session: SessionState, tests: Iterable[str]) -> set[str]:
+    if session.rules < 3:
+        return set()
+    return {module for source in (*tests, session.the_task.oracle) for module in plugins_of(source)}
+
+
+def _planned(session: SessionState) -> tuple[str, ...]:
+    """Return the packages that the plan names and everybody knows: a library needs them without an import (openpyxl)."""
+    if session.rules < 3 or session.work.plan is None:
+        return ()
+    config, gone = session.the_config, {*map(bare, session.ledger.refused)}
+    names = (valid_name(p) for p in session.work.plan.packages)
+    allowed = (n for n in names if n in known(session.rules) and n not in gone and ruling(n, config) == "allow")
+    present = {*map(bare, TEST_PACKAGES), *map(bare, config.base_packages)}
+    return tuple(dict.fromkeys(n for n in allowed if n not in present))
 
 
 def modules_of(package: str, session: SessionState) -> tuple[str, ...]:
@@ -140,6 +192,7 @@ def modules_of(package: str, session: SessionState) -> tuple[str, ...]:
     found = {
         module.partition(".")[0]
         for module in {*session.ledger.modules, *(m for source in sources for m in imports_of(source))}
-        if bare(proposed.get(module.partition(".")[0]) or mapped(module) or module.partition(".")[0]) == bare(package)
+        if bare(proposed.get(module.partition(".")[0]) or mapped(module, session.rules) or module.partition(".")[0])
+        == bare(package)
     }
     return tuple(sorted(found)) or (bare(package),)

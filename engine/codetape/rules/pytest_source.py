@@ -26,20 +26,46 @@ class TestFunction:
 
 @lru_cache(maxsize=256)
 def functions(source: str) -> tuple[TestFunction, ...]:
-    """Return the tests of a file in order, as pytest's default names find them. Raises SyntaxError."""
+    """Return the tests of a file in order, as pytest's default names find them. Raises SyntaxError.
+
+    A name that is bound twice is the later one's, as Python has it.
+    """
     lines = source.split("\n")
-    return tuple(_functions(ast.parse(source).body, lines, ""))
+    tree = ast.parse(source.removeprefix("\ufeff"))
+    found = {function.name: function for function in _functions(tree.body, lines, "", _bases(tree))}
+    return tuple(sorted(found.values(), key=lambda function: function.first))
 
 
-def _functions(body: list[ast.stmt], lines: list[str], owner: str) -> Iterator[TestFunction]:
+def _bases(tree: ast.Module) -> dict[str, set[str]]:
+    """Return the classes that a module's classes derive from, by their last names."""
+    return {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _functions(
+    body: list[ast.stmt], lines: list[str], owner: str, bases: dict[str, set[str]]
+) -> Iterator[TestFunction]:
     for node in body:
-        if isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not _switched_off(node):
-            yield from _functions(node.body, lines, f"{owner}{node.name}::")
+        if isinstance(node, ast.ClassDef) and not _switched_off(node):
+            if node.name.startswith("Test") or (not owner and _is_test_case(node.name, bases)):
+                yield from _functions(node.body, lines, f"{owner}{node.name}::", bases)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_test(node):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             last = node.end_lineno or node.lineno
             text = "\n".join(lines[first - 1 : last])
             yield TestFunction(owner + node.name, first, last, node.col_offset, text)
+
+
+def _is_test_case(name: str, bases: dict[str, set[str]]) -> bool:
+    """Whether a class is one of unittest's: pytest collects it under any name."""
+    known, wanted = set[str](), {name}
+    while wanted := wanted - known:
+        known |= wanted
+        wanted = {base for one in wanted for base in bases.get(one, ())}
+    return bool(known & {"TestCase", "IsolatedAsyncioTestCase"} - bases.keys())
 
 
 def _is_test(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

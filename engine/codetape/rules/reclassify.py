@@ -8,6 +8,7 @@ MAX_COUNTED = 64  # failures whose attempts are remembered
 UNSETTLED = ("silent", "neither", "cannot_hold")
 """Rules whose tests are quarantined: the specification does not settle them."""
 OUTVOTED, DISPUTES, DROPPED = "outvoted", "disputed", "dropped"
+FLAKY = "flaky"
 DISPUTED = frozenset({"neither", "cannot_hold", OUTVOTED, DISPUTES, DROPPED})
 """Reasons of a quarantine that lower the confidence of a success: somebody may still be right who says otherwise."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from codetape.decider.commands import Build, CallModel, Command, Execute
 from codetape.domain.canonical import canonical, well_formed
-from codetape.domain.report import Report
+from codetape.domain.report import IDLE, Report
 from codetape.errors import InfrastructureError, ModelUnavailable
 from codetape.eventlog.events import (
     Answered,
@@ -125,7 +125,7 @@ class Effects:
             passed=outcomes.count("passed"),
             failed=outcomes.count("failed"),
             errors=outcomes.count("error") + outcomes.count("unfinished"),
-            skipped=outcomes.count("skipped"),
+            skipped=sum(outcome in IDLE for outcome in outcomes),
             report=blobs.put(canonical(report.model_dump(mode="json"))),
             duration_ms=elapsed(),
         )

@@ -41,5 +41,7 @@ def may_drift(theirs: Versions | None, ours: Versions) -> bool:
 
 def _differs(name: str, theirs: Versions, ours: Versions) -> bool:
     """Whether a version is another one, and is not kept here beside the present one."""
-    kept = name == "rules" and theirs.rules in rule_versions.KNOWN_RULES
+    kept = (name == "rules" and theirs.rules in rule_versions.KNOWN_RULES) or (
+        name == "machine" and theirs.machine in machine.TABLES
+    )
     return getattr(theirs, name) != getattr(ours, name) and not kept

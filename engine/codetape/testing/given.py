@@ -19,6 +19,7 @@ from codetape.domain.canonical import canonical
 from codetape.domain.report import Comparison, Frame, Report, TestResult
 from codetape.domain.task import TEST_FILE, Config, SandboxFacts, Task
 from codetape.domain.usage import Usage
+from codetape.eventlog import machine
 from codetape.eventlog.envelope import Event, encode
 from codetape.eventlog.events import (
     Answered,
@@ -66,7 +67,8 @@ class Given:
         config = Config.model_validate({"model": "any", "sandbox": facts, **self.settings})
         task = Task.model_validate({"id": "t", "prompt": self.prompt, **self.task})
         new = started(task, config, _pack())
-        versions = {"versions": versions_of_this_process().model_copy(update={"rules": self.rules})}
+        recorded = {"rules": self.rules, "machine": machine.VERSION if self.rules > 2 else 1}
+        versions = {"versions": versions_of_this_process().model_copy(update=recorded)}
         self._append(NewEvent(new.payload.model_copy(update=versions), new.texts))
         self._settle()
 

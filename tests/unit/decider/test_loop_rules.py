@@ -61,6 +61,7 @@ def test_tests_are_vetted_before_they_count():
     story = Given().replies(plan(), ADD, ADD_TESTS).builds()
     assert story.purpose == "vet"
     assert story.reports().purpose == "run"
+    assert story.reports().purpose == "confirm"
     assert story.reports().decision.confidence == "self_tested"
 
 
@@ -68,7 +69,7 @@ def test_tests_are_vetted_before_they_count():
 
 
 def test_every_test_passes_and_the_session_succeeds():
-    assert ready().reports().state.state == "succeeded"
+    assert ready().reports().reports().state.state == "succeeded"
 
 
 def test_an_exception_of_the_code_is_left_to_a_diagnosis_and_then_to_the_code():
@@ -251,7 +252,8 @@ def test_the_facts_come_before_the_decision_that_rests_on_them():
     if story.purpose == "second_opinion":
         story.replies(opinions(None))
     kinds = [event.kind for event in story.events]
-    assert kinds[-2:] == ["TestQuarantined", "Succeeded"]
+    assert kinds[-2:] == ["TestQuarantined", "Decided"]
+    assert story.purpose == "confirm"
 
 
 def test_missing_fixes_owe_coding_again_with_the_limit_of_calls():
@@ -279,7 +281,7 @@ def test_a_class_that_changes_is_said():
             story.replies(verification())
         elif story.purpose == "vet":
             story.reports()
-        elif story.purpose == "run":
+        elif story.purpose in ("run", "confirm"):
             story.reports({"test_sum": failed_test("assert 3 == 4", left="3", right="4")})
         elif story.purpose == "diagnose":
             story.replies(diagnosis(failure("test_sum")))

@@ -78,7 +78,7 @@ def release(started: Started, gate: int) -> None:
         os.close(gate)
 
 
-def isolation(limits: Resources, binds: list[str]) -> list[str]:
+def isolation(limits: Resources, binds: list[str], folder: str = WORK) -> list[str]:
     """Return bwrap's arguments: namespaces, mounts, rights. No variables: other users can read a command line."""
     disk = str(limits.disk_mb << 20)
     merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
@@ -91,9 +91,9 @@ def isolation(limits: Resources, binds: list[str]) -> list[str]:
         "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",
         "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(16 << 20), "--tmpfs", "/dev/shm",  # noqa: S108 - likewise
         "--dir", "/var", "--size", disk, "--perms", "0777", "--tmpfs", "/var/outputs",
-        "--size", disk, "--perms", "0777", "--tmpfs", WORK,
+        "--size", disk, "--perms", "0777", "--tmpfs", folder,
         *binds,
-        "--chdir", WORK, "--remount-ro", "/", "--remount-ro", "/dev",
+        "--chdir", folder, "--remount-ro", "/", "--remount-ro", "/dev",
     ]  # fmt: skip
 
 
@@ -105,11 +105,11 @@ def _system(name: str) -> list[str]:
     return ["--ro-bind", str(path), str(path)] if path.is_dir() else []
 
 
-def stage_binds(stage: Path) -> list[str]:
+def stage_binds(stage: Path, folder: str) -> list[str]:
     """Return the arguments that bind a job's files and samples, read-only."""
     binds: list[str] = []
     for file in sorted((stage / "work").iterdir()):
-        binds += ["--ro-bind", str(file), f"{WORK}/{file.name}"]
+        binds += ["--ro-bind", str(file), f"{folder}/{file.name}"]
     return [*binds, "--ro-bind", str(stage / "inputs"), INPUTS]
 
 

@@ -42,7 +42,7 @@ from codetape_adapters.sandboxes.execution import report_parser, seccomp
 from codetape_adapters.sandboxes.execution.limits import WORK, cancellable, rlimits
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
-from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, PYTEST
+from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, HARNESS_FILES, invocation
 
 _OWN_CHECKS = """
 if any(map(os.path.exists, ("/etc/shadow", "/etc/machine-id", "/sys", "/boot", "/run"))): problems.append("host files")
@@ -65,7 +65,7 @@ class BubblewrapSandbox(Sandbox):
         """Say what this sandbox is: wheels only, no system packages."""
         version = ".".join(map(str, sys.version_info[:2]))
         self.check(version)
-        return SandboxFacts(name="bubblewrap", python=version, tree_memory_bounded=self.bounded)
+        return SandboxFacts(name="bubblewrap", python=version, tree_memory_bounded=self.bounded, evaluates=True)
 
     async def build(self, spec: BuildSpec) -> Built | BuildRejected:
         """Find or build the environment."""
@@ -130,8 +130,7 @@ class BubblewrapSandbox(Sandbox):
     def _harness(self) -> Path:
         """The runner, the reporter and a few files of /etc, where the sandbox's user can read them."""
         files = {
-            "init.py": (GUEST_FOLDER / "init.py").read_text(),
-            "codetape_reporter.py": (GUEST_FOLDER / "codetape_reporter.py").read_text(),
+            **{name: (GUEST_FOLDER / name).read_text() for name in HARNESS_FILES},
             "pytest.ini": "[pytest]\n",
             "passwd": "sandbox:x:1000:1000::/tmp:/bin/sh\n",
             "group": "sandbox:x:1000:\n",
@@ -192,25 +191,21 @@ class BubblewrapSandbox(Sandbox):
                 step="build",
             )
         python = self._interpreter(job.spec.python_version)
-        tests = job.purpose != "script"
+        started_by = invocation(job)
         with staged(self.cache / "runs", job, owner=SANDBOX_UID if is_root() else None) as stage:
-            command = [f"{ENV}/bin/python"]
-            if tests:
-                command += [*PYTEST, *job.targets]
-            else:
-                command += ["solution.py", *job.flags]
             raw = self._run(
-                command,
+                [f"{ENV}/bin/python", *started_by.words],
                 python,
                 job.resources,
                 environment=self._environments.path(job.spec, python),
                 stage=stage,
-                env={**job.env, **({"CODETAPE_DESELECT": json.dumps(job.deselect)} if job.deselect else {})},
-                report=tests,
+                folder=job.conditions.folder,
+                env=started_by.variables,
+                report=started_by.reports,
                 outputs=True,
                 running=running,
             )
-        return report_parser.read(report_parser.relocated(raw, str(python.prefix)), tests=tests, laid_out=job.files)
+        return report_parser.read(report_parser.relocated(raw, str(python.prefix)), job)
 
     def _run(
         self,
@@ -221,16 +216,26 @@ class BubblewrapSandbox(Sandbox):
         environment: Path | None = None,
         writable: bool = False,
         stage: Path | None = None,
+        folder: str = WORK,
         env: dict[str, str] | None = None,
         report: bool = False,
         outputs: bool = False,
         running: Running | None = None,
     ) -> report_parser.Raw:
-        binds = self._binds(python, environment, stage, writable=writable)
+        binds = self._binds(python, environment, stage, folder, writable=writable)
         begun = time.monotonic()
         held = self._cpus.take(whole_cpus(limits))
         try:
-            started = self._start(command, python, limits, binds, env or {}, held.cpus, report=report, outputs=outputs)
+            started = self._start(
+                command,
+                python,
+                limits,
+                isolation(limits, binds, folder),
+                env or {},
+                held.cpus,
+                report=report,
+                outputs=outputs,
+            )
         except BaseException:
             held.release()
             raise
@@ -262,7 +267,9 @@ class BubblewrapSandbox(Sandbox):
             if started.cgroup:  # removing it takes the kernel a while, and nobody needs to wait
                 threading.Thread(target=started.cgroup.remove).start()
 
-    def _binds(self, python: Interpreter, environment: Path | None, stage: Path | None, *, writable: bool) -> list[str]:
+    def _binds(
+        self, python: Interpreter, environment: Path | None, stage: Path | None, folder: str, *, writable: bool
+    ) -> list[str]:
         binds: list[str] = []
         if not python.prefix.is_relative_to("/usr"):
             binds += ["--ro-bind", str(python.source), str(python.prefix)]
@@ -271,14 +278,14 @@ class BubblewrapSandbox(Sandbox):
         binds += ["--ro-bind", str(self._harness), HARNESS]
         for name in ("passwd", "group", "hosts"):
             binds += ["--ro-bind", str(self._harness / name), f"/etc/{name}"]
-        return binds + (stage_binds(stage) if stage else [])
+        return binds + (stage_binds(stage, folder) if stage else [])
 
     def _start(
         self,
         command: list[str],
         python: Interpreter,
         limits: Resources,
-        binds: list[str],
+        isolated: list[str],
         env: dict[str, str],
         cpus: tuple[int, ...],
         *,
@@ -306,7 +313,7 @@ class BubblewrapSandbox(Sandbox):
             "cpus": sum(1 << cpu for cpu in cpus),
             "max_depth": 16,
         }
-        variables = {**FIXED_ENV, **env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
+        variables = {"PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK, **(env or FIXED_ENV)}
         if report:
             variables["CODETAPE_REPORT_FD"] = str(write_ends["report"])
         words = ",".join(f"{name}={value}" for name, value in settings.items())
@@ -321,7 +328,7 @@ class BubblewrapSandbox(Sandbox):
             "--seccomp",
             str(filter_fd),
         ]
-        arguments = [program, *isolation(limits, binds), *inner, "--", *runner]
+        arguments = [program, *isolated, *inner, "--", *runner]
         inherited = [
             filter_fd,
             variables_fd,

@@ -58,6 +58,7 @@ class Container:
         files: dict[str, bytes],
         inputs: Path | None,
         *,
+        folder: str = WORK,
         confined: bool,
         report: bool,
     ) -> report_parser.Raw:
@@ -65,7 +66,7 @@ class Container:
         begun = time.monotonic()
         with translated("container"):
             try:
-                self._create(command, env, inputs, confined=confined)
+                self._create(command, env, inputs, folder, confined=confined)
                 stream = self._attached()
                 self._client.api.start(self._id)
                 data: dict[str, bytearray] = {name: bytearray() for name in "oercs"}
@@ -114,7 +115,9 @@ class Container:
             _close(self._attachment)
             self._attachment = None
 
-    def _create(self, command: list[str], env: dict[str, str], inputs: Path | None, *, confined: bool) -> None:
+    def _create(
+        self, command: list[str], env: dict[str, str], inputs: Path | None, folder: str, *, confined: bool
+    ) -> None:
         limits, api = self._limits, self._client.api
         memory, disk = limits.memory_mb << 20, limits.disk_mb << 20
         filter_file = f"{HARNESS}/filter" if confined else ""
@@ -158,7 +161,7 @@ class Container:
             ],
             tmpfs={
                 "/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={64 << 20}",  # noqa: S108 - the container's own
-                WORK: f"rw,nosuid,nodev,exec,mode=1777,size={disk}",
+                folder: f"rw,nosuid,nodev,exec,mode=1777,size={disk}",
                 "/var/outputs": f"rw,nosuid,nodev,mode=1777,size={disk}",
                 HARNESS: f"rw,nosuid,nodev,mode=0755,size={1 << 20}",
             },
@@ -169,7 +172,7 @@ class Container:
             entrypoint=[],
             user="1000:1000",
             hostname="sandbox",
-            working_dir=WORK,
+            working_dir=folder,
             environment=env,
             network_disabled=True,
             labels=self._labels,

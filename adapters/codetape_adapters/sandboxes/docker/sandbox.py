@@ -6,7 +6,6 @@ out through streams; nothing of the host is mounted.
 """
 
 import asyncio
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -29,7 +28,7 @@ from codetape_adapters.sandboxes.execution import report_parser, seccomp
 from codetape_adapters.sandboxes.execution.limits import WORK, cancellable
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
-from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, PYTEST
+from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS, HARNESS_FILES, invocation
 
 DEFAULT_BASE = "python:3.12-slim"
 _OWN_CHECKS = """
@@ -61,6 +60,7 @@ class DockerSandbox(Sandbox):
             commands=True,
             tree_memory_bounded=True,
             base=base.name,
+            evaluates=True,
         )
 
     async def build(self, spec: BuildSpec) -> Built | BuildRejected:
@@ -120,8 +120,7 @@ class DockerSandbox(Sandbox):
     @cached_property
     def _files(self) -> dict[str, bytes]:
         """The runner, the reporter and the filter, by their place in the container."""
-        names = ("init.py", "codetape_reporter.py")
-        files = {f"{HARNESS}/{name}": (GUEST_FOLDER / name).read_bytes() for name in names}
+        files = {f"{HARNESS}/{name}": (GUEST_FOLDER / name).read_bytes() for name in HARNESS_FILES}
         return {**files, f"{HARNESS}/pytest.ini": b"[pytest]\n", f"{HARNESS}/filter": self._filter}
 
     @cached_property
@@ -171,21 +170,20 @@ class DockerSandbox(Sandbox):
                 f"The image {job.spec.name} is gone, and cannot be built again: {built.message[:300]}", step="build"
             )
         base = self._base(job.spec.python_version, job.spec.base)
-        tests = job.purpose != "script"
         for name, value in job.env.items():
             if "\0" in name + value or "=" in name or not (name + value).isprintable():
                 raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
-        command = [f"{ENV}/bin/python", *((*PYTEST, *job.targets) if tests else (SOLUTION_FILE, *job.flags))]
-        env = {**FIXED_ENV, **job.env, "PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK}
-        if job.deselect:
-            env["CODETAPE_DESELECT"] = json.dumps(job.deselect)
-        files = {**self._files, **{f"{WORK}/{name}": text.encode() for name, text in job.files.items()}}
+        started_by, folder = invocation(job), job.conditions.folder
+        files = {**self._files, **{f"{folder}/{name}": text.encode() for name, text in job.files.items()}}
         container = self._container(f"{job.spec.name}:latest", base, job.resources)
         register(container)
         with staged(self._images.folder / "runs", job, owner=None) as stage:
             inputs = stage / "inputs" if any(i.sample for i in job.inputs) else None
-            raw = container.run(command, env, files, inputs, confined=True, report=tests)
-        return report_parser.read(report_parser.relocated(raw, base.prefix), tests=tests, laid_out=job.files)
+            command = [f"{ENV}/bin/python", *started_by.words]
+            raw = container.run(
+                command, started_by.variables, files, inputs, folder=folder, confined=True, report=started_by.reports
+            )
+        return report_parser.read(report_parser.relocated(raw, base.prefix), job)
 
 
 def sweep(client: docker.DockerClient) -> int:

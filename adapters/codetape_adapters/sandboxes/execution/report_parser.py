@@ -2,17 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from codetape.domain.report import Comparison, Exit, Frame, OutputFile, Report, TestResult
+from codetape.domain.job import Job
+from codetape.domain.report import Comparison, Evaluated, Exit, Frame, OutputFile, Report, TestResult
 from codetape.errors import SandboxUnavailable
 from codetape.ports import Execution
 
 MAX_TESTS = 2000
+MAX_WARNINGS = 20
+MAX_VALUES = 8000  # of blind claims, all turns together
+MAX_VALUE = 300_000  # characters of one
 MAX_REPORT = 16 << 20  # bytes of a report pipe
 KEEP = 32 << 10  # bytes kept of a stream's head, and of its tail
 
@@ -52,8 +56,9 @@ def head_and_tail(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def read(raw: Raw, *, tests: bool, laid_out: Iterable[str] = ()) -> Execution:
-    """Return the execution that the raw material tells of. ``laid_out`` are the job's files: no other frame counts."""
+def read(raw: Raw, job: Job) -> Execution:
+    """Return the execution of a job that the raw material tells of. No frame counts but of the job's own files."""
+    tests = job.purpose not in ("script", "evaluate")
     status, files, rejected = _outcome(raw.outcome)
     if status is None and raw.stopped is None and b'"begun"' not in raw.outcome[:200]:
         said = head_and_tail(raw.stderr).strip()[-300:]
@@ -68,18 +73,24 @@ def read(raw: Raw, *, tests: bool, laid_out: Iterable[str] = ()) -> Execution:
             f"The sandbox could not start the program: {said}", remedy="`codetape doctor` says more.", step="start"
         )
     lines = list(_lines(raw.report))
-    results, collected = _results(lines, frozenset(laid_out))
+    results, collected = _results(lines, frozenset(job.files))
     finish = next((line.get("code") for line in lines if line.get("k") == "finish"), None)
     unfinished = any(t.outcome == "unfinished" for t in results)
     ended = {t.id for t in results if t.outcome != "unfinished"}
-    whole = not tests or (
-        isinstance(finish, int)
-        and finish == status
-        and collected is not None
-        and not unfinished
-        and set(collected) <= ended
+    evaluated = _evaluated(lines) if job.purpose == "evaluate" else ()
+    whole = (
+        (job.purpose == "evaluate" and finish == status == 0)
+        or job.purpose == "script"
+        or (
+            tests
+            and isinstance(finish, int)
+            and finish == status
+            and collected is not None
+            and not unfinished
+            and set(collected) <= ended
+        )
     )
-    uncollected = any("::" not in t.id for t in results)
+    uncollected = any("::" not in t.id and t.outcome != "skipped" for t in results)
     report = Report(
         exit=_exit(raw, status, 2 if uncollected and finish == status == 1 else finish, tests=tests),
         whole=whole and raw.stopped is None,
@@ -94,6 +105,8 @@ def read(raw: Raw, *, tests: bool, laid_out: Iterable[str] = ()) -> Execution:
         rejected_outputs=rejected,
         tree_memory_bounded=raw.tree_memory_bounded,
         duration_ms=raw.duration_ms,
+        evaluated=evaluated,
+        warnings=tuple(str(line.get("text", ""))[:500] for line in lines if line.get("k") == "warning")[:MAX_WARNINGS],
     )
     return Execution(report, files)
 
@@ -138,6 +151,26 @@ def _results(
             unfinished = TestResult(id=known, outcome="unfinished")
             found[known] = unfinished if kind == "start" else _worse(found.get(known), _result(known, line, files))
     return tuple(found.values()), collected
+
+
+def _evaluated(lines: list[dict[str, Any]]) -> tuple[Evaluated, ...]:
+    """Return what came back of claims: the first word on each in each turn counts, what has no form of a value does not."""
+    first: dict[tuple[int, int], Evaluated] = {}
+    for line in lines:
+        if line.get("k") != "value" or len(first) >= MAX_VALUES:
+            continue
+        try:
+            value = Evaluated(
+                number=line["n"],
+                turn=line["turn"],
+                values=tuple(str(text)[:MAX_VALUE] for text in line.get("values", ())[:20]),
+                raised=tuple(str(name)[:200] for name in line.get("raised", ())[:20]),
+                message=str(line.get("message", ""))[:2000],
+            )
+        except (KeyError, TypeError, ValueError, ValidationError):
+            continue
+        first.setdefault((value.number, value.turn), value)
+    return tuple(first[key] for key in sorted(first))
 
 
 def _id(name: str) -> str:

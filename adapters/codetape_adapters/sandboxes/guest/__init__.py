@@ -1,14 +1,18 @@
 """What runs inside a sandbox, on any Python and alone; and how it is called there."""
 
+import json
 from pathlib import Path
+from typing import NamedTuple
 
-from codetape_adapters.sandboxes.execution.limits import WORK
+from codetape.domain.job import Job
+from codetape.domain.task import SOLUTION_FILE
 
+HARNESS_FILES = ("init.py", "codetape_reporter.py", "codetape_evaluate.py")
 GUEST_FOLDER = Path(__file__).parent
 ENV, HARNESS = "/opt/env", "/opt/codetape"
 PYTEST = (
     "-m", "pytest", "-p", "codetape_reporter", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:randomly",
-    "-c", f"{HARNESS}/pytest.ini", "--rootdir", WORK, "--noconftest", "--import-mode", "prepend",
+    "-c", f"{HARNESS}/pytest.ini", "--noconftest", "--import-mode", "prepend",
     "--capture", "no", "--continue-on-collection-errors",
 )  # fmt: skip
 FIXED_ENV = {
@@ -28,3 +32,38 @@ FIXED_ENV = {
     "MPLBACKEND": "Agg",
     "MPLCONFIGDIR": "/tmp",  # noqa: S108 - likewise
 }
+
+
+class Invocation(NamedTuple):
+    """How a job is started in a sandbox: its words after the interpreter, its variables, and whether it reports."""
+
+    words: tuple[str, ...]
+    variables: dict[str, str]
+    reports: bool
+
+
+def invocation(job: Job) -> Invocation:
+    """Return how a job is started: every sandbox does it alike."""
+    conditions = job.conditions
+    variables = {
+        **FIXED_ENV,
+        "PYTHONHASHSEED": str(conditions.hash_seed),
+        "TZ": conditions.timezone,
+        **job.env,
+        "PYTHONPATH": HARNESS,
+        "CODETAPE_WORK": conditions.folder,
+    }
+    if job.purpose == "script":
+        return Invocation((SOLUTION_FILE, *job.flags), variables, reports=False)
+    if job.purpose == "evaluate":
+        variables = {
+            name: value for name, value in variables.items() if not name.startswith("PYTEST_")
+        }  # no hint of one
+        return Invocation(("-m", "codetape_evaluate", *job.targets), variables, reports=True)
+    if job.deselect:
+        variables["CODETAPE_DESELECT"] = json.dumps(job.deselect)
+    if conditions.reverse:
+        variables["CODETAPE_REVERSE"] = "1"
+    if job.spec.packages:  # plugins of packages that were asked for, or are imported, and no others
+        variables["CODETAPE_PLUGINS_OF"] = json.dumps(job.spec.packages)
+    return Invocation((*PYTEST, "--rootdir", conditions.folder, *job.targets), variables, reports=True)

@@ -16,13 +16,33 @@ LAID_OUT = (
 )
 
 
+def plugins(packages):
+    """Return the pytest plugins of these distributions, as modules: no other plugin loads here."""
+    import re
+    from importlib import metadata
+
+    def plain(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    wanted = {plain(re.split(r"[\[<>=!~; ]", package)[0]) for package in packages}
+    found = []
+    for distribution in metadata.distributions():
+        if plain(distribution.metadata["Name"] or "") in wanted:
+            found += [e.value.partition(":")[0] for e in distribution.entry_points if e.group == "pytest11"]
+    return sorted(set(found))
+
+
+_asked = json.loads(os.environ.pop("CODETAPE_PLUGINS_OF", "[]"))
+pytest_plugins = plugins(_asked) if _asked else []
+
+
 class Reporter:
-    def __init__(self, fd, deselected):
-        self.deselected = frozenset(deselected)
+    def __init__(self, fd, deselected, reverse):
+        self.deselected, self.reverse = frozenset(deselected), reverse
         os.set_inheritable(fd, False)
         self.fd = fd
         self.results = {}
-        self.comparison = None
+        self.comparison = self.raised = None
         self.started = 0.0
 
     def say(self, **line):
@@ -35,6 +55,8 @@ class Reporter:
         if gone:
             items[:] = [item for item in items if item.nodeid not in self.deselected]
             config.hook.pytest_deselected(items=gone)
+        if self.reverse:
+            items.reverse()
 
     def pytest_collection_finish(self, session):
         self.say(k="collected", ids=[item.nodeid for item in session.items])
@@ -42,6 +64,14 @@ class Reporter:
     def pytest_exception_interact(self, node, call, report):
         if getattr(report, "when", "collect") == "collect":
             self.say(k="end", id=node.nodeid, outcome="error", ms=0, **described(call.excinfo, report))
+
+    def pytest_collectreport(self, report):
+        if report.skipped:
+            self.say(k="end", id=report.nodeid, outcome="skipped", ms=0, message=reason(report))
+
+    def pytest_warning_recorded(self, warning_message, when):
+        if when == "collect":
+            self.say(k="warning", text=str(warning_message.message)[:MESSAGE])
 
     def pytest_runtest_logstart(self, nodeid, location):
         self.comparison, self.started = None, time.monotonic()
@@ -52,20 +82,30 @@ class Reporter:
         self.comparison = {"op": op, "left": shown(left), "right": shown(right)}
 
     def pytest_runtest_makereport(self, item, call):
+        """Keep what an exception was, and by which parameters: pytest's report, which comes next, has it as text alone."""
         result = self.results.setdefault(item.nodeid, {"outcome": "passed"})
         spec = getattr(item, "callspec", None)
         if spec is not None:
             result["params"] = {str(k): shown(v) for k, v in spec.params.items()}
-        if call.excinfo is None or result["outcome"] != "passed":
+        self.raised = None
+        if call.excinfo is not None and result["outcome"] not in ("failed", "error"):
+            self.raised = described(call.excinfo, None, item)
+            if self.comparison and call.excinfo.typename == "AssertionError":
+                self.raised["comparison"] = self.comparison
+
+    def pytest_runtest_logreport(self, report):
+        """What became of a test is what pytest says of it, marks and plugins included."""
+        result = self.results.setdefault(report.nodeid, {"outcome": "passed"})
+        if result["outcome"] in ("failed", "error"):
             return
-        name = call.excinfo.typename
-        if name == "Skipped":
-            result["outcome"] = "skipped"
-            return
-        result["outcome"] = "failed" if call.when == "call" else "error"
-        result.update(described(call.excinfo, None, item))
-        if self.comparison and name == "AssertionError":
-            result["comparison"] = self.comparison
+        expected = hasattr(report, "wasxfail")
+        if report.failed:
+            result["outcome"] = "failed" if report.when == "call" else "error"
+            result.update(self.raised or passed_against_its_mark(report))
+        elif report.skipped:
+            result.update(outcome="xfailed" if expected else "skipped", message=reason(report))
+        elif expected and report.when == "call":
+            result["outcome"] = "xpassed"
 
     def pytest_runtest_logfinish(self, nodeid, location):
         spent = int((time.monotonic() - self.started) * 1000)
@@ -73,6 +113,21 @@ class Reporter:
 
     def pytest_sessionfinish(self, session, exitstatus):
         self.say(k="finish", code=int(exitstatus))
+
+
+def reason(report):
+    """Why a test or a file was skipped, or was expected to fail."""
+    said = getattr(report, "wasxfail", "") or report.longrepr
+    if isinstance(said, tuple) and len(said) == 3:
+        said = str(said[2]).removeprefix("Skipped: ")
+    return str(said)[:MESSAGE]
+
+
+def passed_against_its_mark(report):
+    """A failure without an exception: a test that was said to fail, strictly, and passed."""
+    file, line, _name = report.location
+    text = str(report.longrepr)
+    return {"exception": "XPassed", "message": text[:MESSAGE], "frames": frame(file, (line or 0) + 1)}
 
 
 def shown(value):
@@ -125,4 +180,5 @@ def pytest_configure(config):
     fd = os.environ.pop("CODETAPE_REPORT_FD", "")
     if fd:
         deselected = json.loads(os.environ.pop("CODETAPE_DESELECT", "[]"))
-        config.pluginmanager.register(Reporter(int(fd), deselected), "codetape-reporter")
+        reporter = Reporter(int(fd), deselected, os.environ.pop("CODETAPE_REVERSE", "") == "1")
+        config.pluginmanager.register(reporter, "codetape-reporter")

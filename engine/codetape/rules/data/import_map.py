@@ -4,6 +4,9 @@ A key is a module, or a dotted prefix for namespace packages; the longest key th
 A name that is not here is never installed by itself: models name packages that do not exist, and others register them.
 """
 
+from collections.abc import Mapping
+from functools import cache
+
 _SAME_NAME = """
 aiofiles aiohttp altair anyio arrow astropy attrs babel beautifulsoup4 bidict bleach blinker bokeh boto3 botocore
 cachetools cattrs certifi chardet click cloudpickle colorama cryptography cvxpy cycler cython dask deepdiff
@@ -20,6 +23,12 @@ structlog svgwrite sympy tabulate tenacity termcolor textdistance threadpoolctl 
 tomlkit toolz tornado tqdm transformers typer typing-extensions tzdata tzlocal ujson unidecode urllib3 uvicorn validators
 wcwidth websockets werkzeug wrapt xarray xgboost xlrd xlsxwriter xmltodict xxhash yarl zstandard
 """
+
+_SINCE_3 = """
+bottleneck faker fastexcel freezegun h5netcdf lz4 pyreadstat python-calamine pyxlsb responses respx tables trio
+pytest-asyncio pytest-benchmark pytest-httpx pytest-mock pytest-trio requests-mock
+"""
+"""Known since version 3 of the rules."""
 
 _OTHER_NAME = {
     "absl": "absl-py",
@@ -71,6 +80,19 @@ IMPORTS: dict[str, str] = {
 }
 IMPORTS["attr"] = "attrs"
 IMPORTS.pop("beautifulsoup4")
+_MORE = {**{name.replace("-", "_"): name for name in _SINCE_3.split()}, "netCDF4": "netcdf4", "odf": "odfpy"}
 
-KNOWN = frozenset(IMPORTS.values())
-"""Distributions that the policy `known` installs without asking."""
+PINS = {"pkg_resources": "setuptools<81"}
+"""Versions that still have a module which later ones took out."""
+
+
+@cache
+def imports(rules: int) -> Mapping[str, str]:
+    """Return the distribution of each known import, as a version of the rules knows it."""
+    return IMPORTS if rules < 3 else {**IMPORTS, **_MORE}
+
+
+@cache
+def known(rules: int) -> frozenset[str]:
+    """Return the distributions that the policy `known` installs without asking."""
+    return frozenset(imports(rules).values())
