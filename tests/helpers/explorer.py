@@ -117,9 +117,12 @@ def explored(wanted, seed=0, steps=60_000):
     def fresh():
         oracle = "from solution import add\n\n\ndef test_given():\n    assert add(0, 0) == 0\n"
         task = {"oracle": oracle if chance.random() < 0.3 else "", "tests": oracle if chance.random() < 0.2 else ""}
+        skip_tests = chance.random() < 0.1
+        if skip_tests and chance.random() < 0.5:  # then the script is run, once, on what is given
+            task["inputs"] = ({"name": "n", "type": "int", "value": "3"},)
         settings = {
             "max_iterations": chance.randint(1, 5),
-            "skip_tests": chance.random() < 0.1,
+            "skip_tests": skip_tests,
             "parameters": {"temperature": 0},
         }
         return Explorer(settings=settings, task=task)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from codetape.domain.canonical import canonical
+from codetape.domain.job import BuildSpec, Job
 from codetape.domain.reply_shapes import TestFunctionPatch
 from codetape.domain.report import Report, TestResult
 from codetape.domain.task import SandboxFacts
@@ -51,9 +52,6 @@ def wrong(tests, code=SUBTRACT, **more):
     [
         "    for n in (2, 4):\n        assert add(n, 1) == n + 1",
         "    for n in (2, 4):\n        assert add(n, 0 + n) is True",
-        "    xs = []\n    xs.append(3)\n    assert add(len(xs), 3) == 4",
-        "    a, b = 1, 2\n    assert add(a, b) == 3",
-        "    push = []\n    push.append(1)\n    assert add(len(push), 2) == 3",
         "    import solution\n    solution.LIMIT = 3\n    assert add(1, 2) == 3",
         "    def add(a, b):\n        return 9\n    assert add(1, 2) == 3",
         "    assert add(*map(lambda x: x, (1, 2))) == 3",
@@ -65,6 +63,23 @@ def test_a_claim_that_does_not_stand_for_itself_is_never_put_to_an_opinion(body)
     result, model = wrong(f"from solution import add\n\n\ndef test_it():\n{body}")
     assert result.status == "failed"
     assert "second_opinion" not in purposes(model)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["xs = []", "xs.append(3)", "assert add(len(xs), 3) == 4"],
+        ["a, b = (1, 2)", "assert add(a, b) == 3"],
+        ["push = []", "push.append(1)", "assert add(len(push), 2) == 3"],
+    ],
+)
+def test_a_claim_that_needs_what_comes_before_it_is_asked_with_it(lines):
+    body = "\n".join(f"    {line}" for line in lines)
+    result, model = wrong(f"from solution import add\n\n\ndef test_it():\n{body}")
+    assert result.status == "failed"
+    asked = next(r.messages[-1].content for r in model.requests if r.purpose == "second_opinion")
+    call = lines[-1].removeprefix("assert ").partition(" == ")[0]
+    assert "\n".join(f"    {line}" for line in [*lines[:-1], call]) in asked
 
 
 def test_a_parameter_that_a_test_changes_is_put_to_no_opinion():
@@ -97,7 +112,6 @@ def test_a_refusal_that_names_nothing_asked_for_does_not_loop(reason):
 
 
 def test_a_variable_cannot_bring_arguments_of_its_own(bubblewrap):
-    from codetape.domain.job import BuildSpec, Job
 
     spec = BuildSpec(python_version=bubblewrap.facts().python)
     for value in ("b\0--ro-bind\0/etc\0/tmp/h", "\ud800"):
@@ -155,6 +169,9 @@ def test_an_exit_code_that_no_failing_test_explains_is_no_success():
     assert result.status == "failed"
 
 
+TESTS = Job(purpose="run", spec=BuildSpec(python_version="3.11"), files={"t.py": ""}, targets=("t.py",))
+
+
 def raw(*lines, status=1):
     report = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     outcome = b'{"begun": true}\n{"status": %d}\n' % status
@@ -168,7 +185,7 @@ def test_a_later_word_does_not_undo_a_failure_and_long_ids_stay_two():
     lines = [{"k": "collected", "ids": [one, two]}, {"k": "start", "id": one}, {"k": "end", "id": one, "outcome": "failed"},
              {"k": "end", "id": one, "outcome": "passed"}, {"k": "start", "id": two}, {"k": "end", "id": two, "outcome": "passed"},
              {"k": "finish", "code": 1}]  # fmt: skip
-    report = read(raw(*lines), tests=True).report
+    report = read(raw(*lines), TESTS).report
     assert [t.outcome for t in report.tests] == ["failed", "passed"]
     assert report.whole
 
@@ -180,7 +197,7 @@ def test_a_report_of_more_tests_than_are_kept_is_not_whole():
         *({"k": "end", "id": i, "outcome": "passed"} for i in ids),
         {"k": "finish", "code": 0},
     ]
-    assert not read(raw(*lines, status=0), tests=True).report.whole
+    assert not read(raw(*lines, status=0), TESTS).report.whole
 
 
 def test_a_base_package_that_cannot_be_had_suspends_and_does_not_loop():
@@ -368,7 +385,6 @@ def test_declared_outputs_are_looked_at_before_a_success(bubblewrap):
 
 
 def test_a_sandbox_that_cannot_start_the_program_fails_nobody(bubblewrap, tmp_path):
-    from codetape.domain.job import BuildSpec, Job
     from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 
     sandbox = BubblewrapSandbox()
@@ -383,7 +399,6 @@ def test_failed_starts_leave_no_descriptor_and_no_group_behind(bubblewrap):
     import os
     from pathlib import Path
 
-    from codetape.domain.job import BuildSpec, Job
     from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 
     sandbox = BubblewrapSandbox()
@@ -409,8 +424,6 @@ def test_failed_starts_leave_no_descriptor_and_no_group_behind(bubblewrap):
 
 def test_variables_are_not_on_a_command_line(bubblewrap):
     from pathlib import Path
-
-    from codetape.domain.job import BuildSpec, Job
 
     async def look():
         spec = BuildSpec(python_version=bubblewrap.facts().python)

@@ -343,7 +343,7 @@ def test_a_registry_that_is_down_is_infrastructure():
 def test_garbage_from_a_sandbox_is_read_as_garbage():
     raw = Raw(report=b'\x00\xff{"k":"end","id":"a","outcome":"won"}\n[1]\n{"k":"end","id":"t::x","outcome":"passed","frames":[["f"]]}\n',
               outcome=b'{"status": 0}\n{"path": "../x", "size": 1}\nz', stdout=b"", stderr=b"", stopped=None, duration_ms=1, tree_memory_bounded=False)  # fmt: skip
-    execution = read(raw, tests=True)
+    execution = read(raw, Job(purpose="run", spec=BuildSpec(python_version="3.11"), files={}, targets=()))
     assert not execution.report.whole
     assert execution.outputs == {}
     assert all(t.outcome == "error" for t in execution.report.tests)

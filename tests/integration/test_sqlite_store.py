@@ -288,4 +288,4 @@ def test_views_are_plain_to_read():
             other.execute("SELECT sum(input + cache_read + cache_write) FROM spend").fetchone()[0]
             == result.total_input_tokens
         )
-        assert [r[0] for r in other.execute("SELECT purpose FROM test_runs ORDER BY seq")] == ["vet", "run"]
+        assert [r[0] for r in other.execute("SELECT purpose FROM test_runs ORDER BY seq")] == ["vet", "run", "evaluate"]

@@ -66,7 +66,7 @@ def _solved(session: SessionState) -> bool:
 
 def wanted(session: SessionState) -> str:
     """Return the purpose of the next execution that confirms; empty where nothing is left to confirm."""
-    if session.the_config.skip_tests:
+    if session.the_config.skip_tests or not session.the_config.sandbox.confirms:
         return ""
     key, ready = _key(session), _solved(session)
     evaluates = session.the_config.sandbox.evaluates

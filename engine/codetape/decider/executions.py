@@ -111,8 +111,10 @@ def confirming_owed(session: SessionState) -> tuple[str, ...]:
     return ("confirming",) if session.rules > 2 and not session.the_config.skip_tests else ()
 
 
-def context_of(session: SessionState, opinions: tuple[Opinion, ...], unjudged: tuple[str, ...]) -> Context:
-    """Return what the rules need beside a report."""
+def context_of(
+    session: SessionState, opinions: tuple[Opinion, ...], unjudged: tuple[str, ...], code: str | None = None
+) -> Context:
+    """Return what the rules need beside a report, of other code than the present where that is given."""
     spec = spec_of(session)
     return Context(
         files=test_files(session),
@@ -123,6 +125,7 @@ def context_of(session: SessionState, opinions: tuple[Opinion, ...], unjudged: t
         unjudged=frozenset(unjudged),
         hidden=frozenset(function_id(test) for test in quarantined(session)),
         doubted=frozenset(session.ledger.doubted),
+        code=session.work.code if code is None else code,
         version=session.rules,
     )
 

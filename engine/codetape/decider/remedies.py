@@ -6,6 +6,7 @@ from dataclasses import replace
 from codetape.decider.executions import context_of, execution_key, solved
 from codetape.decider.step import Fact, Step, Stop
 from codetape.decider.triage import after_quarantine, findings_of, owing
+from codetape.domain.canonical import sha256
 from codetape.domain.findings import Checkpoint, Finding, Quarantined, Question
 from codetape.domain.report import Report
 from codetape.domain.task import ANCHOR_FILE, TEST_FILE
@@ -20,17 +21,35 @@ CRASHES = frozenset({"raised_in_solution", "ended_process", "timeout", "oom", "p
 """Rules of failures in which the code gave nothing that a test could be wrong about."""
 
 
-def rank(session: SessionState, stand: Checkpoint, quarantined: set[str]) -> tuple[int, int]:
-    """Return how good a program is: examples and given tests passed, then own tests that stand as they are now."""
+def sample_key(code: str) -> str:
+    """Return what a program that was drawn from the plan is known by."""
+    return sha256(code)[:16]
+
+
+def is_drawn(session: SessionState, code: str) -> bool:
+    """Whether a program was drawn from the plan alone, and not made by changing another."""
+    return sample_key(code) in session.ledger.samples
+
+
+def rank(session: SessionState, stand: Checkpoint, quarantined: set[str]) -> tuple[int, int, bool]:
+    """Return how good a program is: examples and given tests passed, own tests that stand as they are now, and whether it
+    was drawn from the plan: a change made for a test that still fails is worth nothing."""
     passed = [t for t in stand.report.passed if t not in quarantined and t not in session.work.vacuous]
     own = [t for t in passed if file_of(t) == TEST_FILE and text_of(stand.tests, t) == text_of(session.work.tests, t)]
-    return len([t for t in passed if file_of(t) != TEST_FILE]), len(own)
+    return len([t for t in passed if file_of(t) != TEST_FILE]), len(own), is_drawn(session, stand.code)
 
 
 def better(session: SessionState, stand: Checkpoint, quarantined: set[str]) -> Checkpoint:
-    """Return the better one of the best program so far and this one; of equals the later."""
+    """Return the better one of the best program so far and this one.
+
+    Of equals the earlier: a change that mended nothing that can be seen may have broken what cannot. (Earlier versions of
+    the rules took the later.)
+    """
     best = session.work.best
-    return best if best and rank(session, best, quarantined) > rank(session, stand, quarantined) else stand
+    if best is None or best.code == stand.code:
+        return stand
+    before, now = rank(session, best, quarantined), rank(session, stand, quarantined)
+    return best if before > now or (before == now and session.rules > 2) else stand
 
 
 def best_of(session: SessionState, step: Step, *, last: bool = False) -> Step:
@@ -48,7 +67,7 @@ def best_of(session: SessionState, step: Step, *, last: bool = False) -> Step:
         owed = ("resolving", "vetting", "executing")
         return replace(step, work=work, owes=owed, done=BEFORE_RUN) if last else step
     known = {q.test for q in step.work.get("quarantined", session.work.quarantined)}
-    findings = tuple(f for f in findings_of(session, best.report) if f.test not in known)
+    findings = tuple(f for f in findings_of(session, best.report, best.code) if f.test not in known)
     stand = best.model_copy(update={"findings": findings})
     step = replace(
         step,
@@ -117,14 +136,45 @@ def spent(session: SessionState, step: Step) -> Step:
     drawn from the plan; own tests that most others speak against are set aside; a person is asked about an example; the
     end.
     """
+    agreed = agreement(session, step)
     step = best_of(session, step)
-    examples = [f.test for f in step.work["findings"] if f.rule == "anchor" and f.judged == "no"]
+    examples = [f.test for f in step.work["findings"] if _may_be_doubted(session, f)]
     if examples and not {*examples} <= {*session.ledger.doubted}:
         return doubted(session, step, examples)
-    aside = outvoted(session, step)
+    aside = outvoted(session, step) or (step.work["findings"] if agreed else ())
     if not session.ledger.fresh:
         return _fresh(step, again=not aside)
     return vote(session, step, aside) if aside else _stalled(session, step)
+
+
+def _may_be_doubted(session: SessionState, finding: Finding) -> bool:
+    """Whether opinions may still say that a failure is right: of an example, or of an exception where a value is expected."""
+    return (finding.rule == "anchor" and finding.judged == "no") or (
+        session.rules > 2 and finding.rule == "raised_in_solution" and finding.test not in session.ledger.doubted
+    )
+
+
+def agreement(session: SessionState, step: Step) -> bool:
+    """Whether two programs drawn from the plan, each by itself, come to the same in every test, and only own ones fail.
+
+    They outvote the tests that say otherwise: those share one author's reading, the programs do not.
+    """
+    best, report = session.work.best, standing_report(session, step)
+    code = step.work.get("code", session.work.code)
+    if session.rules < 3 or best is None or not (is_drawn(session, code) and is_drawn(session, best.code)):
+        return False
+    known = {q.test for q in step.work.get("quarantined", session.work.quarantined)}
+    failing = {t.id for t in report.failing} - known
+    own = all(file_of(test) == TEST_FILE and "::" in test for test in failing)
+    crashed = any(f.rule in CRASHES for f in step.work.get("findings", session.work.findings))
+    other = best.code.split() != code.split() and best.tests == step.work.get("tests", session.work.tests)
+    same = other and told(best.report) == told(report)
+    return own and same and not crashed and solved(session, report, known | failing)
+
+
+def told(report: Report) -> dict[str, tuple[str, str, str]]:
+    """Return what is to be seen of each test: two reports that tell the same leave nothing to choose."""
+    return {t.id: (t.outcome, t.exception, t.message) for t in report.tests}
 
 
 BEFORE_RUN = ("judging", "diagnosing", "coding", "verifying_code", "fixing_tests", "verifying_tests")
@@ -162,7 +212,7 @@ def _example_question(session: SessionState, stand: Checkpoint, finding: Finding
     """Say which example stays in the way, and what the code gives for it."""
     text = text_of(session.anchors or "", finding.test)
     result = next((t for t in stand.report.tests if t.id == finding.test), None)
-    claim = claim_of(session.anchors or "", result) if result else None
+    claim = claim_of(session.anchors or "", result, session.rules) if result else None
     given = actual_of(claim, result) if claim and result else ""
     if claim and given:
         said = f"the task's example says that {claim.call} gives {claim.expected}, and the code gives {given}"
@@ -178,7 +228,9 @@ def doubted(session: SessionState, step: Step, examples: list[str]) -> Step:
     """Return the step that puts examples to opinions on the task's words."""
     names = tuple(dict.fromkeys((*session.ledger.doubted, *examples)))
     report = standing_report(session, step)
-    context = replace(context_of(session, session.work.opinions, session.ledger.unjudged), doubted=frozenset(names))
+    code = step.work.get("code", session.work.code)
+    context = context_of(session, session.work.opinions, session.ledger.unjudged, code)
+    context = replace(context, doubted=frozenset(names))
     findings = classify(report, context)
     kept = {f.test: f for f in step.work.get("findings", session.work.findings)}
     merged = tuple(f if f.test in examples else kept[f.test] for f in findings if f.test in kept)

@@ -149,7 +149,7 @@ def examples_event(session: SessionState) -> NewEvent:
     """Return the event that keeps the prompt's examples as tests."""
     if session.rules == 1:
         return _examples_event_v1(session)
-    found = extract.read(session.the_task.prompt)
+    found = extract.read(session.the_task.prompt, session.rules)
     text = as_tests.test_file(found.anchors)
     texts = Blobs()
     left_out = texts.put(canonical([list(one) for one in found.left_out])) if found.left_out else None

@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from codetape.decider.executions import confirming_owed, context_of, missing_outputs, no_tests, quarantined, solved
+from codetape.decider.executions import (
+    confirming_owed,
+    context_of,
+    execution_key,
+    missing_outputs,
+    no_tests,
+    quarantined,
+    solved,
+)
 from codetape.decider.step import Step
 from codetape.domain.findings import Finding
 from codetape.domain.report import IDLE, Report
@@ -10,14 +18,14 @@ from codetape.eventlog.session_state import SessionState
 from codetape.rules.classify import SESSION, classify
 
 
-def findings_of(session: SessionState, report: Report) -> tuple[Finding, ...]:
-    """Return what the rules say of a report, with the opinions had so far."""
+def findings_of(session: SessionState, report: Report, code: str | None = None) -> tuple[Finding, ...]:
+    """Return what the rules say of a report, of other code where that is given, with the opinions had so far."""
     if session.the_config.skip_tests:
         return script_findings(session, report)
     gone = quarantined(session)  # a report that stands still names what was set aside since
     return tuple(
         f
-        for f in classify(report, context_of(session, session.work.opinions, session.ledger.unjudged))
+        for f in classify(report, context_of(session, session.work.opinions, session.ledger.unjudged, code))
         if f.test not in gone
     )
 
@@ -57,7 +65,7 @@ def after_quarantine(session: SessionState, report: Report, step: Step) -> Step:
     quarantined = {q.test for q in step.work["quarantined"]}
     if solved(session, report, quarantined):
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
-        return replace(step, done=done, owes=confirming_owed(session))
+        return replace(_as_good_before(session, step, quarantined), done=done, owes=confirming_owed(session))
     idle = IDLE if session.rules > 2 else ()
     live = [
         t
@@ -67,3 +75,16 @@ def after_quarantine(session: SessionState, report: Report, step: Step) -> Step:
     if live:
         return replace(step, done=("judging", "diagnosing"), owes=("executing",))
     return no_tests(session, replace(step, done=("judging", "diagnosing")))
+
+
+def _as_good_before(session: SessionState, step: Step, quarantined: set[str]) -> Step:
+    """Return the step with the best program where what is left passes on it too: a change made for a test that is set
+    aside has no reason any more."""
+    best = step.work.get("best", session.work.best)
+    same = best is None or best.code == step.work.get("code", session.work.code)
+    if session.rules < 3 or best is None or same or best.tests != step.work.get("tests", session.work.tests):
+        return step
+    if not solved(session, best.report, quarantined):
+        return step
+    ledger = {**step.ledger, "executed": execution_key(session, best.report, best.code)}
+    return replace(step, ledger=ledger, work={**step.work, "code": best.code, "report": best.report})

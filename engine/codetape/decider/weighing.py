@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from codetape.decider.executions import confirming_owed, execution_key, plain_key, quarantined, report_of, solved
-from codetape.decider.remedies import EXAMPLE, best_of, better, outvoted, spent, vote
+from codetape.decider.remedies import EXAMPLE, best_of, better, is_drawn, outvoted, spent, told, vote
 from codetape.decider.step import Fact, Step, Stop, owed_after
 from codetape.decider.triage import after_quarantine, findings_of, owing
 from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined
@@ -41,7 +41,8 @@ def standing(session: SessionState) -> Step | None:
         done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         owes = confirming_owed(session)
         return Step("standing", done=done, owes=owes, ledger=base, work={"report": report, "findings": ()})
-    if key == session.ledger.executed and confirming_owed(session) and session.ledger.confirmed != plain_key(session):
+    again = confirming_owed(session) and session.the_config.sandbox.confirms
+    if key == session.ledger.executed and again and session.ledger.confirmed != plain_key(session):
         return Step("standing", owes=("confirming",))  # a second look, before more is paid for the same failure
     attempts = counted(session.work.attempts, session.work.findings, code=True, tests=True)
     step = Step("standing", ledger=base, work={"report": report, "attempts": attempts})
@@ -239,16 +240,25 @@ def quarantine_notes(result: Reclassification, gone: tuple[Quarantined, ...]) ->
 
 
 def _reverted(session: SessionState, report: Report, base: dict[str, object]) -> Step | None:
-    """Return the step back where a change of code broke what had passed, and cured nothing."""
+    """Return the step back where a change of code cured nothing, and broke what had passed or changed nothing to be
+    seen."""
     before = session.work.checkpoint
     if before is None or before.code == session.work.code or session.the_config.skip_tests:
         return None
     broken = broken_since(session, report, before)
-    if not broken or cured(session, report):
+    if cured(session, report) or not (broken or _nothing_to_see(session, report, before)):
         return None
-    attempt = f"A change broke {', '.join(broken[:5])} and mended nothing: it was taken back."
+    what = f"A change broke {', '.join(broken[:5])} and" if broken else "A change"
+    attempt = f"{what} mended nothing: it was taken back."
     note = Fact(CodeReverted, {"broken": broken}, {"attempt": attempt})
     return _taken_back(session, before, base, "run", attempt, note)
+
+
+def _nothing_to_see(session: SessionState, report: Report, before: Checkpoint) -> bool:
+    """Whether a change left every test as it was: what failed fails in the same words."""
+    if session.rules < 3 or before.tests != session.work.tests or is_drawn(session, session.work.code):
+        return False
+    return told(report) == told(before.report)
 
 
 def _taken_back(
@@ -278,7 +288,8 @@ def _taken_back(
         )
     ledger = {**base, "executed": execution_key(session, before.report, before.code)}
     step = replace(step, ledger=ledger, work={**work, "report": before.report})
-    return weighed(session, before.report, findings_of(session, before.report), attempts, step)
+    findings = findings_of(session, before.report, before.code)
+    return weighed(session, before.report, findings, attempts, step)
 
 
 def report_line(iteration: int, report: Report, findings: tuple[Finding, ...]) -> str:

@@ -73,7 +73,8 @@ class Resources(FrozenModel):
 class SandboxFacts(FrozenModel):
     """What a sandbox offers: the model is told it, and decisions depend on it.
 
-    ``evaluates`` says that it runs jobs of the purpose ``evaluate``: the claims of tests, without what they expect.
+    ``evaluates`` says that it runs jobs of the purpose ``evaluate``: the claims of tests, without what they expect;
+    ``confirms`` that a run can be made once more, under other conditions: a recording cannot.
     """
 
     name: str
@@ -84,7 +85,8 @@ class SandboxFacts(FrozenModel):
     network: bool = False
     base: str = ""
     why: str = ""
-    evaluates: bool = False
+    evaluates: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    confirms: Annotated[bool, Field(exclude_if=lambda value: value)] = True
 
 
 class Config(FrozenModel):

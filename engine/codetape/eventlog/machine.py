@@ -82,11 +82,11 @@ ROWS = (
     Move("vet", ("fixing_tests", "resolving", "building"), "vetting"),
     Move("confirm", (*_READ,), "confirming"),
     Move("execute", ("resolving", "building", "vetting", "coding", "fixing_tests", "judging", "confirming", "failed"), "executing"),
-    Move("prove", ("building", "confirming"), "proving"),
+    Move("prove", ("building", "executing", "confirming"), "proving"),
     Move("replace", ("building",), "replacing_package"),
     Move("suspend", ACTIVE, "suspended"),
     *(Move(f"resume_{state}", ("suspended",), state) for state in ACTIVE),
-    Move("succeed", ("building", "confirming", "proving"), "succeeded"),
+    Move("succeed", ("building", "executing", "confirming", "proving"), "succeeded"),
     Move("fail", ("planning", "coding", "writing_tests", "vetting", "confirming", *_READ, "proving"), "failed"),
 )  # fmt: skip
 TABLES = {1: _ROWS_1, VERSION: ROWS}

@@ -49,13 +49,14 @@ class Counters(FrozenModel):
     executed: str = ""
     tried: tuple[str, ...] = ()
     doubted: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
     evaluated: str = ""
     confirmed: str = ""
     differing: tuple[str, ...] = ()
     proven: bool = False
 
 
-BOOKKEEPING = frozenset({"executed", "tried", "best"})
+BOOKKEEPING = frozenset({"executed", "tried", "best", "samples"})
 """Fields of Counters and Artifacts that record past executions; each version of the rules keeps them in its own way."""
 
 

@@ -21,11 +21,12 @@ class TapeSandbox(Sandbox):
 
     def __init__(self, recorded: tape_file.Tape) -> None:
         self._texts = recorded.stream.texts
-        self._facts = recorded.run.the_config.sandbox.model_copy(update={"name": "tape"})
         self._outcomes: dict[str, list[tuple[str, Any]]] = defaultdict(list)
         for call in tape_file.recorded_calls(recorded.stream):
             if not isinstance(call.outcome, Answered):
                 self._outcomes[call.request.purpose].append((call.request.fingerprint, call.outcome))
+        update = {"name": "tape", "confirms": recorded.run.rules > 2}  # before that, no run was made twice
+        self._facts = recorded.run.the_config.sandbox.model_copy(update=update)
 
     def facts(self) -> SandboxFacts:
         """Say what the recorded sandbox was."""

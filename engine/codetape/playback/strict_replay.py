@@ -61,8 +61,8 @@ def replay(
     """Derive a stream's events again and compare them. ``whole`` requires a session that has ended or waits.
 
     ``pack`` is a prompt pack to render with instead of the tape's own. A tape is derived by the version of the rules
-    that recorded it, if this codetape has that version; ``rules="current"`` derives by the present one, and treats
-    drift as divergence. Raises Divergence at the first event that differs, CorruptTape for a bad log.
+    that recorded it, if this codetape has that version; ``rules="current"`` derives by the present one, treats drift as
+    divergence, and compares no books. Raises Divergence at the first event that differs, CorruptTape for a bad log.
     """
     session, derived, drift = SessionState(), 0, []
     ours, theirs = versions(), session.versions
@@ -70,7 +70,9 @@ def replay(
         if event.seq and is_derived(event.payload):
             derived += 1
             try:
-                _compare(event, decide(session), session, stream)
+                command = decide(session)
+                if rules == "recorded" or not _decides_the_same(event.payload, command):
+                    _compare(event, command, session, stream)
             except (Divergence, CodetapeError) as error:
                 divergence = _as_divergence(error, event)
                 if pack is not None or rules == "current" or not may_drift(theirs, ours):
@@ -131,7 +133,9 @@ def _without_books(payload: Decided) -> Decided:
 
 def _by_present_rules(session: SessionState) -> SessionState:
     return (
-        session.evolve(versions=session.versions.model_copy(update={"rules": versions().rules}))
+        session.evolve(
+            versions=session.versions.model_copy(update={"rules": versions().rules, "machine": versions().machine})
+        )
         if session.versions
         else session
     )

@@ -43,7 +43,8 @@ def describe(event: Event, session: SessionState) -> str:
     if isinstance(payload, TestQuarantined):
         return f"{payload.test}: quarantined ({payload.reason})"
     if isinstance(payload, CodeReverted):
-        return f"change taken back: it broke {', '.join(payload.broken[:3])}"
+        what = f"it broke {', '.join(payload.broken[:3])}" if payload.broken else "it fixed nothing"
+        return f"change taken back: {what}"
     if isinstance(payload, Answered) and payload.tries:
         return f"the model answered after {len(payload.tries)} failed tries"
     if isinstance(payload, PersonAnswered):

@@ -2,7 +2,8 @@
 
 Read are ``assert CALL == LITERAL`` (either way round, ``is`` for constants), ``== approx(LITERAL)`` and
 ``with pytest.raises(E): CALL``; any other form is no claim. Locals that the test assigns once are put in place,
-and so are parameters, so that a call stands by itself.
+and so are parameters, so that a call stands by itself. Where calls come before it that may change what it gives (a
+method that changes its object), they are part of it: statements, the last of which is the call.
 """
 
 import ast
@@ -14,9 +15,13 @@ from typing import Any
 
 from codetape.domain.reply_shapes import Opinion
 from codetape.domain.report import TestResult
-from codetape.rules.pytest_source import name_of
+from codetape.domain.task import SOLUTION_FILE
+from codetape.rules.pytest_source import file_of, name_of
+from codetape.rules.rule_versions import RULES_VERSION
 
 _NOTHING = object()
+RAISES = "raises "
+"""How the text of what the code gave begins where it raised an exception."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +36,61 @@ class Claim:
     absolute: float = 0.0
 
 
-def claim_of(source: str, result: TestResult) -> Claim | None:
+def claim_of(source: str, result: TestResult, rules: int = RULES_VERSION) -> Claim | None:
     """Return the claim that failed, or None where the assertion has another form or does not stand by itself."""
     try:
-        return _claim(source, result)
+        return _claim(source, result, rules)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _claim(source: str, result: TestResult) -> Claim | None:
-    line = result.frames[-1].line if result.frames else 0
+def _line(result: TestResult) -> int:
+    """Return the line of the test's file that a failure came through last."""
+    lines = [frame.line for frame in result.frames if frame.file == file_of(result.id)]
+    return lines[-1] if lines else result.frames[-1].line if result.frames else 0
+
+
+def _claim(source: str, result: TestResult, rules: int) -> Claim | None:
+    line = (_line(result) if rules > 2 else result.frames[-1].line) if result.frames else 0
     function = _function(ast.parse(source).body, name_of(result.id).split("::"))
     at = (
         next((n for n, s in enumerate(function.body) if s.lineno <= line <= (s.end_lineno or 0)), -1)
         if function
         else -1
     )
-    if function is None or at < 0 or not all(map(_harmless, function.body[:at])):
+    if function is None or at < 0:
         return None
     known = {**_parameters(result.parameters, function, line), **_locals(function, line)}
-    claim = _read(function.body[at], known)
-    loose = _bound_in(function) - set(known)
-    return claim if claim and _stands_alone(claim.call, source, loose) else None
+    if all(map(_harmless, function.body[:at])):
+        claim = _read(function.body[at], known, any_expression=rules > 2)
+        loose = _bound_in(function) - set(known)
+        if claim and _stands_alone(claim.call, source, loose):
+            return claim
+    if rules < 3 or not all(map(_plain, function.body[:at])):
+        return None
+    claim = _read(function.body[at], _parameters(result.parameters, function, line), any_expression=True)
+    before = [text for statement in function.body[:at] for text in _kept(statement)]
+    whole = "\n".join([*before, claim.call]) if claim else ""
+    arguments = {a.arg for a in function.args.args} - {"self", *result.parameters}
+    return replace(claim, call=whole) if claim and _stands_alone(whole, source, arguments) else None
+
+
+def _plain(statement: ast.stmt) -> bool:
+    """Whether a statement before an assertion can be told as part of what is asked: names given, calls, claims."""
+    simple = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr | ast.Assert | ast.Delete | ast.Pass
+    return isinstance(statement, simple)
+
+
+def _kept(statement: ast.stmt) -> list[str]:
+    """Return what a statement does, without what it claims."""
+    if isinstance(statement, ast.Assert):
+        calls = [n for n in ast.walk(statement.test) if isinstance(n, ast.Call)]
+        return [ast.unparse(calls[0])] if calls else []
+    if isinstance(statement, ast.Pass) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    ):
+        return []
+    return [ast.unparse(statement)]
 
 
 def amended(source: str, result: TestResult, value: str) -> str:
@@ -78,7 +116,7 @@ def amended(source: str, result: TestResult, value: str) -> str:
 
 
 def _expected_place(source: str, result: TestResult) -> ast.expr | None:
-    line = result.frames[-1].line if result.frames else 0
+    line = _line(result)
     function = _function(ast.parse(source).body, name_of(result.id).split("::"))
     statement = next((s for s in function.body if s.lineno <= line <= (s.end_lineno or 0)), None) if function else None
     if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
@@ -171,14 +209,15 @@ class _Place(ast.NodeTransformer):
         return node
 
 
-def _read(statement: ast.stmt, known: Mapping[str, ast.expr]) -> Claim | None:
+def _read(statement: ast.stmt, known: Mapping[str, ast.expr], *, any_expression: bool = False) -> Claim | None:
     place = _Place(known)
     if isinstance(statement, ast.Assert):
         test = statement.test
         if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq | ast.Is):
             return None
         left, right = place.visit(test.left), place.visit(test.comparators[0])
-        return _equality(left, right, True) or _equality(right, left, False)
+        forward = _equality(left, right, True, any_expression=any_expression)
+        return forward or _equality(right, left, False, any_expression=any_expression)
     if isinstance(statement, ast.With) and len(statement.items) == 1 and len(statement.body) == 1:
         context, only = statement.items[0].context_expr, statement.body[0]
         if isinstance(context, ast.Call) and _called(context) == "raises" and context.args:
@@ -189,8 +228,10 @@ def _read(statement: ast.stmt, known: Mapping[str, ast.expr]) -> Claim | None:
     return None
 
 
-def _equality(call: ast.expr, value: ast.expr, literal_right: bool) -> Claim | None:
-    if not isinstance(call, ast.Call) or _called(call) == "approx":
+def _equality(call: ast.expr, value: ast.expr, literal_right: bool, *, any_expression: bool) -> Claim | None:
+    if (isinstance(call, ast.Call) and _called(call) == "approx") or not (any_expression or isinstance(call, ast.Call)):
+        return None
+    if not any(isinstance(node, ast.Call | ast.Attribute | ast.Subscript) for node in ast.walk(call)):
         return None
     relative = absolute = 0.0
     if isinstance(value, ast.Call) and _called(value) == "approx" and value.args:
@@ -223,7 +264,7 @@ def _stands_alone(call: str, source: str, loose: set[str]) -> bool:
     Every name in it is a builtin, bound by itself, or imported; and one at least comes from the solution:
     what a file on disk holds, say, is nothing that the specification can be asked about.
     """
-    tree = ast.parse(call, mode="eval")
+    tree = ast.parse(call)
     scopes = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr)
     if any(isinstance(node, scopes) for node in ast.walk(tree)):
         return False  # names of their own: what was put in place could be another one's
@@ -246,6 +287,8 @@ def _bound(alias: ast.alias) -> str:
 
 def actual_of(claim: Claim, result: TestResult) -> str:
     """Return the representation of what the code gave; empty where the report does not hold it."""
+    if result.frames and result.frames[-1].file == SOLUTION_FILE:
+        return f"{RAISES}{result.exception}"
     if claim.kind == "raises":
         return "no exception" if "DID NOT RAISE" in result.message else ""
     if result.comparison is None:
@@ -264,6 +307,8 @@ def same_opinion(one: Opinion, other: Opinion, claim: Claim) -> bool:
 
 def agrees(opinion: Opinion, value: str, claim: Claim) -> bool:
     """Whether an opinion says the value (a representation, or an exception's name for `raises`)."""
+    if value.startswith(RAISES):
+        return opinion.verdict == "exception" and opinion.value.strip().rpartition(".")[2] == value.removeprefix(RAISES)
     if claim.kind == "raises":
         if value == "no exception":
             return opinion.verdict == "value"

@@ -16,7 +16,7 @@ from codetape.domain.report import Report, TestResult
 from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.rules.assertion_claims import Claim, actual_of, agrees, claim_of, same_opinion
 from codetape.rules.packages import LOCAL, mapped, standard_library
-from codetape.rules.pytest_source import file_of, names
+from codetape.rules.pytest_source import file_of, names, raises_at
 from codetape.rules.rule_versions import RULES_VERSION
 
 SESSION = "session"
@@ -37,7 +37,8 @@ _MASKS = (
 class Context:
     """What the rules need beside the report.
 
-    ``hidden`` are tests (without parameters) that run no more; ``doubted`` are examples that opinions are to judge.
+    ``hidden`` are tests (without parameters) that run no more; ``doubted`` are examples that opinions are to judge;
+    ``code`` is the program that the report is of.
     """
 
     files: Mapping[str, str]
@@ -48,6 +49,7 @@ class Context:
     unjudged: frozenset[str]
     hidden: frozenset[str] = frozenset()
     doubted: frozenset[str] = frozenset()
+    code: str = ""
     version: int = RULES_VERSION
 
 
@@ -251,7 +253,7 @@ def _authority(result: TestResult, context: Context) -> Part:
 def _example_judged(result: TestResult, context: Context) -> Part:
     """Two opinions on the task's words decide whether a doubted example can hold; where they do not agree, it
     stands."""
-    claim = claim_of(context.files.get(file_of(result.id), ""), result)
+    claim = claim_of(context.files.get(file_of(result.id), ""), result, context.version)
     if claim is None or claim.call in context.unjudged:
         return {"judged": "unjudged"}
     opinions = [o for o in context.opinions if o.test == claim.call][:2]
@@ -277,6 +279,11 @@ def _example_judged(result: TestResult, context: Context) -> Part:
 
 def _raised(result: TestResult, context: Context) -> Part:
     last = result.frames[-1].file if result.frames else ""
+    refused = last == SOLUTION_FILE and raises_at(context.code, result.frames[-1].line)
+    if last == SOLUTION_FILE and context.version > 2 and (refused or result.id in context.doubted):
+        claim = claim_of(context.files.get(file_of(result.id), ""), result, context.version)
+        if claim is not None:  # the code refuses the call on purpose: who says that it may?
+            return _claimed(claim, result, context)
     if last == SOLUTION_FILE:
         cause = f"{result.exception} is raised at line {result.frames[-1].line} of the solution."
         return {"error_type": "logic", "rule": "raised_in_solution", "root_cause": cause}
@@ -288,9 +295,14 @@ def _raised(result: TestResult, context: Context) -> Part:
     if result.exception not in ("AssertionError", "Failed"):
         cause = f"{result.exception} is raised at line {result.frames[-1].line} of the test file."
         return {"error_type": "test_error", "rule": "raised_in_test", "root_cause": cause}
-    claim = claim_of(context.files.get(last, ""), result)
+    claim = claim_of(context.files.get(last, ""), result, context.version)
     if claim is None:
         return {"error_type": "logic", "rule": "other_form", "judged": "unjudged"}
+    return _claimed(claim, result, context)
+
+
+def _claimed(claim: Claim, result: TestResult, context: Context) -> Part:
+    """Return what the opinions say of a failing claim; where there are none yet, it is in doubt."""
     opinions = [o for o in context.opinions if o.test == claim.call]
     if not opinions and claim.call in context.unjudged:
         return {"call": claim.call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}

@@ -173,6 +173,20 @@ def _cut(lines: list[bytes], node: ast.expr, text: bytes) -> None:
     lines[first : last + 1] = [lines[first][: node.col_offset] + text + tail]
 
 
+@lru_cache(maxsize=64)
+def _raising_lines(code: str) -> frozenset[int]:
+    try:
+        found = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Raise) and n.exc is not None]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    return frozenset(line for n in found for line in range(n.lineno, (n.end_lineno or n.lineno) + 1))
+
+
+def raises_at(code: str, line: int) -> bool:
+    """Whether a line of the code belongs to a statement that raises an exception on purpose."""
+    return line in _raising_lines(code)
+
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from codetape.decider.environments import MAX_ASKS
+from codetape.decider.remedies import sample_key
 from codetape.decider.step import Read, Step, unusable
 from codetape.domain.reply_shapes import CodePlan, Fix, FixVerification
 from codetape.domain.task import TEST_FILE
@@ -33,7 +34,9 @@ def code(session: SessionState, text: str) -> Read:
     if isinstance(value, Unusable):
         return value
     asks = session.ledger.code_asks + 1
-    ledger = {"code_asks": asks, "from_plan": False}
+    ledger: dict[str, Any] = {"code_asks": asks, "from_plan": False}
+    if session.rules > 2 and (session.ledger.from_plan or not session.work.code):
+        ledger["samples"] = (*session.ledger.samples, sample_key(value))
     pending = () if session.ledger.from_plan else (session.work.missing or session.work.fixes)
     if session.rules > 1 and not session.ledger.from_plan and (answered := _special_cases(session, value)):
         return _not_taken(session, answered, ledger)
@@ -55,7 +58,7 @@ def code(session: SessionState, text: str) -> Read:
 def _special_cases(session: SessionState, code: str) -> tuple[str, ...]:
     """Return the calls of failing tests that a change answers by themselves."""
     results = session.work.report.failing if session.work.report else ()
-    own = [claim_of(session.work.tests, r) for r in results if file_of(r.id) == TEST_FILE and r.frames]
+    own = [claim_of(session.work.tests, r, session.rules) for r in results if file_of(r.id) == TEST_FILE and r.frames]
     return special_cases(session.work.code, code, [claim for claim in own if claim])
 
 

@@ -84,9 +84,12 @@ def blind_file(source: str, first: int = 0, module: str = "solution") -> BlindFi
     ``first`` is the number of its first claim.
     """
     try:
-        tree = ast.parse(source.removeprefix("\ufeff"))
+        return _blind(ast.parse(source.removeprefix("\ufeff")), first, module)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return BlindFile("", (), frozenset())
+
+
+def _blind(tree: ast.Module, first: int, module: str) -> BlindFile:
     reader = _FileReader(tree, module)
     functions: list[ast.stmt] = []
     claims: list[BlindClaim] = []

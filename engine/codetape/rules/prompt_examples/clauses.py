@@ -1,10 +1,13 @@
 """Clauses of a task that say what a call gives: ``f(1) -> 2`` (also ``=>``, ``==``, ``returns``), and assertions."""
 
 import ast
+import builtins
 import re
+from functools import cached_property
 
 from codetape.rules.packages import standard_library
 from codetape.rules.prompt_examples.example import (
+    BUILTINS,
     PromptExample,
     free_names,
     is_expression,
@@ -15,10 +18,22 @@ from codetape.rules.prompt_examples.example import (
 )
 from codetape.rules.prompt_examples.reader import Reader
 
-_WORDS = r"returns|gives"
+_WORDS_2 = r"returns|gives"
+_WORDS = (
+    r"returns|gives|yields|produces|becomes|equals|is|results? in|evaluates? to"
+    r"|(?:should|must|shall|will) (?:return|give|yield|be|equal|become|produce)"
+)
 
 
-_ARROW = re.compile(rf"`?\s*(->|=>|→|==+|{_WORDS})\s*`?\s*")
+_ARROW_2 = re.compile(rf"`?\s*(->|=>|→|==+|{_WORDS_2})\s*`?\s*")
+_ARROW = re.compile(rf"`?[ \t]*(->|=>|[→➞⟶⇒➔➜]|==+|\b(?:{_WORDS})\b:?)\s*`?\s*")
+_RAISES = re.compile(r"`?[ \t]*(?:->|=>|→)?\s*\b(?:raises|throws|(?:should|must|will) raise)\s+(?:an? )?`?([A-Z]\w*)`?")
+_QUOTED = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
+_BECOMES = re.compile(
+    rf"(?<![\w.,(=\[{{])`?({_QUOTED})`?[ \t]*(?:becomes|->|→|=>|turns into|is turned into|gives|yields)[ \t]*`?({_QUOTED})`?"
+)
+_NAMED = re.compile(r"(?<![\w.])([a-z_]\w*)\(\s*([A-Za-z_]\w*)\s*(?::\s*[\w.\[\], |]+)?\)")
+_CONTINUED = 8  # lines that a value may go on for
 
 
 _CALL = re.compile(r"(?<![\w.>])([A-Za-z_]\w*)\(")
@@ -46,15 +61,26 @@ class ClauseReader:
     def __init__(self, reader: Reader) -> None:
         self.reader, self.text = reader, reader.text
 
+    @cached_property
+    def _one_function(self) -> str:
+        """The name of the one function of one argument that the task speaks of; empty where there are others."""
+        named = {m.group(1) for m in _NAMED.finditer(self.reader.prose)} - BUILTINS
+        calls = {m.group(1) for m in _CALL.finditer(self.reader.prose)} - BUILTINS
+        return named.pop() if len(named) == 1 and calls == named and not self._asks_for_class else ""
+
     def read(self, passage: str) -> None:
         """Take the clauses of one passage that say what a call gives."""
-        for line in passage.splitlines():
+        lines = passage.splitlines()
+        for number, line in enumerate(lines):
             if line.lstrip().startswith((">>>", "def ", "class ", "async def ", "...")):
                 continue
             if line.lstrip().startswith("assert ") and self._assertion(line.strip()):
                 continue
+            following = lines[number + 1 : number + _CONTINUED] if self.reader.rules > 2 else []
             for match in _CALL.finditer(line):
-                self._arrow(line, match)
+                self._arrow(line, match, following)
+            if self.reader.rules > 2:
+                self._becomes(line)
 
     def _assertion(self, line: str) -> bool:
         """Take an assertion of the task as it is; whether it was one, be it taken or left out with a reason."""
@@ -77,35 +103,57 @@ class ClauseReader:
             self.reader.found.append(PromptExample(setup, source, "", "true"))
         return True
 
-    def _arrow(self, line: str, match: re.Match[str]) -> None:
+    def _arrow(self, line: str, match: re.Match[str], following: list[str]) -> None:
         call = self._balanced(line, match.start())
-        arrow = _ARROW.match(line, match.start() + len(call)) if call else None
-        if arrow is None or not is_literal_call(call):
+        if not call or not is_literal_call(call):
+            return
+        if self.reader.rules > 2 and (raised := _RAISES.match(line, match.start() + len(call))):
+            self._raises(line, match, call, raised)
+            return
+        arrow = (_ARROW if self.reader.rules > 2 else _ARROW_2).match(line, match.start() + len(call))
+        if arrow is None:
             return
         if why := _not_alone(line[: match.start()]):
             self.reader.leave_out(f"{call} {arrow.group(1)} {line[arrow.end() :]}", why)
             return
         rest = line[arrow.end() :]
         want = self._literal_prefix(rest)
+        if not want and (not rest.strip() or rest[0] in "[({"):  # it goes on below
+            want = self._literal_prefix("\n".join([rest, *following]))
         if self._is_signature(call, arrow.group(1), rest, want):
             return
         if want:
             self.reader.found.append(
                 PromptExample((), call, want, "value", prints=match.group(1) in self.text.returning_none)
             )
-        elif not re.fullmatch(_WORDS, arrow.group(1)) and rest.strip():
+        elif not re.match(_WORDS, arrow.group(1)) and rest.strip():
             self.reader.leave_out(f"{call} {arrow.group(1)} {rest}", "its right side is no value")
+
+    def _raises(self, line: str, match: re.Match[str], call: str, raised: re.Match[str]) -> None:
+        """Take a call that is said to raise one of Python's own exceptions, without a condition."""
+        kind = getattr(builtins, raised.group(1), None)
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            return
+        if _ends_clause(line[raised.end() :]) and not _not_alone(line[: match.start()]):
+            self.reader.found.append(PromptExample((), call, raised.group(1), "raises"))
+
+    def _becomes(self, line: str) -> None:
+        """Take texts that are said to become others, where the task names one function, of one argument."""
+        for match in _BECOMES.finditer(line) if self._one_function else ():
+            if not _not_alone(line[: match.start()]) and _ends_clause(line[match.end() :]):
+                call = f"{self._one_function}({match.group(1)})"
+                self.reader.found.append(PromptExample((), call, match.group(2), "value"))
 
     def _is_signature(self, call: str, arrow: str, rest: str, want: str) -> bool:
         """Whether an arrow leads to a type, or belongs to a method: nothing that a call of a function could give."""
         node = ast.parse(call, mode="eval").body
         name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
         method = name in self.text.methods and name not in self.text.functions
-        if method or (self._asks_for_class() and name not in self.text.functions and not name[:1].isupper()):
+        if method or (self._asks_for_class and name not in self.text.functions and not name[:1].isupper()):
             return True
-        if want == "None" and call.endswith("()") and arrow in ("->", "→", "=>"):
+        if want == "None" and call.endswith("()") and arrow in ("->", "→", "=>", *"➞⟶⇒➔➜"):
             return True
-        if arrow not in ("->", "→"):
+        if arrow not in ("->", *"→➞⟶⇒➔➜"):
             return False
         if want:
             value = ast.literal_eval(want)
@@ -113,6 +161,7 @@ class ClauseReader:
             return value is None or (named and call.endswith("()"))
         return re.match(r"[A-Za-z_]\w*", rest) is not None
 
+    @cached_property
     def _asks_for_class(self) -> bool:
         return re.search(r"\bclass\s+`?[A-Z]\w*", self.reader.prose) is not None
 
@@ -154,6 +203,8 @@ def _not_alone(before: str) -> str:
 def _ends_clause(rest: str) -> bool:
     """Whether a literal may end before this: "5 results", "1/3" and "-1 or None" are no literals."""
     left = rest.lstrip()
+    if rest.lstrip(" \t`")[:1] == "\n":
+        return True
     if re.match(r"[.,]\s*(?:\.|['\"\d\[({-]|None\b|True\b|False\b)", left):
         return False  # "3.14159..." and "1, 3" continue
     return not left or left[0] in ",;)`" or left.startswith("and ") or (left[0] == "." and not left[1:2].isalnum())

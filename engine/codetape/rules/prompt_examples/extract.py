@@ -9,20 +9,22 @@ from codetape.rules.prompt_examples.clauses import ClauseReader
 from codetape.rules.prompt_examples.doctests import DoctestReader
 from codetape.rules.prompt_examples.example import PromptExample, PromptExamples, functions, in_words
 from codetape.rules.prompt_examples.reader import Reader
+from codetape.rules.rule_versions import RULES_VERSION
 
 _MAX, _MAX_LEFT_OUT = 40, 20
 __all__ = ["PromptExample", "PromptExamples", "extract", "functions", "in_words", "read", "test_file"]
 
 
-def read(prompt: str) -> PromptExamples:
-    """Return a prompt's examples, each once, in order."""
+def read(prompt: str, rules: int = RULES_VERSION) -> PromptExamples:
+    """Return a prompt's examples, each once, in order, as a version of the rules reads them."""
     try:
         text = passages.read(prompt)
-        reader = Reader(text)
+        reader = Reader(text, rules)
         for passage in text.texts:
             DoctestReader(reader).read(passage)
+        clauses = ClauseReader(reader)
         for passage in text.texts:
-            ClauseReader(reader).read(passage)
+            clauses.read(passage)
     except (RecursionError, MemoryError):  # no example that a person wrote
         return PromptExamples()
     unique = tuple(dict.fromkeys(reader.found))

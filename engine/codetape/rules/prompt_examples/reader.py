@@ -5,6 +5,7 @@ import re
 
 from codetape.rules.prompt_examples import passages
 from codetape.rules.prompt_examples.example import PromptExample, free_names, from_solution
+from codetape.rules.rule_versions import RULES_VERSION
 
 _PRINTS = re.compile(r"(?i)\b(prints?|printing|printed|standard output|stdout)\b")
 
@@ -19,8 +20,8 @@ class Reader:
     A prompt of nothing but brackets would be parsed for hours.
     """
 
-    def __init__(self, text: passages.Passages) -> None:
-        self.text = text
+    def __init__(self, text: passages.Passages, rules: int = RULES_VERSION) -> None:
+        self.text, self.rules = text, rules
         self.found: list[PromptExample] = []
         self.left_out: list[tuple[str, str]] = []
         self.parses = MAX_PARSES
