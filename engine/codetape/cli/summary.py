@@ -11,6 +11,7 @@ from codetape.domain.money import dollars, money, pico
 from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.errors import UsageError
 from codetape.eventlog.session_state import SessionState
+from codetape.rules.evidence import in_words
 from codetape.runtime.redaction import find_keys
 from codetape.runtime.result import GenerateResult
 from codetape.runtime.script_header import script_header
@@ -73,6 +74,7 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "image": result.image,
         "packages": list(result.packages),
         "tests": result.counts.model_dump(),
+        "evidence": result.evidence.model_dump(mode="json"),
         "failing": [failure.model_dump() for failure in result.failing],
         "examples": {"tests": result.examples, "left_out": [list(example) for example in result.left_out]},
         "usage": {
@@ -165,6 +167,11 @@ def summarise(
         say(f"{result.status}: {result.reason}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
     say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
+    if result.succeeded:
+        for name, words in in_words(result.evidence):
+            say(f"  {name:<11} {first_line(words, 300)}")
+        for change in result.evidence.strength.survivors[:SHOWN] if result.evidence.strength else ():
+            say(f"  unnoticed   {first_line(change, 200)}")
     for failure in result.failing[:SHOWN]:
         say(f"  failing     {failure.test}: {first_line(failure.words, 300)}")
     if len(result.failing) > SHOWN:

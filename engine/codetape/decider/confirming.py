@@ -13,19 +13,21 @@ from codetape.decider.environments import spec_of
 from codetape.decider.executions import plain_key, quarantined, report_of, solved
 from codetape.decider.step import Fact, Step, Stop
 from codetape.decider.triage import after_quarantine
-from codetape.domain.findings import Confirmation, Quarantined
+from codetape.domain.findings import Confirmation, Quarantined, Strength
 from codetape.domain.job import OTHER, Job
-from codetape.domain.report import Comparison, Frame, Report, TestResult
+from codetape.domain.report import Comparison, Frame, MutantRun, Report, TestResult
 from codetape.domain.task import ORACLE_FILE, SOLUTION_FILE, TEST_FILE
 from codetape.eventlog.events import TestQuarantined
 from codetape.eventlog.session_state import SessionState
 from codetape.rules.blind.claims import BlindClaim, blind_file
 from codetape.rules.blind.values import Judged, judged
 from codetape.rules.classify import SESSION, expected_names, function_id
+from codetape.rules.mutants import mutants
 from codetape.rules.pytest_source import file_of
 from codetape.rules.reclassify import FLAKY
 from codetape.rules.session_view import test_files
 
+MAX_ROUNDS = 2  # of further tests, where those that there are notice too little
 MAX_NAMED = 200  # tests that a confirmation names
 _CONDITIONS = "under another hash seed, time zone, folder and order of tests"
 
@@ -104,6 +106,8 @@ def job(session: SessionState) -> Job:
     }
     if purpose == "evaluate":
         asked = {name: claims.source for name, claims in _claims(files).items()}
+        if session.state != "proving":
+            asked |= {f"mutant_{n}.py": mutant.code for n, mutant in enumerate(mutants(session.work.code), 1)}
         return Job.model_validate({**base, "files": {SOLUTION_FILE: session.work.code, **asked}, "targets": (*asked,)})
     again = set(_in_process(session)) if _solved(session) else set()
     left_out = [q.test for q in session.work.quarantined if "::" in q.test]
@@ -129,7 +133,47 @@ def nothing_to_confirm(session: SessionState) -> Step | None:
         return None
     if session.state == "proving":
         return Step("proven", done=("proving",)) if session.ledger.proven else None
-    return Step("confirm", done=("confirming",))
+    return _strong_enough(session) or Step("confirm", done=("confirming",))
+
+
+# ---- strength
+
+
+def _strength(claims: list[BlindClaim | None], report: Report, code: str) -> Strength:
+    """Return how many mutants the claims notice. ``claims`` are by their numbers; None is one that counts no more."""
+    tried = mutants(code)
+    runs = [run for run in report.mutants if run.number <= len(tried)]
+    alive = [run for run in runs if run.ended and not _noticed(claims, run)]
+    survivors = tuple(tried[run.number - 1].words for run in alive)
+    return Strength(killed=len(runs) - len(alive), total=len(runs), survivors=survivors)
+
+
+def _noticed(claims: list[BlindClaim | None], run: MutantRun) -> bool:
+    for given in run.differing:
+        claim = claims[given.number] if given.number < len(claims) else None
+        if claim is not None and judged(claim, (given,)).verdict == "differs":
+            return True
+    return False
+
+
+def _strong_enough(session: SessionState) -> Step | None:
+    """Return the step to further tests where too few changes of the code are noticed, or the end; None where enough are.
+
+    Only a run that was confirmed and that passes has tests whose strength counts.
+    """
+    least, strength = session.the_config.min_strength, session.work.strength
+    if not least or not _solved(session) or session.the_config.skip_tests:
+        return None
+    share = strength.share if strength else 0.0
+    if share >= least:
+        return None
+    if session.ledger.strengthened < MAX_ROUNDS:
+        ledger = {"strengthened": session.ledger.strengthened + 1, "adding": True}
+        owes = ("writing_tests", "resolving", "executing")
+        return Step("confirm", reason="strength", done=("confirming",), owes=owes, ledger=ledger)
+    noticed = f"{strength.killed} of {strength.total}" if strength and strength.total else "none"
+    message = f"The tests notice {noticed} changes of the code, and {least:.0%} were asked for."
+    return Step("confirm", halt=Stop("failed", "strength", message))
 
 
 # ---- evaluations
@@ -146,13 +190,16 @@ def evaluated(session: SessionState) -> Step:
         if f"{file}::{claim.test}" not in gone
     ]
     ledger = {"evaluated": _key(session)}
+    standing = [claim if f"{file}::{claim.test}" not in gone else None for file, claim in numbered]
+    strength = _strength(standing, report, session.work.code)
     confirmation = _confirmation(session, verdicts)
     differing = [(test, claim, verdict) for test, claim, verdict in verdicts if verdict.verdict == "differs"]
     if session.state == "proving":
         step = Step("oracle", ledger=ledger, work={"oracle_confirmation": confirmation}, target="proving")
         return _oracle_differs(step, differing) if differing else step
     if not differing:
-        return Step("evaluate", ledger=ledger, work={"confirmation": confirmation}, target="confirming")
+        work = {"confirmation": confirmation, "strength": strength}
+        return Step("evaluate", ledger=ledger, work=work, target="confirming")
     failed: dict[str, TestResult] = {}
     for test, claim, verdict in differing:
         failed.setdefault(test, _failure(session, test, claim, verdict))

@@ -190,12 +190,11 @@ def example(name: str) -> str:
 
 
 def _stalled(session: SessionState, step: Step) -> Step:
-    """The end of the loop's means: a person is asked about an example that stays in the way, else the session fails."""
+    """The end of the loop's means: a person is asked about a test that alone stays in the way, else the session fails."""
     answers = dict(session.answers)
-    message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
     for finding in step.work["findings"]:
-        if file_of(finding.test) == ANCHOR_FILE and EXAMPLE + finding.test not in answers:
-            reason = _example_question(session, step.work["checkpoint"], finding)
+        if EXAMPLE + finding.test not in answers and _is_for_a_person(session, step, finding):
+            reason = _question(session, step.work["checkpoint"], finding)
             question = Question(kind="example", subject=EXAMPLE + finding.test, reason=reason)
             work = {**step.work, "question": question}
             return replace(
@@ -205,23 +204,56 @@ def _stalled(session: SessionState, step: Step) -> Step:
                 done=BEFORE_RUN,
                 halt=Stop("suspended", "question", reason, "question"),
             )
-    return replace(step, halt=Stop("failed", "stalled", message))
+    message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
+    return replace(step, halt=Stop("failed", "stalled", f"{message}{looks_right(session, step)}"))
 
 
-def _example_question(session: SessionState, stand: Checkpoint, finding: Finding) -> str:
-    """Say which example stays in the way, and what the code gives for it."""
-    text = text_of(session.anchors or "", finding.test)
+def _is_for_a_person(session: SessionState, step: Step, finding: Finding) -> bool:
+    """Whether a person can settle a failure by a word: an example of the task, or an own test where nothing else is wrong."""
+    if file_of(finding.test) == ANCHOR_FILE:
+        return True
+    own = session.rules > 2 and file_of(finding.test) == TEST_FILE and "::" in finding.test
+    return own and bool(looks_right(session, step))
+
+
+def looks_right(session: SessionState, step: Step) -> str:
+    """Say that what is delivered passes everything but some own tests, where it does; else nothing."""
+    report = standing_report(session, step)
+    known = {q.test for q in step.work.get("quarantined", session.work.quarantined)}
+    failing = {t.id for t in report.failing} - known
+    own = all(file_of(test) == TEST_FILE and "::" in test for test in failing)
+    if session.rules < 3 or not failing or not own or not solved(session, report, known | failing):
+        return ""
+    passed = [t for t in report.passed if t not in known and t not in session.work.vacuous]
+    return (
+        f" The program passes {len(passed)} other tests, every example and given test among them: it may be right, and"
+        f" {', '.join(sorted(failing)[:3])} wrong."
+    )
+
+
+def _question(session: SessionState, stand: Checkpoint, finding: Finding) -> str:
+    """Say which test stays in the way, what it says, what the code gives, and what readers of the task say."""
+    example = file_of(finding.test) == ANCHOR_FILE
+    source = (session.anchors or "") if example else stand.tests
+    text = text_of(source, finding.test)
     result = next((t for t in stand.report.tests if t.id == finding.test), None)
-    claim = claim_of(session.anchors or "", result, session.rules) if result else None
+    claim = claim_of(source, result, session.rules) if result else None
     given = actual_of(claim, result) if claim and result else ""
+    what = "the task's example" if example else "its own test"
     if claim and given:
-        said = f"the task's example says that {claim.call} gives {claim.expected}, and the code gives {given}"
+        call = "; ".join(claim.call.splitlines())
+        said = f"{what} says that {call} gives {claim.expected}, and the code gives {given}"
     else:
         body = "; ".join(line.strip() for line in text.splitlines()[1:])
-        said = (
-            f"the task's example ({body[:300]}) fails with {finding.exception or finding.rule}: {finding.message[:200]}"
-        )
-    return f"After every fix and a fresh attempt, {said} ({name_of(finding.test)}). Is the example wrong, so that it may be set aside, or does it stand?"
+        said = f"{what} ({body[:300]}) fails with {finding.exception or finding.rule}: {finding.message[:200]}"
+    quoted = (
+        f" The task's words on it, as they were read: {finding.words[:300]}" if finding.words and not example else ""
+    )
+    asked = "Is the example" if example else "Is the test"
+    return (
+        f"After every fix and a fresh attempt, {said} ({name_of(finding.test)}).{quoted}"
+        f" {asked} wrong, so that it may be set aside, or does it stand?"
+    )
 
 
 def doubted(session: SessionState, step: Step, examples: list[str]) -> Step:

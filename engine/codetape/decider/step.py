@@ -12,6 +12,8 @@ from codetape.eventlog import machine
 from codetape.eventlog.events import AnchorsExtracted, Blobs, Decided, Failed, NewEvent, Payload, Succeeded, Suspended
 from codetape.eventlog.session_state import SessionState, artifact_text
 from codetape.prompts.reply_parser import Unusable
+from codetape.rules.blind.claims import tests_with_claims
+from codetape.rules.classify import function_id
 from codetape.rules.prompt_examples import as_tests, extract, extract_v1
 from codetape.rules.pytest_source import file_of
 from codetape.rules.reclassify import DISPUTED
@@ -130,19 +132,35 @@ def _empty(value: object) -> bool:
 
 def confidence(session: SessionState, step: Step) -> Confidence:
     """Return how far the success can be trusted: by what passed, never by how sure a model is."""
-    if step.about in ("oracle", "proven"):
+    if step.about in ("oracle", "proven") and not (session.rules > 2 and _is_unclear(session)):
         return "oracle"
     report = step.work.get("report", session.work.report)
     idle = {*step.work.get("vacuous", session.work.vacuous), *(q.test for q in session.work.quarantined)}
     passed: Iterable[str] = [t for t in report.passed if t not in idle] if report else ()
     if session.the_config.skip_tests:
         return "untested"
-    anchored = any(file_of(t) in (ANCHOR_FILE, USER_FILE) for t in passed)
+    anchored = any(file_of(t) in (ANCHOR_FILE, USER_FILE) and _is_confirmed(session, t) for t in passed)
     gone = {q.test: q.reason for q in (*session.work.quarantined, *step.work.get("quarantined", ()))}
     fewer = not anchored and len(gone) > len(list(passed))  # what was set aside outnumbers what carries the verdict
     if session.rules > 1 and (fewer or any(reason in DISPUTED for reason in gone.values())):
         return "disputed"
     return "anchored" if anchored else "self_tested"
+
+
+def _is_unclear(session: SessionState) -> bool:
+    """Whether a claim of the oracle held only by what the code's own objects say of themselves."""
+    return session.work.oracle_confirmation is not None and session.work.oracle_confirmation.unclear > 0
+
+
+def _is_confirmed(session: SessionState, test: str) -> bool:
+    """Whether a test was confirmed blind, or has no form in which it could be."""
+    if session.rules < 3 or not (session.the_config.sandbox.evaluates and session.the_config.sandbox.confirms):
+        return True
+    name = function_id(test)
+    source = {ANCHOR_FILE: session.anchors or "", USER_FILE: session.the_task.tests}[file_of(test)]
+    confirmation = session.work.confirmation
+    blind = confirmation.tests if confirmation else ()
+    return name in blind or name.partition("::")[2] not in tests_with_claims(source)
 
 
 def examples_event(session: SessionState) -> NewEvent:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from codetape.decider.executions import confirming_owed, execution_key, plain_key, quarantined, report_of, solved
-from codetape.decider.remedies import EXAMPLE, best_of, better, is_drawn, outvoted, spent, told, vote
+from codetape.decider.remedies import EXAMPLE, best_of, better, is_drawn, looks_right, outvoted, spent, told, vote
 from codetape.decider.step import Fact, Step, Stop, owed_after
 from codetape.decider.triage import after_quarantine, findings_of, owing
 from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined
@@ -120,7 +120,8 @@ def _bounded(session: SessionState, step: Step, iteration: int) -> Step:
     stands = "tests" not in step.work and step.work.get("checkpoint") is not None  # no report stands over changed tests
     if stands and (aside := outvoted(session, step)) and _met(session, step, aside):
         return vote(session, step, aside)
-    return replace(step, halt=Stop("failed", "iterations", message))
+    said = f"{message}{looks_right(session, step)}" if step.work.get("checkpoint") is not None else message
+    return replace(step, halt=Stop("failed", "iterations", said))
 
 
 def _met(session: SessionState, step: Step, findings: tuple[Finding, ...]) -> bool:

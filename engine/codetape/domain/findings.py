@@ -65,6 +65,22 @@ class Confirmation(FrozenModel):
     in_process: tuple[str, ...] = ()
 
 
+class Strength(FrozenModel):
+    """How many small changes of the program its tests notice; ``survivors`` names those that none did.
+
+    Counted are claims that can be evaluated without what they expect; ``total`` is 0 where there are none.
+    """
+
+    killed: int = 0
+    total: int = 0
+    survivors: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Return the share that is noticed, from 0 to 1."""
+        return self.killed / self.total if self.total else 0.0
+
+
 class Question(FrozenModel):
     """What only a person can decide."""
 

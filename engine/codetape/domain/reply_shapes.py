@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic.json_schema import SkipJsonSchema
+
 from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import ErrorType
 
@@ -42,16 +44,16 @@ class Fix(FrozenModel):
 
 
 class TestFailure(FrozenModel):
-    """One failing test, as diagnosed."""
+    """One failing test, as diagnosed. Fields without a place in the schema are read where a reply has them."""
 
     __test__: ClassVar[bool] = False
 
     test_name: str
-    error_message: str = ""
-    expected_behavior: str = ""
-    actual_behavior: str = ""
+    error_message: SkipJsonSchema[str] = ""
+    expected_behavior: SkipJsonSchema[str] = ""
+    actual_behavior: SkipJsonSchema[str] = ""
     root_cause: str
-    suggested_fix: str = ""
+    suggested_fix: SkipJsonSchema[str] = ""
     error_type: ErrorType
     fixes: tuple[Fix, ...] = ()
 

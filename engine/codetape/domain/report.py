@@ -59,6 +59,14 @@ class Evaluated(FrozenModel):
     message: str = ""
 
 
+class MutantRun(FrozenModel):
+    """What became of one mutant: whether it ended by itself, and the claims for which it gave other values."""
+
+    number: int
+    ended: bool
+    differing: tuple[Evaluated, ...] = ()
+
+
 class OutputFile(FrozenModel):
     """One file that the job left under /var/outputs."""
 
@@ -86,6 +94,7 @@ class Report(FrozenModel):
     tree_memory_bounded: bool = False
     duration_ms: int = 0
     evaluated: Annotated[tuple[Evaluated, ...], Field(exclude_if=lambda value: not value)] = ()
+    mutants: Annotated[tuple[MutantRun, ...], Field(exclude_if=lambda value: not value)] = ()
     warnings: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
 
     def outcome_of(self, test: str) -> str:

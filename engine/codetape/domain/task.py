@@ -21,12 +21,16 @@ ORACLE_FILE = "test_oracle.py"
 
 
 class Sample(FrozenModel):
-    """A file or folder given as an example of an input: its head for prompts, its hash for the tape."""
+    """A file or folder given as an example of an input: its head for prompts, its hash for the tape.
+
+    ``encoding`` is what the head was read as, where that is not UTF-8.
+    """
 
     path: str
     sha256: Hash
     size: int
     head: str
+    encoding: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
 
 
 class Input(FrozenModel):
@@ -93,7 +97,7 @@ class Config(FrozenModel):
     """Everything that decisions depend on besides the task, with every default resolved.
 
     ``server`` is the model's address, without name and password: empty for the provider's own, None where it is
-    unknown.
+    unknown. ``min_strength`` is the share of mutants that the tests must notice before a session succeeds.
     """
 
     model: str
@@ -119,6 +123,7 @@ class Config(FrozenModel):
     max_cost: str = Field(default="", pattern=r"^(?:\d{1,7}(?:\.\d{1,12})?)?$")
     max_tokens: int | None = Field(default=None, ge=1)
     max_seconds: int | None = Field(default=None, ge=1)
+    min_strength: Annotated[float, Field(ge=0, le=1, exclude_if=lambda value: not value)] = 0.0
     sandbox: SandboxFacts
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from codetape.domain.canonical import FrozenModel, canonical
-from codetape.domain.findings import Checkpoint, Confirmation, Finding, FixCounts, Quarantined, Question
+from codetape.domain.findings import Checkpoint, Confirmation, Finding, FixCounts, Quarantined, Question, Strength
 from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, Fix, Opinion, Proposal
 from codetape.domain.report import Environment, Report
 from codetape.domain.task import Config, Task
@@ -54,6 +54,8 @@ class Counters(FrozenModel):
     confirmed: str = ""
     differing: tuple[str, ...] = ()
     proven: bool = False
+    strengthened: int = 0
+    adding: bool = False
 
 
 BOOKKEEPING = frozenset({"executed", "tried", "best", "samples"})
@@ -84,6 +86,7 @@ class Artifacts(FrozenModel):
     bad_reply: str = ""
     repair: str = ""
     confirmation: Confirmation | None = None
+    strength: Strength | None = None
     oracle_confirmation: Confirmation | None = None
 
 

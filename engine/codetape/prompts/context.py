@@ -25,14 +25,14 @@ CAPS = {
 MAX_FAILURES = 8
 
 
-def fenced(text: str) -> str:
-    """Return the text as a fenced Python block whose fence is longer than any run of backticks in it."""
+def fenced(text: str, language: str = "python") -> str:
+    """Return the text as a fenced block whose fence is longer than any run of backticks in it."""
     longest = run = 0
     for character in text:
         run = run + 1 if character == "`" else 0
         longest = max(longest, run)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}python\n{text.rstrip()}\n{fence}"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def context(session: SessionState, purpose: str) -> dict[str, Any]:
@@ -91,8 +91,9 @@ def failing(session: SessionState, findings: tuple[Finding, ...], caps: Mapping[
                 "rule": finding.rule,
                 "exception": finding.exception,
                 "message": cut(normalise(finding.message), caps["traceback"]),
-                "root_cause": finding.root_cause,
-                "words": finding.words,
+                "root_cause": " ".join(finding.root_cause.split()),
+                "words": " ".join(finding.words.split()),
+                "said": _said(finding, result.traceback if result else output, caps),
                 "call": finding.call,
                 "code": text_of(files.get(file_of(finding.test), ""), finding.test),
                 "traceback": cut(normalise(result.traceback if result else output), caps["traceback"]),
@@ -100,6 +101,13 @@ def failing(session: SessionState, findings: tuple[Finding, ...], caps: Mapping[
             }
         )
     return shown
+
+
+def _said(finding: Finding, trace: str, caps: Mapping[str, int]) -> str:
+    """Return what a run said of a failure, between fences that it cannot close: a message may hold a heading, or a fence."""
+    first = f"{finding.exception}: {finding.message}" if finding.exception else ""
+    parts = [cut(normalise(part), caps["traceback"]).rstrip() for part in (first, trace) if part.strip()]
+    return fenced("\n".join(parts), "text") if parts else ""
 
 
 def _printed(session: SessionState, caps: Mapping[str, int]) -> str:
@@ -129,6 +137,8 @@ def _code(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
         if retry
         else [],
         "printed": _printed(session, caps) if retry else "",
+        "printed_block": fenced(_printed(session, caps), "text") if retry and _printed(session, caps) else "",
+        "again": session.ledger.from_plan and bool(session.work.code),
         "level": session.ledger.code_asks,
         "notes": list(session.work.notes),
     }
@@ -145,8 +155,17 @@ def _diagnose(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
         "current": fenced(cut(session.work.code, caps["code"])),
         "failures": failing(session, session.work.findings, caps),
         "printed": _printed(session, caps),
+        "printed_block": fenced(_printed(session, caps), "text") if _printed(session, caps) else "",
         "more": max(0, len(session.work.findings) - MAX_FAILURES),
         "notes": list(session.work.notes),
+    }
+
+
+def _tests(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
+    adding = session.ledger.adding and session.work.strength is not None
+    return {
+        "present": fenced(cut(session.work.tests, caps["tests"])) if adding else "",
+        "unnoticed": list(session.work.strength.survivors) if adding and session.work.strength else [],
     }
 
 
@@ -198,6 +217,7 @@ def _packages(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
 _SPECIFIC = {
     "packages": _packages,
     "code": _code,
+    "tests": _tests,
     "diagnose": _diagnose,
     "second_opinion": _second_opinion,
     "fix_tests": _fix_tests,

@@ -28,6 +28,7 @@ from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
 from codetape.reporting.event_text import describe
 from codetape.reporting.spend import Spend, spend
+from codetape.rules.evidence import in_words
 from codetape.runtime.result import GenerateResult
 from codetape.text import escape, html_page, markdown_text
 
@@ -163,6 +164,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
+        *in_words(result.evidence),
         *((f"failing: {failure.test}", failure.words) for failure in result.failing[:20]),
         ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),

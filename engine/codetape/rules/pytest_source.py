@@ -129,6 +129,26 @@ def apply_patches(source: str, patches: Iterable[TestFunctionPatch], imports: It
     return "\n".join([*lines[:at], *new, *lines[at:]]).rstrip("\n") + "\n"
 
 
+def with_tests(source: str, more: str) -> str:
+    """Return a test file with the statements of another below it; names that are taken get a number. Raises SyntaxError."""
+    taken = set(defined_names(source))
+    body, imports = ast.parse(more.removeprefix("\ufeff")).body, set(imports_in(source))
+    added: list[str] = []
+    for node in body:
+        text = ast.get_source_segment(more, node) or ast.unparse(node)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            if ast.unparse(node) not in imports:
+                added.append(text)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            decorated = [f"@{ast.unparse(decorator)}" for decorator in node.decorator_list]
+            name = next(n for n in (node.name, *(f"{node.name}_{i}" for i in range(2, 1000))) if n not in taken)
+            taken.add(name)
+            added.append("\n".join([*decorated, text.replace(node.name, name, 1)]))
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            added.append(text)
+    return source.rstrip("\n") + "\n\n\n" + "\n\n\n".join(added) + "\n" if added else source
+
+
 def _indented(text: str, indent: int) -> str:
     """Move a function to an indent; one that stands there already is left as it is, its long strings with it."""
     first = next((line for line in text.split("\n") if line.strip()), "")

@@ -8,11 +8,12 @@ from codetape.domain.task import ANCHOR_FILE, ORACLE_FILE, OUTPUT_FILE, SOLUTION
 from codetape.eventlog.session_state import SessionState
 from codetape.rules import output_checks
 from codetape.rules.pytest_source import imported_from_solution
+from codetape.rules.rule_versions import RULES_VERSION
 
 
 def required_names(session: SessionState) -> tuple[str, ...]:
     """Return the names that the solution must define: the plan's, and those that anchors and given tests import."""
-    planned = interface_names(session.work.plan) if session.work.plan else ()
+    planned = interface_names(session.work.plan, session.rules) if session.work.plan else ()
     given = (session.anchors or "", session.the_task.tests)
     imported = [name for source in given for name in imported_from_solution(source)]
     return tuple(dict.fromkeys([*planned, *imported]))
@@ -52,7 +53,11 @@ def whole_file(session: SessionState) -> bool:
 _NAME = re.compile(r"^\s*(?:async\s+)?(?:def\s+|class\s+)?([A-Za-z_]\w*)\s*(?:\(|:|$)")
 
 
-def interface_names(plan: CodePlan) -> tuple[str, ...]:
-    """Return the names that a plan's interface promises at module level."""
-    found = (_NAME.match(f.signature) for f in plan.interface)
+_METHOD = re.compile(r"\(\s*(?:self|cls)\b")
+
+
+def interface_names(plan: CodePlan, rules: int = RULES_VERSION) -> tuple[str, ...]:
+    """Return the names that a plan's interface promises at module level; methods are their class's."""
+    signatures = (f.signature for f in plan.interface if rules < 3 or not _METHOD.search(f.signature))
+    found = (_NAME.match(signature) for signature in signatures)
     return tuple(dict.fromkeys(m.group(1) for m in found if m and m.group(1) not in ("if", "python")))

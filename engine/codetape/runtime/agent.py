@@ -71,6 +71,7 @@ class AutoCoderAgent:
     max_logic_attempts: int = 1
     max_test_attempts: int = 1
     skip_tests: bool = False
+    min_strength: float = 0.0
     env_vars: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -324,6 +325,7 @@ class AutoCoderAgent:
                     "max_logic_attempts": self.max_logic_attempts,
                     "max_test_attempts": self.max_test_attempts,
                     "skip_tests": self.skip_tests,
+                    "min_strength": self.min_strength,
                     "env_vars": dict(self.env_vars),
                     "parameters": dict(self.parameters),
                     "max_output_tokens": self.max_output_tokens,

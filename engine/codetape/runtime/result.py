@@ -21,6 +21,7 @@ from codetape.eventlog.fold import fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import EventStore, Sandbox, Stream
 from codetape.rules.build_approval import check_approved
+from codetape.rules.evidence import Evidence, evidence_of
 from codetape.rules.failing_tests import FailingTest, failing
 from codetape.rules.session_view import all_files
 from codetape.runtime.script_io import collect, with_value
@@ -51,7 +52,8 @@ class Exchange(FrozenModel):
 class GenerateResult(FrozenModel):
     """A session's outcome. ``status`` is succeeded, failed, suspended, or the state it is in while it runs.
 
-    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted. ``cost`` is in dollars, of
+    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted, and ``evidence`` on what that
+    rests. ``cost`` is in dollars, of
     the
     session's own calls that have a price; ``unpriced`` of them have none, ``replayed`` came from a recording.
     """
@@ -75,6 +77,7 @@ class GenerateResult(FrozenModel):
     examples: int = 0
     left_out: tuple[tuple[str, str], ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
+    evidence: Evidence = Evidence()
     packages: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
     image: str = ""
@@ -155,6 +158,7 @@ class GenerateResult(FrozenModel):
             counts=_counts(session),
             report=work.report,
             quarantined=work.quarantined,
+            evidence=evidence_of(session),
             packages=spec.packages,
             system_packages=spec.system_packages,
             image=work.environment.name if work.environment else "",

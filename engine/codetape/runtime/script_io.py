@@ -1,5 +1,6 @@
 """Declared inputs and outputs: read from what a caller gives, and from what a script leaves. Strict both ways."""
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -99,7 +100,8 @@ def sample(declared: Input, path: Path) -> Sample:
             raise UsageError(f"Input {declared.name} is larger than {MAX_INPUT >> 20} MB.")
         parts = ((str(f.relative_to(path)), f.stat().st_size, _blocks(f)) for f in files)
         digest = sample_digest(parts, folder=path.is_dir())
-        return Sample(path=str(path), sha256=digest, size=size, head=_head(path, files))
+        head, encoding = _head(path, files)
+        return Sample(path=str(path), sha256=digest, size=size, head=head, encoding=encoding)
     except OSError as error:
         raise UsageError(f"Input {declared.name}: {path} cannot be read: {error.strerror}.") from error
 
@@ -110,15 +112,22 @@ def _blocks(file: Path) -> Iterator[bytes]:
             yield block
 
 
-def _head(path: Path, files: list[Path]) -> str:
+def _head(path: Path, files: list[Path]) -> tuple[str, str]:
+    """Return the beginning of a sample as text, and what it was read as where that is not UTF-8."""
     if path.is_dir():
-        return "\n".join(f"{f.relative_to(path)} ({f.stat().st_size} bytes)" for f in files[:HEAD_LINES])
+        return "\n".join(f"{f.relative_to(path)} ({f.stat().st_size} bytes)" for f in files[:HEAD_LINES]), ""
     with path.open("rb") as stream:
         data = stream.read(HEAD_BYTES)
-    if b"\0" in data:
-        return f"(binary, {path.stat().st_size} bytes)"
-    lines = data.decode("utf-8", "replace").splitlines()
-    return "\n".join(lines[:HEAD_LINES])
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in data and not wide:
+        return f"(binary, {path.stat().st_size} bytes)", ""
+    for encoding in ("utf-16",) if wide else ("utf-8", "cp1252", "latin-1"):
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(data)  # its end may be cut within a character
+        except UnicodeDecodeError:
+            continue
+        return "\n".join(text.splitlines()[:HEAD_LINES]), "" if encoding == "utf-8" else encoding
+    return f"(neither text nor UTF-16, {path.stat().st_size} bytes)", ""
 
 
 def read_outputs(given: Mapping[str, Any] | None) -> tuple[Output, ...]:

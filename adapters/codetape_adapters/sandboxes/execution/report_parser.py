@@ -9,12 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from codetape.domain.job import Job
-from codetape.domain.report import Comparison, Evaluated, Exit, Frame, OutputFile, Report, TestResult
+from codetape.domain.report import Comparison, Evaluated, Exit, Frame, MutantRun, OutputFile, Report, TestResult
 from codetape.errors import SandboxUnavailable
 from codetape.ports import Execution
 
 MAX_TESTS = 2000
 MAX_WARNINGS = 20
+MAX_MUTANTS = 100
 MAX_VALUES = 8000  # of blind claims, all turns together
 MAX_VALUE = 300_000  # characters of one
 MAX_REPORT = 16 << 20  # bytes of a report pipe
@@ -106,6 +107,7 @@ def read(raw: Raw, job: Job) -> Execution:
         tree_memory_bounded=raw.tree_memory_bounded,
         duration_ms=raw.duration_ms,
         evaluated=evaluated,
+        mutants=_mutants(lines) if job.purpose == "evaluate" else (),
         warnings=tuple(str(line.get("text", ""))[:500] for line in lines if line.get("k") == "warning")[:MAX_WARNINGS],
     )
     return Execution(report, files)
@@ -159,18 +161,40 @@ def _evaluated(lines: list[dict[str, Any]]) -> tuple[Evaluated, ...]:
     for line in lines:
         if line.get("k") != "value" or len(first) >= MAX_VALUES:
             continue
-        try:
-            value = Evaluated(
-                number=line["n"],
-                turn=line["turn"],
-                values=tuple(str(text)[:MAX_VALUE] for text in line.get("values", ())[:20]),
-                raised=tuple(str(name)[:200] for name in line.get("raised", ())[:20]),
-                message=str(line.get("message", ""))[:2000],
-            )
-        except (KeyError, TypeError, ValueError, ValidationError):
-            continue
-        first.setdefault((value.number, value.turn), value)
+        if (value := _value(line)) is not None:
+            first.setdefault((value.number, value.turn), value)
     return tuple(first[key] for key in sorted(first))
+
+
+def _value(line: dict[str, Any]) -> Evaluated | None:
+    try:
+        return Evaluated(
+            number=line["n"],
+            turn=line.get("turn", 0),
+            values=tuple(str(text)[:MAX_VALUE] for text in line.get("values", ())[:20]),
+            raised=tuple(str(name)[:200] for name in line.get("raised", ())[:20]),
+            message=str(line.get("message", ""))[:2000],
+        )
+    except (KeyError, TypeError, ValueError, ValidationError):
+        return None
+
+
+def _mutants(lines: list[dict[str, Any]]) -> tuple[MutantRun, ...]:
+    """Return what became of each mutant that was begun."""
+    differing: dict[int, list[Evaluated]] = {}
+    ended: dict[int, bool] = {}
+    for line in lines:
+        number = line.get("mutant")
+        if type(number) is not int or not 0 < number <= MAX_MUTANTS:
+            continue
+        if line.get("k") == "mutant":
+            ended.setdefault(number, line.get("status") == 0)
+        elif line.get("k") == "differs" and (value := _value(line)) is not None:
+            differing.setdefault(number, []).append(value)
+    return tuple(
+        MutantRun(number=n, ended=whole, differing=tuple(differing.get(n, ())[:20]))
+        for n, whole in sorted(ended.items())
+    )
 
 
 def _id(name: str) -> str:

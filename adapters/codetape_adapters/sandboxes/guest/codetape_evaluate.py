@@ -1,13 +1,15 @@
 """Evaluates expressions where nothing is known of what they should give, and writes down what they give as data.
 
-Called as: python -m codetape_evaluate FILE... It runs the files' functions under two hash seeds, each in a process of its
-own, the second in reverse order. One JSON line a value, one at the end.
+Called as: python -m codetape_evaluate FILE... It runs the functions of the files claims_N.py under two hash seeds, each in
+a process of its own, the second in reverse order; then once more on each of the files mutant_N.py in the place of the
+solution, each in a process of its own, and writes down what differs. One JSON line a value, one at the end.
 """
 
 import os
 import sys
 
 AGAIN = "CODETAPE_AGAIN"
+MOST_DIFFERING, SLOWER = 20, 20  # values told of a mutant; times that it may take, beside a second
 MOST_NODES, MOST_TEXT, MOST_DEPTH = 20000, 200000, 50
 
 
@@ -40,11 +42,16 @@ def evaluate(files, fd, turn):
     import inspect
     import io
     import json
+    import pathlib
+    import signal
+    import tempfile
+    import time
+    import types
 
     kept = dict(vars(builtins))
     exceptions = [(n, k) for n, k in kept.items() if isinstance(k, type) and issubclass(k, BaseException)]
     put, dumps, restore = os.write, json.dumps, vars(builtins).update
-    out = io.StringIO
+    out, kind_of_module = io.StringIO, types.ModuleType
 
     def say(**line):
         data = dumps(line).encode() + b"\n"
@@ -52,17 +59,24 @@ def evaluate(files, fd, turn):
             data = data[put(fd, data) :]
 
     folder = os.environ.get("CODETAPE_WORK", "/work")
-    modules = []
-    for file in files:
+
+    def compiled(file, name):
         with open(os.path.join(folder, file), encoding="utf-8") as source:
-            modules.append(compile(source.read(), file, "exec"))
+            return compile(source.read(), name, "exec")
+
+    modules = [compiled(file, file) for file in files if file.startswith("claims_")]
+    mutants = [] if turn else [(file, compiled(file, "solution.py")) for file in files if file.startswith("mutant_")]
+    fork, wait, leave, now, alarm = os.fork, os.waitpid, os._exit, time.monotonic, signal.alarm
+    given = {}
     sys.path.insert(0, folder)
     sys.argv[:] = [""]
     os.set_inheritable(fd, False)
 
     class Claims:
-        def __init__(self):
-            self.number, self.values = -1, []
+        """What one function is handed: it says which claim is next, and hands over values. ``tell`` passes them on."""
+
+        def __init__(self, tell):
+            self.number, self.values, self.tell = -1, [], tell
 
         def at(self, number):
             self.close()
@@ -74,13 +88,13 @@ def evaluate(files, fd, turn):
 
         def close(self):
             if self.number >= 0:
-                say(k="value", n=self.number, turn=turn, values=self.values)
+                self.tell(n=self.number, values=self.values)
             self.number = -1
 
         def failed(self, error):
             if self.number >= 0:
                 kinds = [type(error).__name__, *(n for n, k in exceptions if isinstance_of(error, k))]
-                say(k="value", n=self.number, turn=turn, raised=kinds[:20], message=message(error))
+                self.tell(n=self.number, raised=kinds[:20], message=message(error))
             self.number = -1
 
         def raising(self, number):
@@ -114,20 +128,28 @@ def evaluate(files, fd, turn):
         def __init__(self, text):
             self.out, self.err = text, ""
 
-    functions = []
-    for code in modules:
-        names = {"__name__": "claims"}
-        try:
-            exec(code, names)  # noqa: S102 - what this is for
-        except BaseException as error:  # noqa: BLE001 - the code's import may raise anything
-            say(k="import", raised=[type(error).__name__], message=message(error))
-        functions += [v for n, v in names.items() if n[:1] == "t" and n[1:].isdigit() and inspect.isfunction(v)]
-    for function in functions[::-1] if turn else functions:
-        claims, shown, was = Claims(), Captured(), sys.stdout
+    def run(tell, reverse):
+        functions = []
+        for code in modules:
+            names = {"__name__": "claims"}
+            try:
+                exec(code, names)  # noqa: S102 - what this is for
+            except BaseException as error:  # noqa: BLE001 - the code's import may raise anything
+                say(k="import", raised=[type(error).__name__], message=message(error))
+            functions += [v for n, v in names.items() if n[:1] == "t" and n[1:].isdigit() and inspect.isfunction(v)]
+        for function in functions[::-1] if reverse else functions:
+            ask(function, Claims(tell))
+
+    def ask(function, claims):
+        shown, was = Captured(), sys.stdout
         arguments = [claims.at, claims.got, claims.raising]
-        if "capsys" in function.__code__.co_varnames[: function.__code__.co_argcount]:
-            arguments.append(shown)
-            sys.stdout = shown.text
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        for name in names[3:]:
+            if name == "capsys":
+                arguments.append(shown)
+                sys.stdout = shown.text
+            else:
+                arguments.append(pathlib.Path(tempfile.mkdtemp()))
         try:
             done = function(*arguments)
             if inspect.iscoroutine(done):
@@ -137,6 +159,40 @@ def evaluate(files, fd, turn):
             claims.failed(error)
         finally:
             sys.stdout = was
+
+    def keep(n, **line):
+        given[n] = line
+        say(k="value", n=n, turn=turn, **line)
+
+    def mutated(number, code):
+        """In a process of its own: the claims on another program, of which only what differs is told."""
+        told = [0]
+
+        def differs(n, **line):
+            if given.get(n) != line and told[0] < MOST_DIFFERING:
+                told[0] += 1
+                say(k="differs", mutant=number, n=n, **line)
+
+        module = kind_of_module("solution")
+        module.__file__ = os.path.join(folder, "solution.py")
+        sys.modules["solution"] = module
+        exec(code, module.__dict__)  # noqa: S102 - what this is for
+        run(differs, False)
+
+    begun = now()
+    run(keep, turn)
+    spent = now() - begun
+    for file, code in mutants:
+        number = int(file[len("mutant_") : -len(".py")])
+        child = fork()
+        if not child:
+            try:
+                alarm(int(1 + SLOWER * spent))
+                mutated(number, code)
+            except BaseException:  # noqa: BLE001 - a mutant that cannot be imported is no program
+                leave(1)
+            leave(0)
+        say(k="mutant", mutant=number, status=os.waitstatus_to_exitcode(wait(child, 0)[1]))
     say(k="finish", code=0)
 
 

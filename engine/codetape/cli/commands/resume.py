@@ -45,8 +45,8 @@ class ResumeOptions(LiveOptions):
     help="Answer: it may be installed (apt:NAME for a system package, run:COMMAND for a command).",
 )
 @click.option("--deny-package", "deny", multiple=True, metavar="NAME", help="Answer: do without it.")
-@click.option("--drop-test", "drop", multiple=True, metavar="NAME", help="Answer: this example is wrong, set it aside.")
-@click.option("--keep-test", "keep", multiple=True, metavar="NAME", help="Answer: this example stands.")
+@click.option("--drop-test", "drop", multiple=True, metavar="NAME", help="Answer: this test is wrong, set it aside.")
+@click.option("--keep-test", "keep", multiple=True, metavar="NAME", help="Answer: this test stands.")
 @click.option("--max-iterations", type=click.IntRange(1, 1000), help="A new limit.")
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
@@ -71,7 +71,12 @@ def command(options: ResumeOptions) -> int:
 
     _refuse_others()
     recorded = open_session(options.session, store=options.db)
-    answers = _answers((*options.allow, *map(example, options.drop)), (*options.deny, *map(example, options.keep)))
+    question = recorded.run.work.question
+    drop, keep = (
+        tuple(_subject(name, question.subject if question else "") for name in names)
+        for names in (options.drop, options.keep)
+    )
+    answers = _answers((*options.allow, *drop), (*options.deny, *keep))
     check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
     model = recorded.run.the_config.model
@@ -92,6 +97,11 @@ def command(options: ResumeOptions) -> int:
         as_json=options.as_json,
         again=again_live(options),
     )
+
+
+def _subject(name: str, asked: str) -> str:
+    """Return the subject of a question about a test: the one that is asked about, where that matches the name."""
+    return asked if asked.endswith(f"::{name}") else example(name)
 
 
 def _refuse_others() -> None:

@@ -48,6 +48,7 @@ class RunOptions(LiveOptions, ManyOptions):
     system_packages: tuple[str, ...]
     command_policy: Literal["deny", "ask", "allow"]
     max_iterations: int
+    min_strength: float
     params: tuple[str, ...]
     max_output_tokens: int
     prompts: str | None
@@ -117,6 +118,13 @@ class RunOptions(LiveOptions, ManyOptions):
     "--max-iterations", default=10, show_default=True, type=click.IntRange(1, 1000), help="Runs of the tests, at most."
 )
 @click.option(
+    "--min-strength",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of small changes to the code (0 to 1) that the tests must notice; more tests are asked for.",
+)
+@click.option(
     "--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the model, such as temperature=0.2."
 )
 @click.option("--max-output-tokens", default=16384, show_default=True, type=click.IntRange(256), help="Of one answer.")
@@ -163,6 +171,7 @@ def command(options: RunOptions) -> int:
         package_policy=policy,
         allowlist=allowlist,
         max_iterations=options.max_iterations,
+        min_strength=options.min_strength,
         parameters=parameters(options.params),
         max_output_tokens=options.max_output_tokens,
         prompts=options.prompts,

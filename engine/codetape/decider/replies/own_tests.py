@@ -8,7 +8,16 @@ from codetape.domain.task import TEST_FILE
 from codetape.eventlog.events import TestQuarantined
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.reply_parser import Unusable, python, read_json, read_patches, read_tests
-from codetape.rules.pytest_source import apply_patches, file_of, imports_in, name_of, names, patches_of, text_of
+from codetape.rules.pytest_source import (
+    apply_patches,
+    file_of,
+    imports_in,
+    name_of,
+    names,
+    patches_of,
+    text_of,
+    with_tests,
+)
 from codetape.rules.session_view import required_names, whole_file
 
 
@@ -17,6 +26,8 @@ def tests(session: SessionState, text: str) -> Read:
     value = read_tests(text, required_names(session))
     if isinstance(value, Unusable):
         return value
+    if session.ledger.adding:
+        return _added(session, value)
     kept = tuple(
         q for q in session.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value)
     )
@@ -25,6 +36,23 @@ def tests(session: SessionState, text: str) -> Read:
         work={"tests": value, "quarantined": kept, "vacuous": ()},
         done=("writing_tests",),
         owes=("resolving", "vetting"),
+    )
+
+
+def _added(session: SessionState, new: str) -> Step:
+    """Further tests stand below those that there are; the code may fail them, and then they are weighed as any others."""
+    try:
+        value = with_tests(session.work.tests, new)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        value = session.work.tests
+    same = value == session.work.tests
+    return Step(
+        "tests",
+        reason="unchanged" if same else "added",
+        ledger={"adding": False},
+        work={"tests": value, "vacuous": session.work.vacuous if same else ()},
+        done=("writing_tests",),
+        owes=("resolving", "executing") if same else ("resolving", "vetting", "executing"),
     )
 
 
@@ -111,6 +139,11 @@ def verify_tests(session: SessionState, text: str) -> Read:
 
 def without_tests(session: SessionState, why: Unusable) -> Step:
     """Examples and given tests may do without own ones; without those there is nothing to judge by."""
+    if session.ledger.adding:
+        owes = ("resolving", "executing")
+        return Step(
+            "tests", usable=False, reason=why.reason, ledger={"adding": False}, done=("writing_tests",), owes=owes
+        )
     if not (session.anchors or session.the_task.tests):
         return unusable("tests", why)
     return Step("tests", usable=False, reason=why.reason, done=("writing_tests",), owes=("resolving", "vetting"))

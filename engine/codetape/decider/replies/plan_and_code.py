@@ -20,7 +20,7 @@ def plan(session: SessionState, text: str) -> Read:
     value = read_json("plan", text)
     if not isinstance(value, CodePlan):
         return value if isinstance(value, Unusable) else Unusable("shape", "The reply is no plan.")
-    offered = interface_names(value)
+    offered = interface_names(value, session.rules)
     if not offered:
         return Unusable("interface", "The interface names no function.")
     if missing := [name for name in imported_from_solution(session.anchors or "") if name not in offered]:

@@ -17,6 +17,8 @@ from codetape.rules.blind.constants import NotConstant, constant, is_constant
 
 AT, GOT, RAISING = "__at__", "__got__", "__raising__"
 """What the functions are handed: say which claim is next, hand over a value, and wait for an exception."""
+FIXTURES = frozenset({"capsys", "tmp_path"})
+"""Of pytest's, those that a function may ask for without pytest."""
 MAX_CLAIMS = 2000  # of one file
 MAX_CASES = 500  # of one test: parameters and loops together
 _MIRRORED = {"==": "==", "!=": "!=", "is": "is", "is not": "is not", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
@@ -115,6 +117,11 @@ def _blind(tree: ast.Module, first: int, module: str) -> BlindFile:
     return BlindFile(ast.unparse(ast.fix_missing_locations(tree)) + "\n", tuple(claims), frozenset(whole))
 
 
+def tests_with_claims(source: str) -> frozenset[str]:
+    """Return the tests of a file that make a claim which can be asked blind."""
+    return frozenset(claim.test for claim in blind_file(source).claims)
+
+
 def _tests(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, bool]]:
     """Yield the tests of a file by name, once each; classes that prepare something are left out."""
     twice = {name for name, count in Counter(n.name for n in tree.body if hasattr(n, "name")).items() if count > 1}
@@ -142,7 +149,7 @@ def _is_simple(node: ast.ClassDef) -> bool:
 
 
 def _function(name: str, body: list[ast.stmt], test: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
-    names = (AT, GOT, RAISING, *(a.arg for a in test.args.args if a.arg == "capsys"))
+    names = (AT, GOT, RAISING, *(a.arg for a in test.args.args if a.arg in FIXTURES))
     arguments = ast.arguments(
         posonlyargs=[], args=[ast.arg(n) for n in names], kwonlyargs=[], kw_defaults=[], defaults=[]
     )
@@ -240,7 +247,7 @@ class _TestReader:
         """Return the test's claims, and what asks for them."""
         cases = self._cases(function)
         names = [a.arg for a in function.args.args][1 if self.is_method else 0 :]
-        others = set(names) - {name for case in cases for name in case} - {"capsys"}
+        others = set(names) - {name for case in cases for name in case} - FIXTURES
         if others or function.args.vararg or function.args.kwarg or function.args.kwonlyargs:
             raise _Unplain  # a fixture, or a form of its own
         bound = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)]
