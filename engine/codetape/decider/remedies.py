@@ -12,7 +12,7 @@ from codetape.domain.report import Report
 from codetape.domain.task import ANCHOR_FILE, TEST_FILE
 from codetape.eventlog.events import TestQuarantined
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.assertion_claims import actual_of, claim_of
+from codetape.rules.assertion_claims import RAISES, actual_of, claim_of
 from codetape.rules.classify import classify
 from codetape.rules.pytest_source import file_of, name_of, text_of
 from codetape.rules.reclassify import OUTVOTED
@@ -242,7 +242,9 @@ def _question(session: SessionState, stand: Checkpoint, finding: Finding) -> str
     what = "the task's example" if example else "its own test"
     if claim and given:
         call = "; ".join(claim.call.splitlines())
-        said = f"{what} says that {call} gives {claim.expected}, and the code gives {given}"
+        gives = given if given.startswith(RAISES) else f"gives {given}"
+        wanted = f"raises {claim.expected}" if claim.kind == "raises" else f"gives {claim.expected}"
+        said = f"{what} says that {call} {wanted}, and the code {gives}"
     else:
         body = "; ".join(line.strip() for line in text.splitlines()[1:])
         said = f"{what} ({body[:300]}) fails with {finding.exception or finding.rule}: {finding.message[:200]}"

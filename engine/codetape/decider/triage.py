@@ -56,7 +56,9 @@ def owing(session: SessionState, step: Step, findings: tuple[Finding, ...]) -> S
         "executing",
     )
     done = tuple(s for s in ("judging", "diagnosing", "coding", "fixing_tests") if s not in owes)
-    ledger = {**step.ledger, "modules": tuple(sorted(modules))} if modules else step.ledger
+    ledger = {**step.ledger, "modules": tuple(sorted(modules))} if modules else dict(step.ledger)
+    if gone := {f.module for f in findings if f.rule == "unavailable" and f.module}:
+        ledger["unavailable"] = tuple(sorted({*session.ledger.unavailable, *gone}))
     return replace(step, owes=owes, done=done, ledger=ledger)
 
 

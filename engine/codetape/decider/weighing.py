@@ -13,7 +13,7 @@ from codetape.eventlog.events import CodeReverted, FailureReclassified, TestQuar
 from codetape.eventlog.session_state import SessionState
 from codetape.rules.assertion_claims import amended
 from codetape.rules.pytest_source import file_of, text_of
-from codetape.rules.reclassify import DROPPED, UNSETTLED, Reclassification, counted, reclassify_errors
+from codetape.rules.reclassify import DROPPED, TESTS_ALONE, UNSETTLED, Reclassification, counted, reclassify_errors
 
 MAX_TRIED, SHORT = 64, 16  # runs that are remembered, so that none is made twice, and characters of each one's key
 
@@ -187,7 +187,8 @@ def differed(session: SessionState, report: Report, step: Step) -> Step:
 
 
 def _reason(finding: Finding) -> str:
-    return DROPPED if finding.rule not in UNSETTLED and finding.judged != "refuted" else finding.rule
+    known = finding.rule in (*UNSETTLED, *TESTS_ALONE) or finding.judged == "refuted"
+    return finding.rule if known else DROPPED
 
 
 def _dropped(session: SessionState, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -69,6 +69,7 @@ def context(session: SessionState, purpose: str) -> dict[str, Any]:
 
 def _input(value: dict[str, Any], lines: int) -> dict[str, Any]:
     if value["sample"]:
+        value["sample"].setdefault("encoding", "")
         value["sample"]["head"] = "\n".join(value["sample"]["head"].splitlines()[:lines])
     return value
 

@@ -17,6 +17,7 @@ from codetape.eventlog.events import (
     TestsFinished,
 )
 from codetape.eventlog.session_state import SessionState
+from codetape.rules.evidence import many
 from codetape.rules.prompt_examples.example import in_words
 from codetape.text.escape import first_line
 
@@ -70,7 +71,7 @@ def _tests(payload: TestsFinished, session: SessionState) -> str:
     if payload.purpose == "evaluate":
         report = session.outcome.report if session.outcome else None
         given = len({one.number for one in report.evaluated}) if report else 0
-        return f"evaluated where no expected value is: {given} claims{how}"
+        return f"evaluated where no expected value is: {many(given, 'claim')}{how}"
     return f"{labels[payload.purpose]}: {', '.join(counts)}{how}"
 
 
@@ -97,7 +98,7 @@ def _decided(payload: Decided, session: SessionState) -> str:
         return "second opinion: " + ("; ".join(rules) or "not settled")
     if payload.about == "evaluate" and session.work.confirmation:
         confirmed = session.work.confirmation
-        return f"confirmed blind: {confirmed.blind} claims of {len(confirmed.tests)} tests"
+        return f"confirmed blind: {many(confirmed.blind, 'claim')} of {many(len(confirmed.tests), 'test')}"
     if payload.about == "fix_tests" and "tests" in payload.changes:
         return "tests fixed"
     return ""

@@ -15,6 +15,7 @@ from codetape.domain.reply_shapes import Opinion
 from codetape.domain.report import Report, TestResult
 from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.rules.assertion_claims import Claim, actual_of, agrees, claim_of, same_opinion
+from codetape.rules.data.optional_dependencies import OPTIONAL
 from codetape.rules.packages import LOCAL, mapped, standard_library
 from codetape.rules.pytest_source import file_of, names, raises_at
 from codetape.rules.rule_versions import RULES_VERSION
@@ -183,9 +184,37 @@ def _unfinished(result: TestResult, report: Report) -> Part:
 
 
 def _import(result: TestResult, context: Context) -> Part:
+    if context.version > 2 and (part := _optional(result, context)):
+        return part
     if result.exception not in ("ModuleNotFoundError", "ImportError"):
         return {}
-    return _missing_module(result.message, context)
+    return _missing_module(result.message, context) or (_not_here(result, context) if context.version > 2 else {})
+
+
+def _optional(result: TestResult, context: Context) -> Part:
+    """A library lacks one that it needs only sometimes: known ones are installed, as if they had been imported."""
+    for exceptions, pattern in OPTIONAL:
+        if result.exception not in exceptions or not (match := pattern.search(result.message)):
+            continue
+        name = match.group(1)
+        module = name if mapped(name, context.version) else name.replace("-", "_")
+        package = mapped(module, context.version)
+        if package and bare(package) not in context.installed and module.partition(".")[0] not in context.unavailable:
+            cause = f"The environment lacks {name}, which a library needs here."
+            return {"error_type": "environment", "rule": "missing_module", "module": module, "root_cause": cause}
+    return {}
+
+
+def _not_here(result: TestResult, context: Context) -> Part:
+    """A module of the standard library that this interpreter was built without: nothing installs it."""
+    match = _MODULE.search(result.message)
+    top = match.group(1).partition(".")[0].lstrip("_") if match else ""
+    if not top or top in LOCAL or not {top, f"_{top}"} & standard_library(context.python):
+        return {}
+    in_tests = bool(result.frames) and result.frames[-1].file not in (SOLUTION_FILE,)
+    kind = "test_error" if in_tests and file_of(result.id) == TEST_FILE else "logic"
+    cause = f"This interpreter was built without {top}, and nothing installs it: do without it."
+    return {"error_type": kind, "rule": "unavailable", "module": top, "root_cause": cause}
 
 
 def _missing_module(message: str, context: Context) -> Part:

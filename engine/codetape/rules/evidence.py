@@ -65,22 +65,26 @@ def evidence_of(session: SessionState) -> Evidence:
 def in_words(evidence: Evidence) -> list[tuple[str, str]]:
     """Return what a person reads of it: pairs of a name and a line, none for what was not measured."""
     counted = [(evidence.examples, "example"), (evidence.given_tests, "given test"), (evidence.own_tests, "own test")]
-    lines = [("passed", ", ".join(_many(n, what) for n, what in counted if n) or "no test")]
+    lines = [("passed", ", ".join(many(n, what) for n, what in counted if n) or "no test")]
     if evidence.confirmed:
-        blind = f"{_many(evidence.claims_blind, 'claim')} blind" if evidence.claims_blind else ""
+        blind = f"{many(evidence.claims_blind, 'claim')} blind" if evidence.claims_blind else ""
         unclear = f"{evidence.claims_unclear} by Python's equality alone" if evidence.claims_unclear else ""
-        beside = f"{_many(evidence.in_process, 'test')} in process" if evidence.in_process else ""
+        beside = f"{many(evidence.in_process, 'test')} in process" if evidence.in_process else ""
         lines.append(("confirmed", ", ".join(filter(None, (blind, unclear, beside))) or "run twice"))
     if evidence.oracle_claims_blind or evidence.oracle_in_process:
-        how = _many(evidence.oracle_claims_blind, "claim") + " blind" if evidence.oracle_claims_blind else "in process"
+        how = many(evidence.oracle_claims_blind, "claim") + " blind" if evidence.oracle_claims_blind else "in process"
         lines.append(("oracle", how))
     if evidence.strength is not None:
         lines.append(
-            ("strength", f"{evidence.strength.killed} of {evidence.strength.total} changes of the code noticed")
+            (
+                "strength",
+                f"{evidence.strength.killed} of {many(evidence.strength.total, 'small change')} of the code noticed",
+            )
         )
     lines += [("flaky", test) for test in evidence.flaky]
     return lines
 
 
-def _many(number: int, what: str) -> str:
+def many(number: int, what: str) -> str:
+    """Return a count with its noun."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -4,11 +4,14 @@ Text outside the patched functions stays as it is, comments and blank lines incl
 """
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from codetape.domain.reply_shapes import TestFunctionPatch
+from codetape.rules.data.import_map import imports
+from codetape.rules.rule_versions import RULES_VERSION
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,25 @@ def _defined(body: list[ast.stmt]) -> Iterator[str]:
                 yield from _defined(inner)
         else:
             yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+
+
+def tests_another_module(source: str) -> str:
+    """Return a module that a test file imports in the place of the solution; empty where it reaches the solution.
+
+    It does so by an import, by its file's name, or by no module at all that could be another name for it.
+    """
+    tree = ast.parse(source.removeprefix("\ufeff"))
+    texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    imported: dict[str, None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(dict.fromkeys(alias.name for alias in node.names))
+        elif isinstance(node, ast.ImportFrom):
+            imported["." * node.level + (node.module or "")] = None
+    if any(name.partition(".")[0] == "solution" for name in imported) or any("solution" in text for text in texts):
+        return ""
+    known = sys.stdlib_module_names | imports(RULES_VERSION).keys() | {"pytest", "__future__"}
+    return next((name for name in imported if name.partition(".")[0] not in known), "")
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from codetape.domain.findings import Finding, FixCounts
 
 MAX_COUNTED = 64  # failures whose attempts are remembered
+TESTS_ALONE = ("not_collected", "nothing_passed", "not_runnable")
+"""Rules of failures that no code could cause: where fixing the tests does not help, they are written anew."""
 UNSETTLED = ("silent", "neither", "cannot_hold")
 """Rules whose tests are quarantined: the specification does not settle them."""
 OUTVOTED, DISPUTES, DROPPED = "outvoted", "disputed", "dropped"
@@ -83,7 +85,7 @@ def reclassify_errors(
             quarantine.append(finding)
             continue
         if finding.error_type == "test_error" and count.test > max_test:
-            if finding.judged == "refuted":
+            if finding.judged == "refuted" or finding.rule in TESTS_ALONE:
                 quarantine.append(finding)
                 continue
             cause = f"The test failed {times} times, and fixing it did not help. The code could be wrong."

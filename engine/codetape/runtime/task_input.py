@@ -6,7 +6,7 @@ from typing import Any
 from codetape.domain.canonical import canonical, sha256, well_formed
 from codetape.domain.task import Task
 from codetape.errors import UsageError
-from codetape.rules.pytest_source import functions
+from codetape.rules.pytest_source import functions, tests_another_module
 from codetape.runtime.redaction import Redactor
 from codetape.runtime.script_io import read_inputs, read_outputs
 
@@ -58,4 +58,9 @@ def _test_file(what: str, text: str | None) -> str:
         raise UsageError(f"The given {what} file is no valid Python at line {line}.") from error
     if not names:
         raise UsageError(f"The given {what} file defines no test function.", remedy="Name functions test_...")
-    return well_formed(text)
+    if other := tests_another_module(text):
+        raise UsageError(
+            f"The given {what} file imports {other}, and nothing from the script: the script is the module `solution`.",
+            remedy=f"Write `from solution import ...` in the place of `{other}`.",
+        )
+    return well_formed(text.removeprefix("\ufeff"))

@@ -32,8 +32,9 @@ _NOT_FOUND = re.compile(
     r"([A-Za-z0-9._-]+)"
 )
 _NO_WHEEL = re.compile(
-    r"([A-Za-z0-9._-]+)(?:==\S+)? (?:has no usable wheels|has no wheels|can't be installed because it is marked as "
-    r"`--no-build`)|building source distributions (?:for `([^`]+)` )?is disabled"
+    r"([A-Za-z0-9._-]+)(?:[=<>!~]=?[^\s,]+(?:,[=<>!~]+[^\s,]+)*)? (?:(?:has|have) no (?:usable )?wheels"
+    r"|can't be installed because it is marked as `--no-build`)"
+    r"|Wheels are (?:required|available) for `([^`]+)`|building source distributions (?:for `([^`]+)` )?is disabled"
 )
 _NETWORK = ("error sending request", "dns error", "Failed to fetch", "connection", "timed out", "Connection", "network")
 
@@ -94,12 +95,14 @@ def refusal(stderr: str, spec: BuildSpec) -> BuildRejected:
             remedy="Check the network and the index settings, then resume.",
             step="build",
         )
+    wheelless = [name for match in _NO_WHEEL.findall(message) for name in match if bare(name or "-") in requested]
+    if wheelless:
+        return BuildRejected("no_wheel", message, tuple(sorted({bare(n) for n in wheelless})))
     missing = [name for match in _NOT_FOUND.findall(message) for name in match if bare(name or "-") in requested]
     if missing:
         return BuildRejected("not_found", message, tuple(sorted({bare(n) for n in missing})))
-    wheelless = [name for match in _NO_WHEEL.findall(message) for name in match if bare(name or "-") in requested]
-    if wheelless or _NO_WHEEL.search(message):
-        return BuildRejected("no_wheel", message, tuple(sorted({bare(n) for n in wheelless})))
+    if _NO_WHEEL.search(message):
+        return BuildRejected("no_wheel", message, ())
     named = tuple(n for n in requested if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", message))
     return BuildRejected("conflict", message, named)
 

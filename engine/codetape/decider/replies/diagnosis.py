@@ -11,7 +11,8 @@ from codetape.domain.reply_shapes import ErrorDiagnosis, Fix, TestFailure
 from codetape.domain.task import ANCHOR_FILE
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.reply_parser import Unusable, read_json
-from codetape.rules.packages import detected
+from codetape.rules.data.debian_packages import KNOWN_SYSTEM
+from codetape.rules.packages import detected, ruling
 from codetape.rules.pytest_source import file_of, name_of
 from codetape.rules.reclassify import DISPUTES
 
@@ -30,7 +31,10 @@ def diagnose(session: SessionState, text: str) -> Read:
         fix for f in value.failures if (name_of(f.test_name) or f.test_name) in at_fault for fix in f.fixes
     )
     open_to_model = any(f.error_type in ("environment", None) for f in session.work.findings)
-    packages, system = _needs(session, value) if open_to_model else ((), ())
+    if session.rules > 2:
+        packages, system = _heard(session, value, open_to_model=open_to_model)
+    else:
+        packages, system = _needs(session, value) if open_to_model else ((), ())
     step = _blaming_tests(session, _diagnosed(session, findings, fixes, packages, system, value), told)
     commands = _commands(session, value) if open_to_model else ()
     if not commands:
@@ -150,6 +154,24 @@ def _needs(session: SessionState, value: ErrorDiagnosis) -> tuple[tuple[str, ...
         p for p in value.needs_system_packages if valid_system_name(p) and f"apt:{p}" not in session.ledger.refused
     }
     return tuple(sorted(named - present)), tuple(sorted(system - {*session.ledger.system_packages}))
+
+
+def _heard(
+    session: SessionState, value: ErrorDiagnosis, *, open_to_model: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the packages that a diagnosis asks for.
+
+    Where the rules say what failed, only those that may be had without a question: a wrong guess stops no session.
+    """
+    packages, system = _needs(session, value)
+    if open_to_model:
+        return packages, system
+    config, answers = session.the_config, dict(session.answers)
+    allowed = [name for name, answer in answers.items() if answer == "allow"]
+    free = tuple(p for p in packages if ruling(p, config, allowed, session.ledger.refused, session.rules) == "allow")
+    may = config.package_policy == "allow"
+    known = tuple(p for p in system if may or p in KNOWN_SYSTEM) if config.sandbox.system_packages else ()
+    return free, known
 
 
 def undiagnosed(session: SessionState, why: Unusable) -> Step:

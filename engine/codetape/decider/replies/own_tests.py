@@ -28,15 +28,18 @@ def tests(session: SessionState, text: str) -> Read:
         return value
     if session.ledger.adding:
         return _added(session, value)
-    kept = tuple(
-        q for q in session.work.quarantined if file_of(q.test) != TEST_FILE or name_of(q.test) not in names(value)
-    )
+    kept = tuple(q for q in session.work.quarantined if not _counts_again(q.test, value))
     return Step(
         "tests",
         work={"tests": value, "quarantined": kept, "vacuous": ()},
         done=("writing_tests",),
         owes=("resolving", "vetting"),
     )
+
+
+def _counts_again(test: str, rewritten: str) -> bool:
+    """Whether what was quarantined is another test now: one of that name was written again, or the whole file was."""
+    return file_of(test) == TEST_FILE and ("::" not in test or name_of(test) in names(rewritten))
 
 
 def _added(session: SessionState, new: str) -> Step:
