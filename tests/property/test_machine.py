@@ -122,7 +122,9 @@ def no_test_left():
     story = Explorer(settings={"max_iterations": 2, "max_test_attempts": 0})
     story.replies(plan(), ADD, block("from solution import add\n\n\n" + wrong.format(9))).builds().reports()
     story.reports({"test_a": failed_test(left="3", right="9")}).replies(opinions("3"), opinions("3"))
-    story.replies(block(wrong.format(8)), verification()).reports().reports({"test_a": failed_test(left="3", right="8")})
+    story.replies(block(wrong.format(8)), verification()).reports().reports(
+        {"test_a": failed_test(left="3", right="8")}
+    )
     assert (story.state.state, story.state.ledger.owed[0]) == ("failed", "writing_tests")
     assert story.happens(None)
     return story.moves
