@@ -59,6 +59,19 @@ def pack(name, file, text):
     return name
 
 
+def tapes_pack(name, file, text):
+    """The prompts that the shipped tapes were made with, which are older than the present ones; a file of them changed."""
+    from codetape.eventlog.fold import fold
+    from codetape.playback import tape_file
+
+    stream = tape_file.load("demo").stream
+    for part, content in fold(stream.events[:1], stream.texts).pack.items():
+        path = Path(name) / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + (text if part == file else ""))
+    return name
+
+
 def made(model, *words, url=None):
     return codetape("run", "--model", "openai:scripted", "--base-url", url, *words, env={"OPENAI_API_KEY": "k"})
 
@@ -117,7 +130,7 @@ def test_whatif_names_the_first_request_that_differs_and_makes_no_call():
     done = codetape(
         "whatif",
         "--prompts",
-        pack("other", "diagnose.md", "\nThink twice.\n"),
+        tapes_pack("other", "diagnose.md", "\nThink twice.\n"),
         str(REPLAYS),
         "--json",
         env={"OPENAI_API_KEY": ""},
@@ -131,7 +144,8 @@ def test_whatif_names_the_first_request_that_differs_and_makes_no_call():
     plain = codetape("whatif", "--prompts", "other", str(REPLAYS), "--task", "till")
     assert "+Think twice." in plain.stdout
     assert not Path(".codetape").exists()
-    assert codetape("whatif", "--prompts", "current", DEMO).stdout.startswith("1 sessions: 0 would")
+    assert "1 to be made" in codetape("whatif", "--prompts", "current", DEMO).stdout
+    assert codetape("whatif", "--prompts", tapes_pack("same", "", ""), DEMO).stdout.startswith("1 sessions: 0 would")
     assert codetape("whatif", DEMO).returncode == 2
     assert codetape("whatif", "--set", "packages=x", DEMO).returncode == 2
     assert "no session" in codetape("whatif", "--model", "m", DEMO, "--task", "nothing").stderr.lower()

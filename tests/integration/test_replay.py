@@ -213,13 +213,16 @@ def test_other_prompts_are_a_question_that_one_asks(tmp_path):
     import codetape
     from codetape.runtime.prompt_pack_files import load_pack
 
-    assert codetape.replay("demo", prompts="current").derived > 30
+    with pytest.raises(Divergence, match="Why: another prompt pack") as caught:
+        codetape.replay("demo", prompts="current")  # the tape is older than the present prompts
+    assert caught.value.seq == 2
     started = tape_file.load("demo").stream
     pack = {name: started.texts[ref] for name, ref in started.events[0].payload.pack.items()}
     assert set(pack) == set(load_pack())
     for name, text in pack.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    assert codetape.replay("demo", prompts=tmp_path).derived > 30
     (tmp_path / "diagnose.md").write_text(pack["diagnose.md"] + "\nBe brief.\n")
     with pytest.raises(Divergence, match=r"Why: another prompt pack \(diagnose.md\)") as caught:
         codetape.replay("demo", prompts=tmp_path)

@@ -14,7 +14,7 @@ from codetape.decider.executions import plain_key, quarantined, report_of, solve
 from codetape.decider.step import Fact, Step, Stop
 from codetape.decider.triage import after_quarantine
 from codetape.domain.findings import Confirmation, Quarantined, Strength
-from codetape.domain.job import OTHER, Job
+from codetape.domain.job import ONCE_MORE, OTHER, Job
 from codetape.domain.report import Comparison, Frame, MutantRun, Report, TestResult
 from codetape.domain.task import ORACLE_FILE, SOLUTION_FILE, TEST_FILE
 from codetape.eventlog.events import TestQuarantined
@@ -102,7 +102,7 @@ def job(session: SessionState) -> Job:
         "outputs": session.the_task.outputs,
         "resources": session.the_config.resources,
         "env": session.the_config.env_vars,
-        "conditions": OTHER,
+        "conditions": ONCE_MORE if session.ledger.differing else OTHER,
     }
     if purpose == "evaluate":
         asked = {name: claims.source for name, claims in _claims(files).items()}

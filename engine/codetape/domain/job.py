@@ -62,6 +62,8 @@ class Conditions(FrozenModel):
 USUAL = Conditions()
 OTHER = Conditions(hash_seed=20231, timezone="<+1245>-12:45", folder="/srv/elsewhere", reverse=True)
 """Those of a confirming run: each differs from the usual ones."""
+ONCE_MORE = OTHER.model_copy(update={"hash_seed": 20233, "reverse": False})
+"""Of a run that settles whether what differed lasts: it is another run than the one before."""
 
 
 class Job(FrozenModel):

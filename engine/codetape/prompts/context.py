@@ -164,7 +164,11 @@ def _diagnose(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
 
 def _tests(session: SessionState, caps: Mapping[str, int]) -> dict[str, Any]:
     adding = session.ledger.adding and session.work.strength is not None
+    stub = [f"{test} passes where every function is empty" for test in session.work.vacuous]
+    aside = [f"{q.test}: {' '.join((q.words or q.reason).split())}" for q in session.work.quarantined]
     return {
+        "before": fenced(cut(session.work.tests, caps["tests"])) if session.ledger.rewritten and not adding else "",
+        "idle": [*stub, *aside][:20] or ["none of them was left"],
         "present": fenced(cut(session.work.tests, caps["tests"])) if adding else "",
         "unnoticed": list(session.work.strength.survivors) if adding and session.work.strength else [],
     }

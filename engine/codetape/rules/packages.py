@@ -64,8 +64,17 @@ def plugins_of(tests: str) -> frozenset[str]:
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     own = {f.name for f in functions}
     asked = {a.arg for f in functions if f.name.startswith("test") for a in f.args.args} - own
-    marks = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "pytest.mark"}
+    marks = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and _is_mark(n.value)}
     return frozenset([_MARKS[m] for m in marks if m in _MARKS] + [_FIXTURES[a] for a in asked if a in _FIXTURES])
+
+
+def _is_mark(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == "mark"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "pytest"
+    )
 
 
 def mapped(module: str, rules: int = RULES_VERSION) -> str:
