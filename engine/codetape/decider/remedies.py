@@ -209,12 +209,13 @@ def _stalled(session: SessionState, step: Step) -> Step:
 
 
 def _is_for_a_person(session: SessionState, step: Step, finding: Finding) -> bool:
-    """Whether a person can settle a failure by a word: an example of the task, or an own test where nothing else is wrong
-    and no reader of the task says that it is right."""
+    """Whether a person can settle a failure by a word: an example of the task, or an own test where nothing else fails
+    that readers of the task say is right."""
     if file_of(finding.test) == ANCHOR_FILE:
         return True
     own = session.rules > 2 and file_of(finding.test) == TEST_FILE and "::" in finding.test
-    return own and finding.judged != "upheld" and bool(looks_right(session, step))
+    settled = any(other.judged == "upheld" for other in step.work["findings"])
+    return own and not settled and bool(looks_right(session, step))
 
 
 def looks_right(session: SessionState, step: Step) -> str:

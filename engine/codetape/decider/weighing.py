@@ -181,7 +181,8 @@ def differed(session: SessionState, report: Report, step: Step) -> Step:
     findings = findings_of(session, report)
     note = report_line(session.ledger.iteration, report, findings)
     work = {**step.work, "report": report, "notes": (*session.work.notes, f"Run again elsewhere. {note}")[-12:]}
-    step = weighed(session, report, findings, session.work.attempts, replace(step, work=work))
+    step = replace(step, ledger={**step.ledger, "cured": False}, work=work)  # what passed does not last
+    step = weighed(session, report, findings, session.work.attempts, step)
     step = _bounded(session, step, session.ledger.iteration)
     return replace(step, done=(*step.done, "confirming"))
 
