@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from codetape.domain.job import OTHER, USUAL
 from codetape.errors import Divergence
 from codetape.eventlog.envelope import encode
 from codetape.eventlog.events import Blobs, Decided
@@ -252,7 +253,8 @@ def reruns(change=None, build=None, pin=False):
 
     def execute(job):
         count[0] += 1
-        report = Report.model_validate_json(next(iter(reports.values())) if pin else reports[job.fingerprint])
+        usual = job.model_copy(update={"conditions": USUAL})  # what passed runs under others too
+        report = Report.model_validate_json(next(iter(reports.values())) if pin else reports[usual.fingerprint])
         return change(report, count[0]) if change and job.purpose == "run" else report
 
     sandbox = FakeSandbox(execute, build or (lambda spec: Built(spec.name, lock, cached=True)))
@@ -263,10 +265,25 @@ def reruns(change=None, build=None, pin=False):
     return asyncio.run(collected()), sandbox
 
 
+def test_what_passes_only_under_the_usual_conditions_is_named():
+    calls = []
+
+    def change(report, _number):
+        calls.append(report)
+        passed_twice = [r for r in calls if r.exit == "ok"]
+        return report.model_copy(update={"exit": "tests_failed"}) if len(passed_twice) == 2 else report
+
+    done, sandbox = reruns(change)
+    assert [one.label for one in done if one.label] == ["nondeterministic"]
+    assert "another hash seed" in next(one.purpose for one in done if one.label)
+    assert [job.conditions for job in sandbox.jobs].count(OTHER) == 1
+
+
 def test_what_comes_out_the_same_again_differs_in_nothing():
     done, sandbox = reruns()
     assert [one.label for one in done] == [""] * len(done)
-    assert [one.purpose for one in done] == ["build", "vet", "run", "run", "run", "run"]
+    elsewhere = "run, under another hash seed, time zone, folder and order,"
+    assert [one.purpose for one in done] == ["build", "vet", "run", "run", "run", "run", elsewhere]
 
 
 def flipped(report, nth):

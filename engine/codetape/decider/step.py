@@ -12,7 +12,7 @@ from codetape.eventlog import machine
 from codetape.eventlog.events import AnchorsExtracted, Blobs, Decided, Failed, NewEvent, Payload, Succeeded, Suspended
 from codetape.eventlog.session_state import SessionState, artifact_text
 from codetape.prompts.reply_parser import Unusable
-from codetape.rules.blind.claims import tests_with_claims
+from codetape.rules.blind.claims import claimed_tests
 from codetape.rules.classify import function_id
 from codetape.rules.prompt_examples import as_tests, extract, extract_v1
 from codetape.rules.pytest_source import file_of
@@ -160,7 +160,7 @@ def _is_confirmed(session: SessionState, test: str) -> bool:
     source = {ANCHOR_FILE: session.anchors or "", USER_FILE: session.the_task.tests}[file_of(test)]
     confirmation = session.work.confirmation
     blind = confirmation.tests if confirmation else ()
-    return name in blind or name.partition("::")[2] not in tests_with_claims(source)
+    return name in blind or name.partition("::")[2] not in claimed_tests(source)
 
 
 def examples_event(session: SessionState) -> NewEvent:

@@ -2,7 +2,7 @@
 
 Each step starts from the recorded outcomes before it, so that one difference does not hide the next. A difference is
 labelled drift where the environment differs from the recorded one, or where a second execution agrees with the first;
-nondeterministic where two executions differ from each other.
+nondeterministic where two executions differ from each other, be it under the same conditions or under others.
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from typing import Literal
 
 from codetape.decider import decide
 from codetape.decider.commands import Build, Command, Execute
-from codetape.domain.job import BuildSpec
+from codetape.domain.job import OTHER, BuildSpec
 from codetape.domain.lock import pins, versions_in
 from codetape.domain.report import Report, TestResult
 from codetape.domain.task import Resources
@@ -27,6 +27,7 @@ from codetape.rules.normalise import normalise
 
 MOST = {"memory_mb": 4096, "wall_seconds": 600, "processes": 512, "disk_mb": 2048, "output_kb": 16384}
 """Upper bounds for one execution of a tape: a tape names its own limits, and may come from anybody."""
+CONFIRMING = 3  # the first version of the rules that runs what passed a second time
 _SHOWN = 5  # differences of one execution that are listed
 
 
@@ -81,6 +82,8 @@ async def rerun(
                     event.seq, _beside(command, folder), report, sandbox, lock if pin else "", drifted=drifted
                 )
                 yield result
+                if session.rules < CONFIRMING and not result.differences and _passed(command, report):
+                    yield await _elsewhere(event.seq, _beside(command, folder), report, sandbox, lock if pin else "")
         session = apply(session, event, stream.texts)
 
 
@@ -154,6 +157,25 @@ async def _execute(
     return Rerun(seq, job.purpose, differences, texts, label)
 
 
+def _passed(command: Command | None, recorded: Report) -> bool:
+    passing = recorded.whole and recorded.exit == "ok"
+    return passing and isinstance(command, Execute) and command.job.purpose in ("run", "oracle")
+
+
+async def _elsewhere(seq: int, command: Command | None, recorded: Report, sandbox: Sandbox, lock: str) -> Rerun:
+    """Run what passed once more under other conditions: tapes of earlier rules have no run that confirms it."""
+    if not isinstance(command, Execute):
+        raise CorruptTape(f"event {seq} asks for a run that the rules do not ask for; replay says more.", seq=seq)
+    job = command.job.model_copy(update={"resources": capped(command.job.resources), "conditions": OTHER})
+    if lock:
+        job = job.model_copy(update={"spec": pinned(job.spec, lock)})
+    report = (await sandbox.execute(job)).report
+    left = recorded.outputs  # what tests leave behind is the last one's, and their order is another
+    differences = _structure(recorded, report.model_copy(update={"outputs": left}))
+    purpose = f"{job.purpose}, under another hash seed, time zone, folder and order,"
+    return Rerun(seq, purpose, differences, label="nondeterministic" if differences else "")
+
+
 def _structure(first: Report, second: Report) -> tuple[str, ...]:
     """Return how two outcomes differ: exit class, each test's outcome and exception, outputs by their hashes."""
     differences = [f"exit: {first.exit} recorded, {second.exit} now"] if first.exit != second.exit else []
@@ -167,6 +189,12 @@ def _structure(first: Report, second: Report) -> tuple[str, ...]:
         f"output {path} differs"
         for path in sorted({*old_hashes, *new_hashes})
         if old_hashes.get(path) != new_hashes.get(path)
+    ]
+    values = [{(e.number, e.turn): (e.values, e.raised) for e in report.evaluated} for report in (first, second)]
+    differences += [
+        f"claim {number}: another value"
+        for number, turn in values[0]
+        if not turn and values[0][number, 0] != values[1].get((number, 0))
     ]
     hidden = len(differences) - _SHOWN
     return (*differences[:_SHOWN], *([f"and {hidden} more"] if hidden > 0 else []))

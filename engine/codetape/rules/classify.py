@@ -197,7 +197,8 @@ def _optional(result: TestResult, context: Context) -> Part:
         if result.exception not in exceptions or not (match := pattern.search(result.message)):
             continue
         name = match.group(1)
-        module = name if mapped(name, context.version) else name.replace("-", "_")
+        names = (name, name.replace("-", "_"), bare(name).replace("-", "_"))
+        module = next((n for n in names if mapped(n, context.version)), name)
         package = mapped(module, context.version)
         if package and bare(package) not in context.installed and module.partition(".")[0] not in context.unavailable:
             cause = f"The environment lacks {name}, which a library needs here."

@@ -4,7 +4,7 @@ from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import Strength
 from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, TEST_FILE, USER_FILE
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.blind.claims import tests_with_claims
+from codetape.rules.blind.claims import claimed_tests
 from codetape.rules.classify import function_id
 from codetape.rules.pytest_source import file_of
 from codetape.rules.reclassify import FLAKY
@@ -55,7 +55,7 @@ def evidence_of(session: SessionState) -> Evidence:
         claims_unclear=confirmation.unclear if confirmation else 0,
         in_process=len([test for test in passed if test not in blind]),
         oracle_claims_blind=oracle.blind if oracle else 0,
-        oracle_in_process=has_oracle and not tests_with_claims(session.the_task.oracle),
+        oracle_in_process=has_oracle and not claimed_tests(session.the_task.oracle),
         strength=work.strength if work.strength and work.strength.total else None,
         flaky=tuple(q.test for q in work.quarantined if q.reason == FLAKY),
         open=tuple([*planned, *aside][:MAX_OPEN]),

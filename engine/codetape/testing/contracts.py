@@ -15,7 +15,7 @@ import pytest
 
 from codetape.domain.budget import Limit, Reservation
 from codetape.domain.canonical import canonical, sha256
-from codetape.domain.job import BuildSpec, Job
+from codetape.domain.job import OTHER, BuildSpec, Job
 from codetape.domain.model_request import Message, ModelRequest
 from codetape.domain.task import Config, Input, Output, Resources, SandboxFacts, Task
 from codetape.domain.usage import Usage
@@ -421,6 +421,55 @@ class SandboxContract(ABC):
         assert (wrong.comparison.left, wrong.comparison.right) == ("4", "5")
         each = next(t for t in report.tests if t.id.endswith("[2]"))
         assert each.parameters == {"n": "2"}
+
+    def test_outcomes_are_pytests_own(self) -> None:
+        """Marks count as pytest counts them, and a file that is skipped whole says why."""
+        tests = (
+            "import pytest\n\n\n@pytest.mark.xfail\ndef test_expected():\n    assert False\n\n\n@pytest.mark.xfail\n"
+            "def test_better():\n    pass\n\n\n@pytest.mark.xfail(strict=True)\ndef test_strict():\n    pass\n\n\n"
+            "class TestNot:\n    def __init__(self):\n        pass\n\n    def test_x(self):\n        pass\n"
+        )
+        report = asyncio.run(self.make().execute(self.job("", tests))).report
+        outcomes = {result.id.partition("::")[2]: result.outcome for result in report.tests}
+        assert outcomes == {"test_expected": "xfailed", "test_better": "xpassed", "test_strict": "failed"}
+        assert any("__init__" in warning for warning in report.warnings)
+        skips = "import pytest\n\npytest.importorskip('no_such_module')\n\n\ndef test_x():\n    pass\n"
+        skipped = asyncio.run(self.make().execute(self.job("", skips))).report
+        assert [(r.id, r.outcome) for r in skipped.tests] == [("test_solution.py", "skipped")]
+        assert "no_such_module" in skipped.tests[0].message
+
+    def test_a_job_runs_under_its_conditions(self) -> None:
+        """The hash seed, the time zone, the folder and the order of tests are the job's."""
+        tests = (
+            "import os, time\n\n\ndef test_first():\n"
+            "    assert (os.getcwd(), time.timezone, os.environ['PYTHONHASHSEED']) == ('/srv/elsewhere', -45900, '20231')\n"
+            "\n\ndef test_second():\n    pass\n"
+        )
+        report = asyncio.run(self.make().execute(self.job("", tests, conditions=OTHER))).report
+        assert [(r.id.partition("::")[2], r.outcome) for r in report.tests] == [
+            ("test_second", "passed"),
+            ("test_first", "passed"),
+        ]
+
+    def test_claims_are_evaluated_where_nothing_else_is(self) -> None:
+        """Values come back as data, twice, under two hash seeds; what a mutant gives otherwise comes back too."""
+        claims = (
+            "from solution import f\n\n\ndef t0(__at__, __got__, __raising__):\n    __at__(0)\n    __got__(f(2))\n"
+            "    with __raising__(1):\n        f('x' * 3 + 1)\n"
+        )
+        files = {"solution.py": "def f(x):\n    return [x, {'a': 1.5}]\n", "claims_0.py": claims}
+        mutant = {"mutant_1.py": "def f(x):\n    return x\n", "mutant_2.py": files["solution.py"] + "\n"}
+        job = self.job("", purpose="evaluate", files={**files, **mutant}, targets=("claims_0.py", *mutant))
+        report = asyncio.run(self.make().execute(job)).report
+        assert report.whole
+        given = {(e.number, e.turn): e for e in report.evaluated}
+        assert {(0, 0), (0, 1), (1, 0), (1, 1)} == set(given)
+        assert given[0, 0].values == given[0, 1].values == ('["l", [["i", "2"], ["d", [["a", ["f", "1.5"]]]]]]',)
+        assert given[1, 0].raised[0] == "TypeError"
+        assert [(run.number, run.ended, [d.number for d in run.differing]) for run in report.mutants] == [
+            (1, True, [0]),
+            (2, True, []),
+        ]
 
     def test_a_frame_is_the_jobs_only_where_the_job_laid_its_file_out(self) -> None:
         """Compiled extensions name their sources relatively: such a frame belongs to no file of the job."""

@@ -117,7 +117,7 @@ def _blind(tree: ast.Module, first: int, module: str) -> BlindFile:
     return BlindFile(ast.unparse(ast.fix_missing_locations(tree)) + "\n", tuple(claims), frozenset(whole))
 
 
-def tests_with_claims(source: str) -> frozenset[str]:
+def claimed_tests(source: str) -> frozenset[str]:
     """Return the tests of a file that make a claim which can be asked blind."""
     return frozenset(claim.test for claim in blind_file(source).claims)
 
