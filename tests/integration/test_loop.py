@@ -177,6 +177,43 @@ def test_an_example_that_two_readers_find_wrong_is_set_aside_in_plain_sight():
     assert Counter(asked)["second_opinion"] == 2
 
 
+@pytest.mark.parametrize(("answer", "status"), [("allow", "succeeded"), ("deny", "failed")])
+def test_with_strict_examples_a_person_is_asked_before_one_is_set_aside(answer, status):
+    """Given an example that two readers find wrong: it stands until a person says otherwise."""
+    blames = diagnosis(failure("test_anchors.py::test_example_1", "test_error"))
+    answers = {**FIRST_TRY, "tests": [block(RIGHT)], "second_opinion": [opinions("3")], "diagnose": [blames]}
+    agent = AutoCoderAgent(
+        model=ScriptedModel(answers),
+        sandbox=HostSandbox(),
+        store=MemoryStore(),
+        clock=FakeClock(),
+        strict_examples=True,
+    )
+    first = agent.generate(EXAMPLE, session="s")
+    assert (first.status, first.question) == ("suspended", "example:test_anchors.py::test_example_1")
+    assert first.quarantined == ()
+    result = asyncio.run(agent.aresume("s", answers={first.question: answer}))
+    assert result.status == status
+    assert bool(result.quarantined) == (answer == "allow")
+
+
+def test_too_weak_tests_are_added_to_and_then_the_session_fails_by_name():
+    """Given one test that notices little: further ones are asked for, and without better ones the session fails."""
+    weak = block("from solution import add\n\n\ndef test_a():\n    assert add(0, 0) == 0\n")
+    more = block("from solution import add\n\n\ndef test_a():\n    assert add(2, 3) == 5\n")
+    result, asked, _, model = run({"tests": [weak, more]}, min_strength=0.9)
+    assert result.succeeded
+    assert result.evidence.strength.share >= 0.9
+    assert "def test_a_2():" in result.tests
+    told = [r.messages[1].content for r in model.requests if r.purpose == "tests"]
+    assert "a + b becomes (a - b)" in told[1]
+    lost, again, *_ = run({"tests": [weak, weak]}, min_strength=0.9)
+    assert lost.status == "failed"
+    assert "changes of the code" in lost.reason
+    assert Counter(again)["tests"] == 3
+    assert Counter(asked)["tests"] == 2
+
+
 @pytest.mark.parametrize("readers", [["4"], ["4", "3"]])
 def test_an_example_that_readers_do_not_reject_stops_the_session_with_a_question(readers):
     says_logic = diagnosis(failure("test_anchors.py::test_example_1"))

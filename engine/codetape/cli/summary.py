@@ -172,6 +172,11 @@ def summarise(
             say(f"  {name:<11} {first_line(words, 300)}")
         for change in result.evidence.strength.survivors[:SHOWN] if result.evidence.strength else ():
             say(f"  unnoticed   {first_line(change, 200)}")
+        left_open = result.plan.edge_cases if result.plan else ()
+        for text in left_open[:SHOWN]:
+            say(f"  left open   {first_line(text, 200)}")
+        if len(left_open) > SHOWN:
+            say(f"  left open   and {len(left_open) - SHOWN} more; --json has them all")
     for failure in result.failing[:SHOWN]:
         say(f"  failing     {failure.test}: {first_line(failure.words, 300)}")
     if len(result.failing) > SHOWN:

@@ -194,18 +194,22 @@ def _stalled(session: SessionState, step: Step) -> Step:
     answers = dict(session.answers)
     for finding in step.work["findings"]:
         if EXAMPLE + finding.test not in answers and _is_for_a_person(session, step, finding):
-            reason = _question(session, step.work["checkpoint"], finding)
-            question = Question(kind="example", subject=EXAMPLE + finding.test, reason=reason)
-            work = {**step.work, "question": question}
-            return replace(
-                step,
-                work=work,
-                owes=("executing",),
-                done=BEFORE_RUN,
-                halt=Stop("suspended", "question", reason, "question"),
-            )
+            return ask_person(session, step, finding)
     message = "The same tests kept failing after every fix, and after one fresh attempt from the plan."
     return replace(step, halt=Stop("failed", "stalled", f"{message}{looks_right(session, step)}"))
+
+
+def ask_person(session: SessionState, step: Step, finding: Finding) -> Step:
+    """Return the step that puts a test to a person, and waits: what is pending then is a run."""
+    reason = _question(session, step.work["checkpoint"], finding)
+    question = Question(kind="example", subject=EXAMPLE + finding.test, reason=reason)
+    return replace(
+        step,
+        work={**step.work, "question": question},
+        owes=("executing",),
+        done=BEFORE_RUN,
+        halt=Stop("suspended", "question", reason, "question"),
+    )
 
 
 def _is_for_a_person(session: SessionState, step: Step, finding: Finding) -> bool:

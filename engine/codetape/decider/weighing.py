@@ -3,7 +3,18 @@
 from dataclasses import replace
 
 from codetape.decider.executions import confirming_owed, execution_key, plain_key, quarantined, report_of, solved
-from codetape.decider.remedies import EXAMPLE, best_of, better, is_drawn, looks_right, outvoted, spent, told, vote
+from codetape.decider.remedies import (
+    EXAMPLE,
+    ask_person,
+    best_of,
+    better,
+    is_drawn,
+    looks_right,
+    outvoted,
+    spent,
+    told,
+    vote,
+)
 from codetape.decider.step import Fact, Step, Stop, owed_after
 from codetape.decider.triage import after_quarantine, findings_of, owing
 from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined
@@ -135,6 +146,7 @@ def weighed(
     session: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
 ) -> Step:
     """Turn findings into what is owed, after reclassification and quarantine. ``base`` may set the code back."""
+    findings = tuple(_kept(f) if f.test in _kept_by_a_person(session) else f for f in findings)
     reopenable = frozenset(c for c in session.ledger.unjudged if session.ledger.unjudged.count(c) == 1)
     result = reclassify_errors(
         findings,
@@ -143,8 +155,12 @@ def weighed(
         max_test=session.the_config.max_test_attempts,
         reopenable=reopenable,
     )
-    known = quarantined(session)
-    quarantine = tuple(f for f in (*result.quarantine, *_dropped(session, result.findings)) if f.test not in known)
+    known, kept = quarantined(session), _kept_by_a_person(session)
+    quarantine = tuple(
+        f
+        for f in (*(q for q in result.quarantine if q.test not in kept), *_dropped(session, result.findings))
+        if f.test not in known
+    )
     gone = tuple(Quarantined(test=f.test, reason=_reason(f), words=f.words or f.root_cause) for f in quarantine)
     left = tuple(f for f in result.findings if f not in quarantine and f.test not in known)
     code = base.work.get("code", session.work.code)
@@ -160,6 +176,8 @@ def weighed(
         "diagnosis": None,
     }
     step = replace(base, ledger=dict(base.ledger), work=work, notes=(*base.notes, *quarantine_notes(result, gone)))
+    if asked := _for_a_person(session, result.quarantine):
+        return ask_person(session, replace(step, work={**work, "quarantined": session.work.quarantined}), asked)
     if not left:
         return after_quarantine(session, report, step)
     if mended := _amended(session, report, left):
@@ -175,6 +193,14 @@ def weighed(
     return owing(session, step, left)
 
 
+def _for_a_person(session: SessionState, quarantine: tuple[Finding, ...]) -> Finding | None:
+    """Return an example that readers take for wrong, where a person wants to be asked, and has not answered yet."""
+    if not session.the_config.strict_examples:
+        return None
+    answers = dict(session.answers)
+    return next((f for f in quarantine if f.rule == "cannot_hold" and EXAMPLE + f.test not in answers), None)
+
+
 def differed(session: SessionState, report: Report, step: Step) -> Step:
     """Return the step after a confirming run that came out otherwise: ``report`` is the standing one, with what failed
     then failing in it."""
@@ -185,6 +211,24 @@ def differed(session: SessionState, report: Report, step: Step) -> Step:
     step = weighed(session, report, findings, session.work.attempts, step)
     step = _bounded(session, step, session.ledger.iteration)
     return replace(step, done=(*step.done, "confirming"))
+
+
+def _kept_by_a_person(session: SessionState) -> set[str]:
+    """Return the tests that a person said stand, whoever else calls them wrong."""
+    if session.rules < 3:
+        return set()
+    return {subject.removeprefix(EXAMPLE) for subject, answer in session.answers if answer == "deny"}
+
+
+def _kept(finding: Finding) -> Finding:
+    """Return a failure of a test that a person said stands: the code's fault."""
+    update = {
+        "error_type": "logic",
+        "rule": "upheld",
+        "judged": "upheld",
+        "root_cause": "A person said that it stands.",
+    }
+    return finding.model_copy(update=update)
 
 
 def _reason(finding: Finding) -> str:

@@ -97,7 +97,8 @@ class Config(FrozenModel):
     """Everything that decisions depend on besides the task, with every default resolved.
 
     ``server`` is the model's address, without name and password: empty for the provider's own, None where it is
-    unknown. ``min_strength`` is the share of mutants that the tests must notice before a session succeeds.
+    unknown. ``strict_examples`` has a person decide on an example that two readers of the task take for wrong;
+    ``min_strength`` is the share of mutants that the tests must notice before a session succeeds.
     """
 
     model: str
@@ -123,6 +124,7 @@ class Config(FrozenModel):
     max_cost: str = Field(default="", pattern=r"^(?:\d{1,7}(?:\.\d{1,12})?)?$")
     max_tokens: int | None = Field(default=None, ge=1)
     max_seconds: int | None = Field(default=None, ge=1)
+    strict_examples: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     min_strength: Annotated[float, Field(ge=0, le=1, exclude_if=lambda value: not value)] = 0.0
     sandbox: SandboxFacts
 

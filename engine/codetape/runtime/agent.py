@@ -71,6 +71,7 @@ class AutoCoderAgent:
     max_logic_attempts: int = 1
     max_test_attempts: int = 1
     skip_tests: bool = False
+    strict_examples: bool = False
     min_strength: float = 0.0
     env_vars: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
@@ -325,6 +326,7 @@ class AutoCoderAgent:
                     "max_logic_attempts": self.max_logic_attempts,
                     "max_test_attempts": self.max_test_attempts,
                     "skip_tests": self.skip_tests,
+                    "strict_examples": self.strict_examples,
                     "min_strength": self.min_strength,
                     "env_vars": dict(self.env_vars),
                     "parameters": dict(self.parameters),

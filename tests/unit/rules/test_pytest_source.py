@@ -47,3 +47,35 @@ def test_a_stub_keeps_the_module_and_empties_its_functions():
 )
 def test_every_stub_is_python(parts):
     compile(pytest_source.stub("\n".join(parts) + "\n"), "stub", "exec")
+
+
+def test_further_tests_stand_below_and_taken_names_get_a_number():
+    there = "import pytest\nfrom solution import f\n\n\ndef test_a():\n    assert f(1) == 1\n"
+    more = "import pytest\nfrom solution import f, g\n\n\n@pytest.mark.parametrize('n', [1])\ndef test_a(n):\n    assert g(n) == 1\n"
+    both = pytest_source.with_tests(there, more)
+    assert both.startswith(there.rstrip("\n"))
+    assert both.count("import pytest") == 1
+    assert "@pytest.mark.parametrize('n', [1])\ndef test_a_2(n):" in both
+    assert pytest_source.names(both) == ("test_a", "test_a_2")
+    assert pytest_source.with_tests(there, '"""Nothing."""\n') == there
+
+
+def test_classes_of_unittest_count_by_their_base_and_a_later_name_takes_the_place_of_an_earlier():
+    source = (
+        "import unittest\n\n\nclass Base(unittest.TestCase):\n    pass\n\n\nclass Checks(Base):\n    def test_x(self):\n"
+        "        pass\n\n\nclass Other:\n    def test_y(self):\n        pass\n\n\ndef test_z():\n    assert 1\n\n\ndef test_z():\n    assert 2\n"
+    )
+    assert pytest_source.names(source) == ("Checks::test_x", "test_z")
+    assert "assert 2" in pytest_source.text_of(source, "test_solution.py::test_z")
+    assert pytest_source.names("\ufeffdef test_a():\n    pass\n") == ("test_a",)
+
+
+def test_a_test_file_of_another_module_is_named():
+    assert pytest_source.tests_another_module("from mine import f\n") == "mine"
+    assert pytest_source.tests_another_module("from . import f\n") == "."
+    for fine in (
+        "from solution import f\nimport mine\n",
+        "import subprocess\nsubprocess.run(['solution.py'])\n",
+        "import math\n",
+    ):
+        assert pytest_source.tests_another_module(fine) == ""

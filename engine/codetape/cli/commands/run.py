@@ -49,6 +49,7 @@ class RunOptions(LiveOptions, ManyOptions):
     command_policy: Literal["deny", "ask", "allow"]
     max_iterations: int
     min_strength: float
+    strict_examples: bool
     params: tuple[str, ...]
     max_output_tokens: int
     prompts: str | None
@@ -118,6 +119,9 @@ class RunOptions(LiveOptions, ManyOptions):
     "--max-iterations", default=10, show_default=True, type=click.IntRange(1, 1000), help="Runs of the tests, at most."
 )
 @click.option(
+    "--strict-examples", is_flag=True, help="Ask before an example of the prompt is set aside, whoever calls it wrong."
+)
+@click.option(
     "--min-strength",
     default=0.0,
     type=click.FloatRange(0, 1),
@@ -172,6 +176,7 @@ def command(options: RunOptions) -> int:
         allowlist=allowlist,
         max_iterations=options.max_iterations,
         min_strength=options.min_strength,
+        strict_examples=options.strict_examples,
         parameters=parameters(options.params),
         max_output_tokens=options.max_output_tokens,
         prompts=options.prompts,
