@@ -100,7 +100,10 @@ def _table(world: str, rows: dict[str, list[Measured]]) -> None:
     if failed := Counter(x.reason for x in loop if not x.claimed):
         print(f"Not claimed: {', '.join(f'{reason} {n}' for reason, n in failed.most_common())}.")
     if any(x.sandbox_ms for x in loop):
-        print(f"Sandbox time a session: median {median(x.sandbox_ms for x in loop):.0f} ms.")
+        before = median(x.sandbox_ms - x.confirming_ms for x in loop)
+        print(
+            f"Sandbox time a session: median {median(x.sandbox_ms for x in loop):.0f} ms, {before:.0f} without confirming."
+        )
 
 
 def _calls(loop: list[Measured]) -> str:

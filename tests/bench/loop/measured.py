@@ -35,6 +35,7 @@ class Measured:
     runs: int
     by_purpose: dict[str, int]
     sandbox_ms: int = 0
+    confirming_ms: int = 0
 
 
 def measure(task: BenchTask, seed: int, skill: Skill, sandbox: Sandbox | None = None, limit: int = 10) -> Measured:
@@ -46,7 +47,8 @@ def measure(task: BenchTask, seed: int, skill: Skill, sandbox: Sandbox | None = 
         programmer.session = session
         if isinstance(event.payload, TestsFinished):
             report = session.outcome.report if session.outcome else None
-            seen["ms"] = seen.get("ms", 0) + (report.duration_ms if report else 0)
+            kind = "confirming" if event.payload.purpose in ("confirm", "evaluate") else "tests"
+            seen[kind] = seen.get(kind, 0) + (report.duration_ms if report else 0)
             if event.payload.purpose == "run":
                 seen["right"] = seen.get("right", 0) or int(task.right(session.work.code))
 
@@ -68,7 +70,8 @@ def measure(task: BenchTask, seed: int, skill: Skill, sandbox: Sandbox | None = 
         tests_cost=model.costs.get("tests", 0),
         runs=result.iterations,
         by_purpose=model.by_purpose,
-        sandbox_ms=seen.get("ms", 0),
+        sandbox_ms=seen.get("tests", 0) + seen.get("confirming", 0),
+        confirming_ms=seen.get("confirming", 0),
     )
 
 

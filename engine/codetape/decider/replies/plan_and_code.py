@@ -6,7 +6,7 @@ from codetape.decider.environments import MAX_ASKS
 from codetape.decider.remedies import sample_key
 from codetape.decider.step import Read, Step, unusable
 from codetape.domain.reply_shapes import CodePlan, Fix, FixVerification
-from codetape.domain.task import TEST_FILE
+from codetape.domain.task import ANCHOR_FILE, TEST_FILE, USER_FILE
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.reply_parser import Unusable, read_code, read_json
 from codetape.rules.assertion_claims import claim_of
@@ -56,10 +56,15 @@ def code(session: SessionState, text: str) -> Read:
 
 
 def _special_cases(session: SessionState, code: str) -> tuple[str, ...]:
-    """Return the calls of failing tests that a change answers by themselves."""
+    """Return the calls of failing tests that a change answers by themselves: own tests, examples and given tests."""
     results = session.work.report.failing if session.work.report else ()
-    own = [claim_of(session.work.tests, r, session.rules) for r in results if file_of(r.id) == TEST_FILE and r.frames]
-    return special_cases(session.work.code, code, [claim for claim in own if claim])
+    sources = {TEST_FILE: session.work.tests}
+    if session.rules > 2:
+        sources |= {ANCHOR_FILE: session.anchors or "", USER_FILE: session.the_task.tests}
+    claims = [
+        claim_of(sources[file_of(r.id)], r, session.rules) for r in results if file_of(r.id) in sources and r.frames
+    ]
+    return special_cases(session.work.code, code, [claim for claim in claims if claim])
 
 
 def _not_taken(session: SessionState, answered: tuple[str, ...], ledger: dict[str, Any]) -> Step:
