@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=0, help="only so many tasks, evenly chosen")
     parser.add_argument("--seeds", type=int, default=2, help="draws of each task (default 2)")
     parser.add_argument("--sandbox", default="", help="a real sandbox, such as bubblewrap")
+    parser.add_argument(
+        "--min-strength", type=float, default=0.0, help="with a real sandbox: as `codetape run` takes it"
+    )
     parser.add_argument("--samples", type=int, default=5, help="programs that the baselines draw (default 5)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--json", action="store_true", help="every session as one line of JSON, no table")
@@ -37,7 +40,7 @@ def main() -> None:
     names = [task.name for task in everything][::step][: options.tasks or None]
     draws = [(name, seed) for seed in range(1, options.seeds + 1) for name in names]
     for world in options.world or WORLDS:
-        rows = _measured(world, draws, options.sandbox, options.samples, options.jobs)
+        rows = _measured(world, draws, options.sandbox, options.samples, options.jobs, options.min_strength)
         if options.json:
             for kind, measured in rows.items():
                 for one in measured:
@@ -47,10 +50,10 @@ def main() -> None:
 
 
 def _measured(
-    world: str, draws: Sequence[tuple[str, int]], sandbox: str, samples: int, jobs: int
+    world: str, draws: Sequence[tuple[str, int]], sandbox: str, samples: int, jobs: int, strength: float
 ) -> dict[str, list[Measured]]:
     rows: dict[str, list[Measured]] = {}
-    work = [(world, name, seed, sandbox, samples) for name, seed in draws]
+    work = [(world, name, seed, sandbox, samples, strength) for name, seed in draws]
     with ProcessPoolExecutor(jobs) as pool:
         for number, found in enumerate(pool.map(_one, work), 1):
             for kind, measured in found.items():
@@ -60,10 +63,10 @@ def _measured(
     return rows
 
 
-def _one(work: tuple[str, str, int, str, int]) -> dict[str, Measured]:
-    world, name, seed, sandbox, samples = work
+def _one(work: tuple[str, str, int, str, int, float]) -> dict[str, Measured]:
+    world, name, seed, sandbox, samples, strength = work
     task, skill = next(t for t in tasks() if t.name == name), WORLDS[world]
-    loop = measure(task, seed, skill, plugins.sandbox(sandbox) if sandbox else None)
+    loop = measure(task, seed, skill, plugins.sandbox(sandbox) if sandbox else None, strength)
     equal = max(1, (loop.tokens - loop.tests_cost) // max(1, loop.code_cost))
     return {
         "single shot": single_shot(task, seed, skill, loop),

@@ -38,8 +38,10 @@ class Measured:
     confirming_ms: int = 0
 
 
-def measure(task: BenchTask, seed: int, skill: Skill, sandbox: Sandbox | None = None, limit: int = 10) -> Measured:
-    """Run one session; without a sandbox the tests run in this process."""
+def measure(
+    task: BenchTask, seed: int, skill: Skill, sandbox: Sandbox | None = None, min_strength: float = 0.0
+) -> Measured:
+    """Run one session; without a sandbox the tests run in this process, where no strength is measured."""
     programmer = Programmer(task, seed, skill)
     model, seen = ProgrammerModel(programmer), dict[str, int]()
 
@@ -54,7 +56,7 @@ def measure(task: BenchTask, seed: int, skill: Skill, sandbox: Sandbox | None = 
 
     facts = SandboxFacts(name="fake", python="3.11")
     box = sandbox if sandbox is not None else FakeSandbox(report_of, facts=facts)
-    agent = AutoCoderAgent(model=model, sandbox=box, store=MemoryStore(), max_iterations=limit)
+    agent = AutoCoderAgent(model=model, sandbox=box, store=MemoryStore(), min_strength=min_strength)
     name = f"{task.name}-{seed}".replace("_", "-")
     result = asyncio.run(agent.agenerate(task.prompt, session=name, on_event=follow))
     return Measured(
