@@ -3,7 +3,7 @@
 import pytest
 
 from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
-from tests.forgeries import FORGERIES, HONEST_WRONG, WRONG
+from tests.forgeries import AGAINST_AN_ORACLE, FORGERIES, HEAD, HONEST_WRONG, WRONG
 from tests.support import block, diagnosis, generate, opinions, plan
 
 PROMPT = "Write double(x), twice the number.\n\n>>> double(4)\n8\n"
@@ -22,7 +22,7 @@ def claimed(code, sandbox, **task):
     answers = {
         "plan": [plan("def double(x: int) -> int")],
         "code": [block(code)],
-        "tests": [block(TESTS)],
+        "tests": [block(task.pop("tests", TESTS))],
         "diagnose": [diagnosis()],
         "second_opinion": [opinions("10")],
     }
@@ -34,6 +34,14 @@ def claimed(code, sandbox, **task):
 def test_a_forgery_is_neither_oracle_nor_anchored(name, sandbox):
     result = claimed(FORGERIES[name], sandbox, ask={"oracle": ORACLE})
     assert result.confidence not in ("oracle", "anchored"), name
+
+
+@pytest.mark.parametrize("name", AGAINST_AN_ORACLE)
+def test_a_forgery_against_an_oracle_of_its_own_is_no_oracle(name, sandbox):
+    code, oracle = AGAINST_AN_ORACLE[name]
+    only_five = "from solution import double\n\n\ndef test_five():\n    assert double(5) == 10\n"
+    result = claimed(code, sandbox, tests=only_five, prompt="Write double(x).", ask={"oracle": HEAD + oracle})
+    assert result.confidence != "oracle", name
 
 
 def test_the_right_program_is_both(sandbox):

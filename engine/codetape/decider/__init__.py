@@ -60,7 +60,7 @@ def _without_effect(session: SessionState) -> Step | None:
 def _effect(session: SessionState) -> Command:
     if session.state == "building":
         return environments.build(session)
-    if session.state == "confirming" or (session.state == "proving" and session.ledger.proven):
+    if session.state == "confirming" or confirming.before_or_after_the_oracle(session):
         return Execute(confirming.job(session))
     if session.state in ("vetting", "executing", "proving"):
         return Execute(executions.job(session))

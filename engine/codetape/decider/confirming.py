@@ -79,6 +79,16 @@ def wanted(session: SessionState) -> str:
     return ""
 
 
+def before_or_after_the_oracle(session: SessionState) -> bool:
+    """Whether the oracle's claims are evaluated now, or its other tests run once more.
+
+    The evaluation comes before the oracle itself: no program has seen the file by then, wherever it may remember things.
+    """
+    if session.state != "proving" or session.rules < 3:
+        return False
+    return session.ledger.proven or wanted(session) == "evaluate"
+
+
 def _in_process(session: SessionState) -> tuple[str, ...]:
     """Return the tests that count and that no evaluation has confirmed: they run once more."""
     confirmation = session.work.oracle_confirmation if session.state == "proving" else session.work.confirmation
@@ -151,7 +161,8 @@ def _strength(claims: list[BlindClaim | None], report: Report, code: str) -> Str
 def _noticed(claims: list[BlindClaim | None], run: MutantRun) -> bool:
     for given in run.differing:
         claim = claims[given.number] if given.number < len(claims) else None
-        if claim is not None and judged(claim, (given,)).verdict == "differs":
+        both = (given, given.model_copy(update={"turn": 1}))
+        if claim is not None and judged(claim, both).verdict == "differs":
             return True
     return False
 
@@ -210,7 +221,8 @@ def _confirmation(session: SessionState, verdicts: list[tuple[str, BlindClaim, J
     clear: dict[str, bool] = {}
     for test, _, verdict in verdicts:
         clear[test] = clear.get(test, True) and verdict.verdict == "confirmed"
-    tests = tuple(test for test, right in clear.items() if right)
+    whole = {test for claims in _claims(_tested(session)).values() for test in claims.whole}
+    tests = tuple(test for test, right in clear.items() if right and test in whole)
     counts = [verdict.verdict for _, _, verdict in verdicts]
     report = session.work.report
     passed = dict.fromkeys(map(function_id, report.passed)) if report and session.state != "proving" else {}
@@ -245,7 +257,7 @@ def _failure(session: SessionState, test: str, claim: BlindClaim, verdict: Judge
 def _oracle_differs(step: Step, differing: list[tuple[str, BlindClaim, Judged]]) -> Step:
     test, claim, verdict = differing[0]
     message = (
-        f"The oracle passed, and does not hold where it cannot be seen: {test}: {claim.call} gives "
+        f"The oracle does not hold where it cannot be seen: {test}: {claim.call} gives "
         f"{verdict.actual[:200] or 'no exception'} {_CONDITIONS}."
     )
     return replace(step, usable=False, target="", halt=Stop("failed", "oracle", message))

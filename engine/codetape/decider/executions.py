@@ -152,6 +152,8 @@ def proven(session: SessionState) -> Step:
     """Return the end: the oracle passed whole, or it did not. It is never tried again."""
     report = report_of(session)
     absent = missing_tests(report, {ORACLE_FILE: session.the_task.oracle})
+    if session.rules > 2 and "skip" not in session.the_task.oracle:  # then it was the code that skipped them
+        absent = (*absent, *(t.id for t in report.tests if t.outcome == "skipped"))
     if report.exit == "ok" and report.whole and report.passed and not report.failing and not absent:
         if session.rules > 2:
             return Step("oracle", ledger={"proven": True}, target="proving")

@@ -24,7 +24,8 @@ def only(body):
 
 
 def given_for(claim, *values, raised=(), message=""):
-    return judged(claim, (Evaluated(number=0, values=values, raised=raised, message=message),)).verdict
+    once = Evaluated(number=0, values=values, raised=raised, message=message)
+    return judged(claim, (once, once.model_copy(update={"turn": 1}))).verdict
 
 
 # ---- what is taken out
@@ -44,6 +45,8 @@ def given_for(claim, *values, raised=(), message=""):
         "assert f(1) == 'SECRET' or f(1) == 'x'",
         "assert not f(1) == 'SECRET'",
         "assert f(1) != 'SECRET', 'SECRET is wrong'",
+        "print('it should be', 'SECRET')\n    assert f(1) == 'SECRET'",
+        "for x, y in [(1, 'SECRET')]:\n        got = f(x)\n        print(f'{x} -> {y}')\n        assert got == y",
     ],
 )
 def test_nothing_expected_is_left(body):
@@ -72,11 +75,52 @@ def test_parameters_are_unrolled_and_hold_their_expectations_back():
         "def test_it():\n    assert helper(f(1))\n\n\ndef helper(value):\n    return value == 2\n",
         "@pytest.mark.skip\ndef test_it():\n    assert f(1) == 2\n",
         "def test_it():\n    box = Box()\n    assert box\n",
+        "def test_it():\n    assert (f(7) == 14) is True\n",
+        "def test_it():\n    assert [f(x) == 2 * x for x in range(6)] == [True] * 6\n",
+        "def test_it():\n    assert max(14, f(7)) == 14\n",
+        "def test_it():\n    assert f(7).startswith('14') is True\n",
+        "def test_it():\n    assert f(7) - 14 == 0\n",
+        "def test_it():\n    check(f(7), 14)\n    assert f(5) == 10\n\n\ndef check(got, want):\n    assert got == want\n",
+        "CASES = [(7, 14)]\n\n\ndef test_it():\n    assert sum(f(x) for x, _ in CASES) == 14\n\n\ndef test_each():\n    for x, y in CASES:\n        print(x, y, CASES)\n        assert f(x) == y\n",
         "class TestIt:\n    def setup_method(self):\n        self.box = Box()\n\n    def test_it(self):\n        assert self.box.get() == 1\n",
     ],
 )
 def test_a_test_that_cannot_be_told_from_what_it_expects_is_not_asked(test):
     assert claims(test).claims == ()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "assert abs(f(7) - 14.5) < 1e-6",
+        "assert abs(14.5 - f(7)) <= 1e-6",
+        "assert math.isclose(f(7), 14.5)",
+        "assert f(7) == pytest.approx(14.5)",
+    ],
+)
+def test_a_nearness_is_a_value_and_a_tolerance(body):
+    blind = claims(f"import math\n\n\ndef test_it():\n    {body}\n")
+    (claim,) = blind.claims
+    assert "14.5" not in blind.source
+    assert claim.call == "f(7)"
+    assert given_for(claim, '["f", "14.5"]') == "confirmed"
+    assert given_for(claim, '["f", "14.6"]') == "differs"
+
+
+def test_a_claim_that_waits_for_an_exception_looks_like_any_other():
+    blind = claims("def test_it():\n    with pytest.raises(ValueError):\n        f(-1)\n    assert f(1) == 2\n")
+    lines = [line.strip() for line in blind.source.splitlines() if "__raising__(" in line and "def" not in line]
+    assert [line.replace("0", "N").replace("1", "N") for line in lines] == ["with __raising__(N):"] * 2
+
+
+def test_words_that_hold_nan_or_inf_are_plain_and_infinity_is_near_itself_alone():
+    blind = claims(
+        "@pytest.mark.parametrize('x, y', [('banana', 'BANANA'), ('info', 'INFO')])\ndef test_it(x, y):\n    assert f(x) == y\n"
+    )
+    assert len(blind.claims) == 2
+    claim = only("assert f(1) == pytest.approx(float('inf'))")
+    assert given_for(claim, '["f", "2.0"]') == "differs"
+    assert given_for(claim, '["f", "inf"]') == "confirmed"
 
 
 def test_calls_before_a_claim_stay_and_unittests_assertions_are_read():
@@ -135,9 +179,10 @@ def test_exceptions_are_compared_by_name_and_one_line_of_descent():
 
 def test_evaluations_of_one_claim_must_agree():
     claim = only("assert f(1) == 2")
-    same, other = Evaluated(number=0, values=('["i", "2"]',)), Evaluated(number=0, turn=1, values=('["i", "3"]',))
-    assert judged(claim, (same, same)).verdict == "confirmed"
-    assert judged(claim, (same, other)).verdict == "differs"
+    first, other = Evaluated(number=0, values=('["i", "2"]',)), Evaluated(number=0, turn=1, values=('["i", "3"]',))
+    assert judged(claim, (first, first.model_copy(update={"turn": 1}))).verdict == "confirmed"
+    assert judged(claim, (first, other)).verdict == "differs"
+    assert judged(claim, (first,)).verdict == "differs", "the code ended the other process"
 
 
 plain = st.recursive(

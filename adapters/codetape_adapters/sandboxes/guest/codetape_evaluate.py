@@ -39,6 +39,7 @@ def evaluate(files, fd, turn):
     # everything that is used later is taken before any of the code runs: it may replace what lies in modules
     import asyncio
     import builtins
+    import collections
     import inspect
     import io
     import json
@@ -117,16 +118,14 @@ def evaluate(files, fd, turn):
 
     class Captured:
         def __init__(self):
-            self.text = out()
+            self.out, self.err = out(), out()
 
         def readouterr(self):
-            text, self.text = self.text.getvalue(), out()
-            sys.stdout = self.text
-            return Shown(text)
+            shown = Shown(self.out.getvalue(), self.err.getvalue())
+            self.out, self.err = sys.stdout, sys.stderr = out(), out()
+            return shown
 
-    class Shown:
-        def __init__(self, text):
-            self.out, self.err = text, ""
+    Shown = collections.namedtuple("Shown", "out err")
 
     def run(tell, reverse):
         functions = []
@@ -141,13 +140,13 @@ def evaluate(files, fd, turn):
             ask(function, Claims(tell))
 
     def ask(function, claims):
-        shown, was = Captured(), sys.stdout
+        shown, was = Captured(), (sys.stdout, sys.stderr)
         arguments = [claims.at, claims.got, claims.raising]
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         for name in names[3:]:
             if name == "capsys":
                 arguments.append(shown)
-                sys.stdout = shown.text
+                sys.stdout, sys.stderr = shown.out, shown.err
             else:
                 arguments.append(pathlib.Path(tempfile.mkdtemp()))
         try:
@@ -158,7 +157,7 @@ def evaluate(files, fd, turn):
         except BaseException as error:  # noqa: BLE001 - likewise
             claims.failed(error)
         finally:
-            sys.stdout = was
+            sys.stdout, sys.stderr = was
 
     def keep(n, **line):
         given[n] = line

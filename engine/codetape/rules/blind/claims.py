@@ -6,7 +6,9 @@ what is tested keeps the whole test out. What is left is a module of functions t
 """
 
 import ast
+import cmath
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -96,11 +98,15 @@ def _blind(tree: ast.Module, first: int, module: str) -> BlindFile:
     functions: list[ast.stmt] = []
     claims: list[BlindClaim] = []
     whole: set[str] = set()
+    for _, function, _ in _tests(tree):
+        reader.note_tables(function)
     for name, function, is_method in _tests(tree):
         try:
             test = _TestReader(reader, name, is_method=is_method, first=first + len(claims))
             read = test.read(function)
         except (_Unplain, NotConstant, RecursionError):
+            continue
+        if reader.shows_a_table(read.bodies):
             continue
         if not read.claims or len(claims) + len(read.claims) > MAX_CLAIMS:
             continue
@@ -171,6 +177,7 @@ class _FileReader:
         }
         bound = Counter(name for s in self.body for name in _bound(s))
         self.constants: dict[str, Any] = {}
+        self.tables: set[str] = set()
         for statement in self.body:
             if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
                 target = statement.targets[0]
@@ -180,6 +187,20 @@ class _FileReader:
                     and is_constant(statement.value, self.constants)
                 ):
                     self.constants[target.id] = constant(statement.value, self.constants)
+
+    def note_tables(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Remember the names that stand for cases: what is expected is among them."""
+        for node in ast.walk(function):
+            if isinstance(node, ast.For):
+                self.tables |= _loaded(node.iter)
+        for decorator in function.decorator_list:
+            self.tables |= _loaded(decorator)
+
+    def shows_a_table(self, bodies: list[list[ast.stmt]]) -> bool:
+        """Whether what is left of a test, or a helper of it, uses a name that stands for cases."""
+        kept = [*(s for body in bodies for s in body)]
+        left = {name for s in [*kept, *self.needed(kept)] for name in _loaded(s)}
+        return bool(left & self.tables & self.constants.keys())
 
     def needed(self, functions: Iterable[ast.stmt]) -> list[ast.stmt]:
         """Return the statements of the file that these functions use: every other one could hold what is expected."""
@@ -242,6 +263,9 @@ class _TestReader:
         self.once: frozenset[str] = frozenset()
         self.shared: frozenset[str] = frozenset()
         self.partial = False
+        self.assigned: dict[str, ast.expr] = {}
+        self.named: set[str] = set()
+        self.kept: list[ast.stmt] = []
 
     def read(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Read:
         """Return the test's claims, and what asks for them."""
@@ -266,7 +290,12 @@ class _TestReader:
             if not body:
                 raise _Unplain
             self.result.bodies.append([*prepared, *body])
+        if any(self.named & _loaded(statement) and not self._asks_own(statement) for statement in self.kept):
+            raise _Unplain  # what is expected stands in something that is left
         return self.result
+
+    def _asks_own(self, statement: ast.stmt) -> bool:
+        return any(isinstance(n, ast.Name) and n.id in self.file.own for n in ast.walk(statement))
 
     def _may_change(self, name: str, value: Any) -> bool:
         """Whether what a name holds could be changed between two uses: then it stands for no known value."""
@@ -298,6 +327,7 @@ class _TestReader:
             ):
                 raise _Unplain
             named = constant(call.args[0], self.file.constants)
+            self.file.tables |= _loaded(call.args[1])
             names = [n.strip() for n in named.split(",")] if isinstance(named, str) else list(named)
             rows = [self._row(item, names) for item in self._items(call.args[1])]
             cases = [{**case, **row} for row in rows for case in cases]
@@ -357,6 +387,15 @@ class _TestReader:
                 return self._unittest(method.removeprefix("self."), statement.value)
         if _asserts(statement) or {"self", "pytest"} & _loaded(statement):
             raise _Unplain
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            function = statement.value.func
+            if isinstance(function, ast.Name) and function.id == "print" and not self._asks_own(statement):
+                return []
+            if isinstance(function, ast.Name) and function.id not in self.file.own:
+                raise _Unplain  # a helper may assert, or tell
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            self.assigned[statement.targets[0].id] = statement.value
+        self.kept.append(statement)
         return [self._substituted(statement)]
 
     def _names_value(self, statement: ast.Assign) -> bool:
@@ -376,6 +415,7 @@ class _TestReader:
     def _loop(self, statement: ast.For) -> list[ast.stmt]:
         """Unroll a loop over known cases: each asks with its own, and holds its own expectation back."""
         items = constant(statement.iter, self.known)
+        self.file.tables |= _loaded(statement.iter)
         names = [n.id for n in ast.walk(statement.target) if isinstance(n, ast.Name)]
         if not isinstance(items, list | tuple | dict | str) or len(items) > MAX_CASES or not set(names) <= self.once:
             raise _Unplain
@@ -405,6 +445,8 @@ class _TestReader:
         return self._ask([expression for expression, _ in read], [expectation for _, expectation in read], line)
 
     def _compared(self, test: ast.expr) -> tuple[ast.expr, Expectation]:
+        if (near := self._near(test)) is not None:
+            return near
         if isinstance(test, ast.Compare) and len(test.ops) == 1:
             return self._sides(test.left, _OPERATORS[type(test.ops[0])], test.comparators[0])
         negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
@@ -432,9 +474,12 @@ class _TestReader:
             if not operator or is_constant(tested, self.known):
                 continue
             try:
-                return tested, self._expected(operator, other)
+                expectation = self._expected(operator, other)
             except NotConstant:
                 continue
+            if isinstance(other, ast.Name):
+                self.named.add(other.id)
+            return tested, expectation
         raise _Unplain
 
     def _expected(self, by: str, node: ast.expr) -> Expectation:
@@ -479,16 +524,78 @@ class _TestReader:
             raise _Unplain
         asked = self._substituted(statement.body[0])
         number = self._claimed(ast.unparse(asked), (Expectation("raises", name, pattern=matched),), statement.lineno)
-        manager = ast.Call(ast.Name(RAISING, ast.Load()), [ast.Constant(number)], [])
-        return [ast.With(items=[ast.withitem(manager)], body=[asked])]
+        if isinstance(asked, ast.Expr):
+            asked = _got(asked.value)
+        return [_asking(number, [asked])]
 
     def _ask(self, expressions: list[ast.expr], expectations: list[Expectation], line: int) -> list[ast.stmt]:
         asked = [self._substituted(e) for e in expressions]
-        if any({"self", "pytest"} & _loaded(e) for e in asked):
+        if any({"self", "pytest"} & _loaded(e) for e in asked) or any(map(self._tells, asked)):
             raise _Unplain
         number = self._claimed(" or ".join(ast.unparse(e) for e in asked), tuple(expectations), line)
-        at = ast.Expr(ast.Call(ast.Name(AT, ast.Load()), [ast.Constant(number)], []))
-        return [at, *(ast.Expr(ast.Call(ast.Name(GOT, ast.Load()), [e], [])) for e in asked)]
+        return [_asking(number, [_got(e) for e in asked])]
+
+    def _tells(self, node: ast.expr) -> bool:
+        """Whether an expression holds a value that is no input of the code: it could be, or tell, what is expected.
+
+        Inputs are what the code's own functions, and methods of its objects, are called with, and what is looked up.
+        """
+        if isinstance(node, ast.Constant | ast.Lambda):
+            return True
+        if isinstance(node, ast.Call):
+            return self._call_tells(node)
+        if isinstance(node, ast.Subscript):
+            return self._tells(node.value)
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
+            parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            compares = any(isinstance(n, ast.Compare) for part in parts for n in ast.walk(part))
+            return compares or any(map(self._tells, parts))
+        return any(self._tells(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr))
+
+    def _call_tells(self, node: ast.Call) -> bool:
+        function = node.func
+        if isinstance(function, ast.Name):
+            if function.id in self.file.own:
+                return False
+            first = node.args[:1] if function.id == "round" else node.args
+            flags = [
+                k.value
+                for k in node.keywords
+                if not (isinstance(k.value, ast.Constant) and type(k.value.value) is bool)
+            ]
+            return any(map(self._tells, [*first, *flags]))
+        if isinstance(function, ast.Attribute) and self._is_own_object(function.value):
+            return self._tells(function.value)
+        receiver = [function.value] if isinstance(function, ast.Attribute) else [function]
+        return any(map(self._tells, [*receiver, *node.args]))
+
+    def _is_own_object(self, node: ast.expr) -> bool:
+        """Whether an expression is an object of one of the code's classes: its methods are called with inputs."""
+        while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                return node.func.id in self.file.own and node.func.id[:1].isupper()
+            node = node.func if isinstance(node, ast.Call) else node.value
+        if not isinstance(node, ast.Name):
+            return False
+        value = self.assigned.get(node.id)
+        return value is None or self._is_own_object(value)
+
+    def _near(self, test: ast.expr) -> tuple[ast.expr, Expectation] | None:
+        """Return what ``abs(CALL - VALUE) < LIMIT`` and ``math.isclose(CALL, VALUE)`` claim: an approximation."""
+        if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Lt | ast.LtE):
+            left = test.left
+            named = isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "abs"
+            if isinstance(left, ast.Call) and named and len(left.args) == 1:
+                inner = left.args[0]
+                if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
+                    limit = constant(test.comparators[0], self.known)
+                    expression, plain = self._sides(inner.left, "==", inner.right)
+                    return expression, Expectation("==", plain.value, 0.0, float(limit))
+        if isinstance(test, ast.Call) and ast.unparse(test.func) in ("math.isclose", "isclose") and len(test.args) == 2:
+            options = {k.arg: float(constant(k.value, self.known)) for k in test.keywords}
+            expression, plain = self._sides(test.args[0], "==", test.args[1])
+            return expression, Expectation("==", plain.value, options.get("rel_tol", 1e-9), options.get("abs_tol", 0.0))
+        return None
 
     def _claimed(self, call: str, expectations: tuple[Expectation, ...], line: int) -> int:
         self.result.claims.append(BlindClaim(self.name, line, call, expectations))
@@ -514,14 +621,34 @@ class _Substitute(ast.NodeTransformer):
 def _written(value: Any) -> ast.expr:
     """Return the expression of a known value. Raises _Unplain for one that cannot be written."""
     text = repr(value)
-    if "inf" in text or "nan" in text:
-        if not isinstance(value, float):
-            raise _Unplain
+    if isinstance(value, float) and not math.isfinite(value):
         text = f"float({text!r})"
+    elif _holds_odd_floats(value):
+        raise _Unplain
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _Unplain from error
+
+
+def _holds_odd_floats(value: Any) -> bool:
+    """Whether a number that no literal can write is among the parts of a value."""
+    if isinstance(value, dict):
+        return any(map(_holds_odd_floats, [*value, *value.values()]))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_holds_odd_floats, value))
+    return isinstance(value, float | complex) and not cmath.isfinite(value)
+
+
+def _got(value: ast.expr) -> ast.Expr:
+    return ast.Expr(ast.Call(ast.Name(GOT, ast.Load()), [value], []))
+
+
+def _asking(number: int, body: list[ast.stmt]) -> ast.With:
+    """Ask one claim. One that waits for an exception looks like any other."""
+    return ast.With(
+        items=[ast.withitem(ast.Call(ast.Name(RAISING, ast.Load()), [ast.Constant(number)], []))], body=body
+    )
 
 
 def _shared(function: ast.AST) -> frozenset[str]:

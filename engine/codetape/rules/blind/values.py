@@ -61,8 +61,8 @@ class Judged:
 
 
 def judged(claim: BlindClaim, evaluated: tuple[Evaluated, ...]) -> Judged:
-    """Judge a claim by its evaluations, of which there may be several: each must agree. Without one it differs."""
-    if not evaluated:
+    """Judge a claim by its evaluations under both hash seeds: each must agree, and where one is missing it differs."""
+    if not {0, 1} <= {one.turn for one in evaluated}:
         return Judged("differs", "nothing: the code ended the process")
     verdicts = [_judged_once(claim, one) for one in evaluated]
     return min(verdicts, key=lambda judgement: _WORST_FIRST.index(judgement.verdict))
@@ -110,8 +110,11 @@ def _compared(by: str, value: Any, wanted: Any) -> Verdict:
 
 
 def _raised(expectation: Expectation, value: Any) -> Verdict:
-    if not isinstance(value, Raised) or expectation.value not in value.names:
+    if not isinstance(value, Raised):
         return "differs"
+    known = isinstance(getattr(builtins, expectation.value, None), type)
+    if expectation.value not in (value.names[1:] if known else value.names[:1]):
+        return "differs"  # a class of the code's own may be called anything
     if len(value.names) > 1 and not _one_lineage(value.names[1:]):
         return "unclear"  # an exception that is several at once would be whatever is waited for
     try:
@@ -155,8 +158,8 @@ def _close(value: Any, wanted: Any, c: Expectation) -> bool:
         return value.keys() == wanted.keys() and all(_close(value[k], wanted[k], c) for k in wanted)
     if type(value) in numbers and type(wanted) in numbers:
         try:
-            if math.isnan(value) or math.isnan(wanted):
-                return False
+            if not (math.isfinite(value) and math.isfinite(wanted)):
+                return bool(value == wanted)
             return value == wanted or abs(float(value) - float(wanted)) <= max(
                 c.relative * abs(float(wanted)), c.absolute
             )
