@@ -44,6 +44,7 @@ def docker_sandbox():
 
 
 SLOW = {
+    "property": ("test_laws_of_the_loop",),
     "rules": ("test_prompt_examples",),
     "contract": ("test_llamacpp", "test_openai_bounds", "test_openai_faults", "test_sandboxes"),
     "e2e": ("test_audit", "test_cli", "test_going_on", "test_plugin", "test_recorded", "test_studies", "test_verbs"),

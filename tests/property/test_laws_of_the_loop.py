@@ -17,7 +17,7 @@ from tests.bench.loop.claims import claims_in
 from tests.bench.loop.corpus import holds, outcome, tasks
 from tests.bench.loop.programmer import WORLDS, Programmer, ProgrammerModel, Skill
 
-WORLDS_TRIED = settings(max_examples=int(os.environ.get("CODETAPE_WORLDS", "30")))
+WORLDS_TRIED = settings(max_examples=int(os.environ.get("CODETAPE_WORLDS", "15")))
 """Of each law. `CODETAPE_WORLDS=1000 pytest tests/property/test_laws_of_the_loop.py` is the long campaign."""
 chances = st.sampled_from([0.2, 0.5, 0.8])
 skills = st.sampled_from([*WORLDS.values()]) | st.builds(
