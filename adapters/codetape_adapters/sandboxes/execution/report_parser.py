@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from codetape.domain.job import Job
 from codetape.domain.report import Comparison, Evaluated, Exit, Frame, MutantRun, OutputFile, Report, TestResult
+from codetape.domain.task import SOLUTION_FILE
 from codetape.errors import SandboxUnavailable
 from codetape.ports import Execution
 
@@ -213,10 +214,11 @@ def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResul
         comparison = line.get("comparison")
         frames = [Frame(file=str(f[0])[:200], line=int(f[1])) for f in line.get("frames", ())[:50]]
         params = line.get("params") or {}
+        skipped_by_code = line["outcome"] == "skipped" and bool(frames) and frames[-1].file == SOLUTION_FILE
         return TestResult(
             id=name,
-            outcome=line["outcome"],
-            exception=str(line.get("exception", ""))[:200],
+            outcome="failed" if skipped_by_code else line["outcome"],
+            exception="Skipped" if skipped_by_code else str(line.get("exception", ""))[:200],
             message=str(line.get("message", ""))[:4000],
             traceback=str(line.get("traceback", ""))[:13000],
             frames=tuple(frame for frame in frames if frame.file in files),

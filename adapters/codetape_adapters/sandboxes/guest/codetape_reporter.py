@@ -7,6 +7,8 @@ import json
 import os
 import time
 
+import pytest
+
 WORK = os.environ.get("CODETAPE_WORK", "/work")
 MESSAGE, TRACEBACK, VALUE = 4000, 12000, 2000
 LAID_OUT = (
@@ -81,6 +83,7 @@ class Reporter:
     def pytest_assertrepr_compare(self, config, op, left, right):
         self.comparison = {"op": op, "left": shown(left), "right": shown(right)}
 
+    @pytest.hookimpl(tryfirst=True)  # before unittest's SkipTest is made into pytest's own, which has no frame of ours
     def pytest_runtest_makereport(self, item, call):
         """Keep what an exception was, and by which parameters: pytest's report, which comes next, has it as text alone."""
         result = self.results.setdefault(item.nodeid, {"outcome": "passed"})
@@ -104,6 +107,8 @@ class Reporter:
             result.update(self.raised or passed_against_its_mark(report))
         elif report.skipped:
             result.update(outcome="xfailed" if expected else "skipped", message=reason(report))
+            if self.raised and not expected:
+                result["frames"] = self.raised["frames"]  # whose skip it is
         elif expected and report.when == "call":
             result["outcome"] = "xpassed"
 
