@@ -9,18 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from codetape.decider import weighing
-from codetape.decider.environments import spec_of
-from codetape.decider.executions import plain_key, quarantined, report_of, solved
-from codetape.decider.step import Fact, Step, Stop
+from codetape.decider.executions import job_for, left_out_of, plain_key, quarantined, report_of, solved
+from codetape.decider.step import Step, Stop, quarantine_facts
 from codetape.decider.triage import after_quarantine
 from codetape.domain.findings import Confirmation, Quarantined, Strength
 from codetape.domain.job import ONCE_MORE, OTHER, Job
 from codetape.domain.report import Comparison, Frame, MutantRun, Report, TestResult
-from codetape.domain.task import ORACLE_FILE, SOLUTION_FILE, TEST_FILE
-from codetape.eventlog.events import TestQuarantined
+from codetape.domain.task import ORACLE_FILE, TEST_FILE
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.blind.claims import BlindClaim, blind_file
-from codetape.rules.blind.values import Judged, judged
+from codetape.rules.blind.blind_file import blind_file
+from codetape.rules.blind.claims import BlindClaim
+from codetape.rules.blind.values import Judged, judged, judged_once
 from codetape.rules.classify import SESSION, expected_names, function_id
 from codetape.rules.mutants import mutants
 from codetape.rules.pytest_source import file_of
@@ -105,36 +104,21 @@ def _in_process(session: SessionState) -> tuple[str, ...]:
 def job(session: SessionState) -> Job:
     """Return the execution that confirms next."""
     purpose, files = wanted(session), _tested(session)
-    base = {
-        "purpose": purpose,
-        "spec": spec_of(session),
-        "inputs": session.the_task.inputs,
-        "outputs": session.the_task.outputs,
-        "resources": session.the_config.resources,
-        "env": session.the_config.env_vars,
-        "conditions": ONCE_MORE if session.ledger.differing else OTHER,
-    }
+    conditions = ONCE_MORE if session.ledger.differing else OTHER
     if purpose == "evaluate":
         asked = {name: claims.source for name, claims in _claims(files).items()}
         if session.state != "proving":
             asked |= {f"mutant_{n}.py": mutant.code for n, mutant in enumerate(mutants(session.work.code), 1)}
-        return Job.model_validate({**base, "files": {SOLUTION_FILE: session.work.code, **asked}, "targets": (*asked,)})
+        return job_for(session, purpose, asked, conditions=conditions)
+    if session.state == "proving":
+        return job_for(session, purpose, files, conditions=conditions)
     again = set(_in_process(session)) if _solved(session) else set()
-    left_out = [q.test for q in session.work.quarantined if "::" in q.test]
-    report = session.work.report
-    if again and report is not None and session.state != "proving":
-        left_out += [t.id for t in report.tests if "::" in t.id and function_id(t.id) not in again]
+    left_out, targets, report = left_out_of(session), tuple(files), session.work.report
+    if again and report is not None:
+        left_out += tuple(t.id for t in report.tests if "::" in t.id and function_id(t.id) not in again)
         targets = tuple(name for name in files if name in {file_of(test) for test in again})
-    else:
-        targets = tuple(files)
-    return Job.model_validate(
-        {
-            **base,
-            "files": {SOLUTION_FILE: session.work.code, **files},
-            "targets": targets,
-            "deselect": () if session.state == "proving" else tuple(dict.fromkeys(left_out)),
-        }
-    )
+    left_out = tuple(dict.fromkeys(left_out))
+    return job_for(session, purpose, files, targets=targets, deselect=left_out, conditions=conditions)
 
 
 def nothing_to_confirm(session: SessionState) -> Step | None:
@@ -161,8 +145,7 @@ def _strength(claims: list[BlindClaim | None], report: Report, code: str) -> Str
 def _noticed(claims: list[BlindClaim | None], run: MutantRun) -> bool:
     for given in run.differing:
         claim = claims[given.number] if given.number < len(claims) else None
-        both = (given, given.model_copy(update={"turn": 1}))
-        if claim is not None and judged(claim, both).verdict == "differs":
+        if claim is not None and judged_once(claim, given).verdict == "differs":
             return True
     return False
 
@@ -201,14 +184,14 @@ def evaluated(session: SessionState) -> Step:
         if f"{file}::{claim.test}" not in gone
     ]
     ledger = {"evaluated": _key(session)}
-    standing = [claim if f"{file}::{claim.test}" not in gone else None for file, claim in numbered]
-    strength = _strength(standing, report, session.work.code)
     confirmation = _confirmation(session, verdicts)
     differing = [(test, claim, verdict) for test, claim, verdict in verdicts if verdict.verdict == "differs"]
     if session.state == "proving":
         step = Step("oracle", ledger=ledger, work={"oracle_confirmation": confirmation}, target="proving")
         return _oracle_differs(step, differing) if differing else step
     if not differing:
+        standing = [claim if f"{file}::{claim.test}" not in gone else None for file, claim in numbered]
+        strength = _strength(standing, report, session.work.code)
         work = {"confirmation": confirmation, "strength": strength}
         return Step("evaluate", ledger=ledger, work=work, target="confirming")
     failed: dict[str, TestResult] = {}
@@ -224,14 +207,7 @@ def _confirmation(session: SessionState, verdicts: list[tuple[str, BlindClaim, J
     whole = {test for claims in _claims(_tested(session)).values() for test in claims.whole}
     tests = tuple(test for test, right in clear.items() if right and test in whole)
     counts = [verdict.verdict for _, _, verdict in verdicts]
-    report = session.work.report
-    passed = dict.fromkeys(map(function_id, report.passed)) if report and session.state != "proving" else {}
-    return Confirmation(
-        blind=counts.count("confirmed"),
-        unclear=counts.count("unclear"),
-        tests=tests[:MAX_NAMED],
-        in_process=tuple(t for t in passed if t not in tests)[:MAX_NAMED],
-    )
+    return Confirmation(blind=counts.count("confirmed"), unclear=counts.count("unclear"), tests=tests[:MAX_NAMED])
 
 
 def _failure(session: SessionState, test: str, claim: BlindClaim, verdict: Judged) -> TestResult:
@@ -326,10 +302,9 @@ def _without_flaky(session: SessionState, step: Step, flaky: list[str], report: 
     """Return the step that sets flaky tests aside, by name, and goes on without them."""
     words = f"It passed once and failed once, {_CONDITIONS}; the code was the same."
     gone = tuple(Quarantined(test=test, reason=FLAKY, words=words) for test in flaky)
-    notes = tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone)
     left = tuple(f for f in session.work.findings if f.test not in flaky)
     work = {**step.work, "findings": left, "quarantined": (*session.work.quarantined, *gone)}
-    step = replace(step, work=work, notes=(*step.notes, *notes))
+    step = replace(step, work=work, notes=(*step.notes, *quarantine_facts(gone)))
     remaining = {*quarantined(session), *flaky}
     if solved(session, report, remaining) or not [t for t in report.failing if t.id not in remaining]:
         settled = after_quarantine(session, report, step)

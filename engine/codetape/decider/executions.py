@@ -1,9 +1,11 @@
 """Executions: what is run, whether a report solves the task, and what vetting and the oracle mean."""
 
+from collections.abc import Iterable, Mapping
+
 from codetape.decider.environments import spec_of
 from codetape.decider.step import Step, Stop
 from codetape.domain.canonical import canonical, sha256
-from codetape.domain.job import Job
+from codetape.domain.job import USUAL, Conditions, Job
 from codetape.domain.package_names import bare
 from codetape.domain.reply_shapes import Opinion
 from codetape.domain.report import Report
@@ -21,19 +23,41 @@ def job(session: SessionState) -> Job:
         purpose = "script"
     files = {"oracle": {ORACLE_FILE: session.the_task.oracle}, "script": {}}.get(purpose, test_files(session))
     code = stub(session.work.code) if purpose == "vet" else session.work.code
+    left_out = () if purpose == "oracle" else left_out_of(session)
+    return job_for(session, purpose, files, code=code, deselect=left_out)
+
+
+def left_out_of(session: SessionState) -> tuple[str, ...]:
+    """Return the ids of the quarantined tests: files are left out by not being laid out."""
+    return tuple(q.test for q in session.work.quarantined if "::" in q.test)
+
+
+def job_for(
+    session: SessionState,
+    purpose: str,
+    files: Mapping[str, str],
+    *,
+    code: str = "",
+    targets: Iterable[str] | None = None,
+    deselect: Iterable[str] = (),
+    conditions: Conditions = USUAL,
+) -> Job:
+    """Return an execution of files beside the session's code, or other ``code``, under what the session is set to.
+
+    ``targets`` are the files that are run; all of them by default.
+    """
     return Job.model_validate(
         {
             "purpose": purpose,
             "spec": spec_of(session),
-            "files": {SOLUTION_FILE: code, **files},
-            "targets": tuple(files),
-            "deselect": ()
-            if purpose == "oracle"
-            else tuple(q.test for q in session.work.quarantined if "::" in q.test),
+            "files": {SOLUTION_FILE: code or session.work.code, **files},
+            "targets": tuple(files if targets is None else targets),
+            "deselect": tuple(deselect),
             "inputs": session.the_task.inputs,
             "outputs": session.the_task.outputs,
             "resources": session.the_config.resources,
             "env": session.the_config.env_vars,
+            "conditions": conditions,
         }
     )
 
@@ -106,6 +130,10 @@ def plain_key(session: SessionState) -> str:
     return execution_key(session, Report(exit="ok", whole=True))
 
 
+SETTLED = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
+"""States that a run in which nothing fails has nothing left for."""
+
+
 def confirming_owed(session: SessionState) -> tuple[str, ...]:
     """Return what a run that passed owes before it is a success: to be confirmed."""
     return ("confirming",) if session.rules > 2 and not session.the_config.skip_tests else ()
@@ -152,8 +180,6 @@ def proven(session: SessionState) -> Step:
     """Return the end: the oracle passed whole, or it did not. It is never tried again."""
     report = report_of(session)
     absent = missing_tests(report, {ORACLE_FILE: session.the_task.oracle})
-    if session.rules > 2 and "skip" not in session.the_task.oracle:  # then it was the code that skipped them
-        absent = (*absent, *(t.id for t in report.tests if t.outcome == "skipped"))
     if report.exit == "ok" and report.whole and report.passed and not report.failing and not absent:
         if session.rules > 2:
             return Step("oracle", ledger={"proven": True}, target="proving")

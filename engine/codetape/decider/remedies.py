@@ -4,13 +4,12 @@ vote, a person."""
 from dataclasses import replace
 
 from codetape.decider.executions import context_of, execution_key, solved
-from codetape.decider.step import Fact, Step, Stop
+from codetape.decider.step import Step, Stop, quarantine_facts
 from codetape.decider.triage import after_quarantine, findings_of, owing
 from codetape.domain.canonical import sha256
 from codetape.domain.findings import Checkpoint, Finding, Quarantined, Question
 from codetape.domain.report import Report
 from codetape.domain.task import ANCHOR_FILE, TEST_FILE
-from codetape.eventlog.events import TestQuarantined
 from codetape.eventlog.session_state import SessionState
 from codetape.rules.assertion_claims import RAISES, actual_of, claim_of
 from codetape.rules.classify import classify
@@ -123,7 +122,7 @@ def set_aside(session: SessionState, step: Step, findings: tuple[Finding, ...], 
         },
         notes=(
             *step.notes,
-            *(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
+            *quarantine_facts(gone),
         ),
     )
 

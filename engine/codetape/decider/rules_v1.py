@@ -7,7 +7,7 @@ why.
 from dataclasses import replace
 
 from codetape.decider import weighing
-from codetape.decider.executions import context_of, no_tests, quarantined, report_of, solved
+from codetape.decider.executions import SETTLED, context_of, no_tests, quarantined, report_of, solved
 from codetape.decider.step import Fact, Step, Stop, owed_after
 from codetape.decider.triage import owing, script_findings
 from codetape.domain.canonical import canonical, sha256
@@ -52,9 +52,8 @@ def _read(session: SessionState, report: Report, about: str) -> Step:
         "cured": weighing.cured(session, report),
     }
     if solved(session, report, quarantined(session)):
-        done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
-        return Step(about, done=done, ledger=base, work={"report": report, "findings": ()})
-    if halt := weighing.broken_user_tests(session, report):
+        return Step(about, done=SETTLED, ledger=base, work={"report": report, "findings": ()})
+    if halt := weighing.broken_user_tests(report):
         return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
     if step := _reverted(session, report, base):
         return _bounded(session, step, iteration)

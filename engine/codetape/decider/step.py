@@ -6,13 +6,23 @@ from typing import Any, Literal
 
 from codetape.decider.commands import Record
 from codetape.domain.canonical import canonical
-from codetape.domain.findings import Confidence
+from codetape.domain.findings import Confidence, Quarantined
 from codetape.domain.task import ANCHOR_FILE, USER_FILE
 from codetape.eventlog import machine
-from codetape.eventlog.events import AnchorsExtracted, Blobs, Decided, Failed, NewEvent, Payload, Succeeded, Suspended
+from codetape.eventlog.events import (
+    AnchorsExtracted,
+    Blobs,
+    Decided,
+    Failed,
+    NewEvent,
+    Payload,
+    Succeeded,
+    Suspended,
+    TestQuarantined,
+)
 from codetape.eventlog.session_state import SessionState, artifact_text
 from codetape.prompts.reply_parser import Unusable
-from codetape.rules.blind.claims import claimed_tests
+from codetape.rules.blind.blind_file import claimed_tests
 from codetape.rules.classify import function_id
 from codetape.rules.prompt_examples import as_tests, extract, extract_v1
 from codetape.rules.pytest_source import file_of
@@ -26,6 +36,11 @@ class Fact:
     kind: type[Payload]
     fields: dict[str, Any]
     texts: dict[str, str]
+
+
+def quarantine_facts(gone: Iterable[Quarantined]) -> tuple[Fact, ...]:
+    """Return the facts that tests run no more, a fact each."""
+    return tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone)
 
 
 @dataclass(frozen=True)

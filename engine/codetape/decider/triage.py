@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from codetape.decider.executions import (
+    SETTLED,
     confirming_owed,
     context_of,
     execution_key,
@@ -66,8 +67,7 @@ def after_quarantine(session: SessionState, report: Report, step: Step) -> Step:
     """Every failing test is quarantined: what is left decides."""
     quarantined = {q.test for q in step.work["quarantined"]}
     if solved(session, report, quarantined):
-        done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
-        return replace(_as_good_before(session, step, quarantined), done=done, owes=confirming_owed(session))
+        return replace(_as_good_before(session, step, quarantined), done=SETTLED, owes=confirming_owed(session))
     idle = IDLE if session.rules > 2 else ()
     live = [
         t

@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from codetape.decider.executions import confirming_owed, execution_key, plain_key, quarantined, report_of, solved
+from codetape.decider.executions import (
+    SETTLED,
+    confirming_owed,
+    execution_key,
+    plain_key,
+    quarantined,
+    report_of,
+    solved,
+)
 from codetape.decider.remedies import (
     EXAMPLE,
     ask_person,
@@ -15,12 +23,12 @@ from codetape.decider.remedies import (
     told,
     vote,
 )
-from codetape.decider.step import Fact, Step, Stop, owed_after
+from codetape.decider.step import Fact, Step, Stop, owed_after, quarantine_facts
 from codetape.decider.triage import after_quarantine, findings_of, owing
 from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined
 from codetape.domain.report import Report
 from codetape.domain.task import USER_FILE
-from codetape.eventlog.events import CodeReverted, FailureReclassified, TestQuarantined
+from codetape.eventlog.events import CodeReverted, FailureReclassified
 from codetape.eventlog.session_state import SessionState
 from codetape.rules.assertion_claims import amended
 from codetape.rules.pytest_source import file_of, text_of
@@ -49,9 +57,8 @@ def standing(session: SessionState) -> Step | None:
             return None
         report = same.report
     if solved(session, report, quarantined(session)):
-        done = ("executing", "judging", "diagnosing", "coding", "fixing_tests")
         owes = confirming_owed(session)
-        return Step("standing", done=done, owes=owes, ledger=base, work={"report": report, "findings": ()})
+        return Step("standing", done=SETTLED, owes=owes, ledger=base, work={"report": report, "findings": ()})
     again = confirming_owed(session) and session.the_config.sandbox.confirms
     if key == session.ledger.executed and again and session.ledger.confirmed != plain_key(session):
         return Step("standing", owes=("confirming",))  # a second look, before more is paid for the same failure
@@ -81,15 +88,15 @@ def _read(session: SessionState, report: Report, about: str) -> Step:
     tests = before is not None and before.tests != session.work.tests
     attempts = counted(session.work.attempts, session.work.findings, code=code, tests=tests) if before else ()
     if solved(session, report, quarantined(session)):
-        done, owes = ("executing", "judging", "diagnosing", "coding", "fixing_tests"), confirming_owed(session)
+        owes = confirming_owed(session)
         work = {"report": report, "findings": (), **({"attempts": attempts} if owes else {})}
-        return Step(about, done=done, owes=owes, ledger=base, work=work)
-    if halt := broken_user_tests(session, report):
+        return Step(about, done=SETTLED, owes=owes, ledger=base, work=work)
+    findings = findings_of(session, report)
+    if halt := broken_user_tests(report) or _uncollected_user_tests(session, findings):
         return Step(about, usable=False, ledger=base, work={"report": report}, halt=halt)
     base["tried"] = (*session.ledger.tried, key[:SHORT])[-MAX_TRIED:]
     if step := _reverted(session, report, base):
         return _bounded(session, step, iteration)
-    findings = findings_of(session, report)
     work = {
         "report": report,
         "attempts": attempts,
@@ -100,8 +107,8 @@ def _read(session: SessionState, report: Report, about: str) -> Step:
     )
 
 
-def broken_user_tests(session: SessionState, report: Report) -> Stop | None:
-    """Given tests that pytest does not collect, by their own fault, are wrong use.
+def broken_user_tests(report: Report) -> Stop | None:
+    """Given tests that cannot be imported, by their own fault, are wrong use.
 
     The stub is no witness: only a real run is.
     """
@@ -111,10 +118,14 @@ def broken_user_tests(session: SessionState, report: Report) -> Stop | None:
         if file_of(result.id) == USER_FILE and "::" not in result.id and own and not missing:
             message = f"The given tests do not collect: {result.exception}: {result.message[:300]}"
             return Stop("failed", "user_tests", message)
-    if session.rules > 2:
-        for finding in findings_of(session, report):
-            if finding.test == USER_FILE and finding.rule == "not_collected":
-                return Stop("failed", "user_tests", f"Of the given tests, {finding.root_cause}")
+    return None
+
+
+def _uncollected_user_tests(session: SessionState, findings: tuple[Finding, ...]) -> Stop | None:
+    """Given tests that pytest does not collect are wrong use too."""
+    for finding in findings if session.rules > 2 else ():
+        if finding.test == USER_FILE and finding.rule == "not_collected":
+            return Stop("failed", "user_tests", f"Of the given tests, {finding.root_cause}")
     return None
 
 
@@ -146,7 +157,8 @@ def weighed(
     session: SessionState, report: Report, findings: tuple[Finding, ...], attempts: tuple[FixCounts, ...], base: Step
 ) -> Step:
     """Turn findings into what is owed, after reclassification and quarantine. ``base`` may set the code back."""
-    findings = tuple(_kept(f) if f.test in _kept_by_a_person(session) else f for f in findings)
+    kept = _kept_by_a_person(session)
+    findings = tuple(_kept(f) if f.test in kept else f for f in findings)
     reopenable = frozenset(c for c in session.ledger.unjudged if session.ledger.unjudged.count(c) == 1)
     result = reclassify_errors(
         findings,
@@ -155,12 +167,8 @@ def weighed(
         max_test=session.the_config.max_test_attempts,
         reopenable=reopenable,
     )
-    known, kept = quarantined(session), _kept_by_a_person(session)
-    quarantine = tuple(
-        f
-        for f in (*(q for q in result.quarantine if q.test not in kept), *_dropped(session, result.findings))
-        if f.test not in known
-    )
+    known = quarantined(session)
+    quarantine = tuple(f for f in (*result.quarantine, *_dropped(session, result.findings)) if f.test not in known)
     gone = tuple(Quarantined(test=f.test, reason=_reason(f), words=f.words or f.root_cause) for f in quarantine)
     left = tuple(f for f in result.findings if f not in quarantine and f.test not in known)
     code = base.work.get("code", session.work.code)
@@ -282,7 +290,7 @@ def quarantine_notes(result: Reclassification, gone: tuple[Quarantined, ...]) ->
     )
     return (
         *changed,
-        *(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
+        *quarantine_facts(gone),
     )
 
 

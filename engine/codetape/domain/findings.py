@@ -55,14 +55,12 @@ class Confirmation(FrozenModel):
     """What stood when it was asked again: claims of tests that were evaluated where nothing expected is.
 
     ``blind`` counts those that came out right, ``unclear`` those that only Python's own comparison takes for right.
-    ``tests`` are the tests (without parameters) of which every claim did; ``in_process`` those of another form, that
-    only a second run beside the code could confirm.
+    ``tests`` are the tests (without parameters) that claim nothing else, and of which every claim came out right.
     """
 
     blind: int = 0
     unclear: int = 0
     tests: tuple[str, ...] = ()
-    in_process: tuple[str, ...] = ()
 
 
 class Strength(FrozenModel):

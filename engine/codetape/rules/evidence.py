@@ -4,7 +4,7 @@ from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import Strength
 from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, TEST_FILE, USER_FILE
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.blind.claims import claimed_tests
+from codetape.rules.blind.blind_file import claimed_tests
 from codetape.rules.classify import function_id
 from codetape.rules.pytest_source import file_of
 from codetape.rules.reclassify import FLAKY

@@ -34,9 +34,45 @@ def functions(source: str) -> tuple[TestFunction, ...]:
     A name that is bound twice is the later one's, as Python has it.
     """
     lines = source.split("\n")
-    tree = ast.parse(source.removeprefix("\ufeff"))
-    found = {function.name: function for function in _functions(tree.body, lines, "", _bases(tree))}
+    found: dict[str, TestFunction] = {}
+    for test in nodes_of_tests(ast.parse(source.removeprefix("\ufeff"))):
+        node = test.node
+        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+        last = node.end_lineno or node.lineno
+        text = "\n".join(lines[first - 1 : last])
+        found[test.name] = TestFunction(test.name, first, last, node.col_offset, text)
     return tuple(sorted(found.values(), key=lambda function: function.first))
+
+
+@dataclass(frozen=True)
+class TestNode:
+    """One test in a syntax tree, and the classes around it, the outermost first."""
+
+    __test__ = False
+
+    node: ast.FunctionDef | ast.AsyncFunctionDef
+    classes: tuple[ast.ClassDef, ...]
+
+    @property
+    def name(self) -> str:
+        """Return ``test_x`` or ``TestY::test_x``."""
+        return "::".join([*(owner.name for owner in self.classes), self.node.name])
+
+
+def nodes_of_tests(tree: ast.Module) -> Iterator[TestNode]:
+    """Yield the tests of a module in order, as pytest's default names find them; a name may come twice."""
+    yield from _nodes_of_tests(tree.body, (), _bases(tree))
+
+
+def _nodes_of_tests(
+    body: list[ast.stmt], classes: tuple[ast.ClassDef, ...], bases: dict[str, set[str]]
+) -> Iterator[TestNode]:
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not _switched_off(node):
+            if node.name.startswith("Test") or (not classes and _is_test_case(node.name, bases)):
+                yield from _nodes_of_tests(node.body, (*classes, node), bases)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_test(node):
+            yield TestNode(node, classes)
 
 
 def _bases(tree: ast.Module) -> dict[str, set[str]]:
@@ -46,20 +82,6 @@ def _bases(tree: ast.Module) -> dict[str, set[str]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
-
-
-def _functions(
-    body: list[ast.stmt], lines: list[str], owner: str, bases: dict[str, set[str]]
-) -> Iterator[TestFunction]:
-    for node in body:
-        if isinstance(node, ast.ClassDef) and not _switched_off(node):
-            if node.name.startswith("Test") or (not owner and _is_test_case(node.name, bases)):
-                yield from _functions(node.body, lines, f"{owner}{node.name}::", bases)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_test(node):
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            last = node.end_lineno or node.lineno
-            text = "\n".join(lines[first - 1 : last])
-            yield TestFunction(owner + node.name, first, last, node.col_offset, text)
 
 
 def _is_test_case(name: str, bases: dict[str, set[str]]) -> bool:

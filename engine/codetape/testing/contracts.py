@@ -454,8 +454,8 @@ class SandboxContract(ABC):
     def test_claims_are_evaluated_where_nothing_else_is(self) -> None:
         """Values come back as data, twice, under two hash seeds; what a mutant gives otherwise comes back too."""
         claims = (
-            "from solution import f\n\n\ndef t0(__at__, __got__, __raising__):\n    __at__(0)\n    __got__(f(2))\n"
-            "    with __raising__(1):\n        f('x' * 3 + 1)\n"
+            "from solution import f\n\n\ndef t0(__ask__, __got__):\n    with __ask__(0):\n        __got__(f(2))\n"
+            "    with __ask__(1):\n        f('x' * 3 + 1)\n"
         )
         files = {"solution.py": "def f(x):\n    return [x, {'a': 1.5}]\n", "claims_0.py": claims}
         mutant = {"mutant_1.py": "def f(x):\n    return x\n", "mutant_2.py": files["solution.py"] + "\n"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codetape.domain.report import Evaluated
-from codetape.rules.blind.claims import blind_file, claimed_tests
+from codetape.rules.blind.blind_file import blind_file, claimed_tests
 from codetape.rules.blind.values import Opaque, decoded, judged, strictly_equal
 
 HEAD = "import pytest\nfrom solution import f, Box\n\n\n"
@@ -109,8 +109,8 @@ def test_a_nearness_is_a_value_and_a_tolerance(body):
 
 def test_a_claim_that_waits_for_an_exception_looks_like_any_other():
     blind = claims("def test_it():\n    with pytest.raises(ValueError):\n        f(-1)\n    assert f(1) == 2\n")
-    lines = [line.strip() for line in blind.source.splitlines() if "__raising__(" in line and "def" not in line]
-    assert [line.replace("0", "N").replace("1", "N") for line in lines] == ["with __raising__(N):"] * 2
+    lines = [line.strip() for line in blind.source.splitlines() if "__ask__(" in line and "def" not in line]
+    assert [line.replace("0", "N").replace("1", "N") for line in lines] == ["with __ask__(N):"] * 2
 
 
 def test_words_that_hold_nan_or_inf_are_plain_and_infinity_is_near_itself_alone():

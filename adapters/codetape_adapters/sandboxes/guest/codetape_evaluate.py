@@ -79,7 +79,7 @@ def evaluate(files, fd, turn):
         def __init__(self, tell):
             self.number, self.values, self.tell = -1, [], tell
 
-        def at(self, number):
+        def begin(self, number):
             self.close()
             restore(kept)
             self.number, self.values = number, []
@@ -98,11 +98,13 @@ def evaluate(files, fd, turn):
                 self.tell(n=self.number, raised=kinds[:20], message=message(error))
             self.number = -1
 
-        def raising(self, number):
-            self.at(number)
-            return Raising(self)
+        def ask(self, number):
+            self.begin(number)
+            return Asking(self)
 
-    class Raising:
+    class Asking:
+        """The context in which one claim is asked: whatever is raised in it is what the claim came to."""
+
         def __init__(self, claims):
             self.claims = claims
 
@@ -141,9 +143,9 @@ def evaluate(files, fd, turn):
 
     def ask(function, claims):
         shown, was = Captured(), (sys.stdout, sys.stderr)
-        arguments = [claims.at, claims.got, claims.raising]
+        arguments = [claims.ask, claims.got]
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        for name in names[3:]:
+        for name in names[len(arguments) :]:
             if name == "capsys":
                 arguments.append(shown)
                 sys.stdout, sys.stderr = shown.out, shown.err

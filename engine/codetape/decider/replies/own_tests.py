@@ -1,11 +1,10 @@
 """Replies that write, fix and check the session's own tests."""
 
 from codetape.decider.environments import MAX_ASKS
-from codetape.decider.step import Fact, Read, Step, unusable
+from codetape.decider.step import Read, Step, quarantine_facts, unusable
 from codetape.domain.findings import Finding, Quarantined
 from codetape.domain.reply_shapes import Fix, FixVerification, Opinion
 from codetape.domain.task import TEST_FILE
-from codetape.eventlog.events import TestQuarantined
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.reply_parser import Unusable, python, read_json, read_patches, read_tests
 from codetape.rules.pytest_source import (
@@ -94,7 +93,7 @@ def fix_tests(session: SessionState, text: str) -> Read:
         },
         done=("fixing_tests",),
         owes=(*(("verifying_tests",) if unsettled else ()), "resolving", "vetting", "executing"),
-        notes=tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in vanished),
+        notes=quarantine_facts(vanished),
     )
 
 
@@ -178,7 +177,7 @@ def unfixed(session: SessionState, why: Unusable) -> Step:
         done=("fixing_tests",),
         owes=("vetting", "executing"),
         work={"quarantined": (*session.work.quarantined, *gone)},
-        notes=tuple(Fact(TestQuarantined, {"test": q.test, "reason": q.reason}, {"words": q.words}) for q in gone),
+        notes=quarantine_facts(gone),
     )
 
 

@@ -64,11 +64,12 @@ def judged(claim: BlindClaim, evaluated: tuple[Evaluated, ...]) -> Judged:
     """Judge a claim by its evaluations under both hash seeds: each must agree, and where one is missing it differs."""
     if not {0, 1} <= {one.turn for one in evaluated}:
         return Judged("differs", "nothing: the code ended the process")
-    verdicts = [_judged_once(claim, one) for one in evaluated]
+    verdicts = [judged_once(claim, one) for one in evaluated]
     return min(verdicts, key=lambda judgement: _WORST_FIRST.index(judgement.verdict))
 
 
-def _judged_once(claim: BlindClaim, evaluated: Evaluated) -> Judged:
+def judged_once(claim: BlindClaim, evaluated: Evaluated) -> Judged:
+    """Judge a claim by one evaluation."""
     if evaluated.raised:
         given: list[Any] = [Raised(evaluated.raised, evaluated.message)]
     else:
