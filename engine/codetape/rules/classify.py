@@ -334,11 +334,14 @@ def _raised(result: TestResult, context: Context) -> Part:
 def _claimed(claim: Claim, result: TestResult, context: Context) -> Part:
     """Return what the opinions say of a failing claim; where there are none yet, it is in doubt."""
     opinions = [o for o in context.opinions if o.test == claim.call]
-    if not opinions and claim.call in context.unjudged:
-        return {"call": claim.call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
+    unjudged: Part = {"call": claim.call, "error_type": "logic", "rule": "no_opinion", "judged": "unjudged"}
     if not opinions:
-        return {"call": claim.call, "error_type": None, "rule": "in_doubt"}
-    return (_judged if context.version > 1 else _judged_v1)(claim, result, opinions)
+        in_doubt: Part = {"call": claim.call, "error_type": None, "rule": "in_doubt"}
+        return unjudged if claim.call in context.unjudged else in_doubt
+    part = (_judged if context.version > 1 else _judged_v1)(claim, result, opinions)
+    if context.version > 2 and part["rule"] == "in_doubt" and claim.call in context.unjudged:
+        return unjudged  # one reader was heard, and no other could be: asking on would never end
+    return part
 
 
 def _judged(claim: Claim, result: TestResult, opinions: list[Opinion]) -> Part:

@@ -288,3 +288,13 @@ def test_a_class_that_changes_is_said():
         else:
             story.replies(THIRD)
     assert story.said(FailureReclassified) or story.said(TestQuarantined)
+
+
+def test_a_second_opinion_that_cannot_be_had_is_not_asked_for_without_end():
+    """One reader agrees with neither, and no usable word comes from another: the failure is left to a diagnosis."""
+    story = ready().reports({"test_sum": failed_test("assert 3 == 4", left="3", right="4")})
+    story.replies(opinions("5"))
+    assert story.purpose == "second_opinion"
+    story.replies("no opinion", "nor here")
+    assert story.purpose == "diagnose"
+    assert [(f.rule, f.judged) for f in story.state.work.findings] == [("no_opinion", "unjudged")]
