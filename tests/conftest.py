@@ -1,11 +1,16 @@
 """What all tests share: the profile of hypothesis, and whether this machine has a sandbox."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from codetape.errors import CodetapeError
+
+# Hundreds of tests start processes: where nothing compiled may be kept, each of them would compile everything anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("ci", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])

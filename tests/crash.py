@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from codetape import AutoCoderAgent
@@ -132,14 +133,26 @@ def drive(path, trace, fatal=-1, wait=0.0):
     return result, points.passed
 
 
+@contextmanager
+def _importable_tests():
+    """Let the server of forks, which is started once, import what these tests do."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
 def killed(path, trace, fatal=-1, wait=0.0, after=None):
     """Run the session in another process until it kills itself at a point, or is killed after some seconds; return its exit code."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["codetape.runtime.agent", "codetape.playback.verify", "codetape_adapters.stores.sqlite.store"]
-    )
+    context.set_forkserver_preload(["tests.crash_warmed"])
     process = context.Process(target=drive, args=(str(path), str(trace), fatal, wait))
-    process.start()
+    with _importable_tests():
+        process.start()
     if after is not None:
         time.sleep(after)
         process.kill()
