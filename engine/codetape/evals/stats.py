@@ -5,15 +5,17 @@ The unit is the task. Each difference is one task's solve rate in the candidate 
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from math import ceil, comb, exp, lcm, lgamma, log, sqrt
-from statistics import NormalDist, fmean, pstdev
+from statistics import NormalDist, pstdev
 
 _EXACT_SUMS = 200_000  # a sign-flip distribution of more sums than these is drawn, not counted
 _DRAWS = 20_000
 _MOST_TASKS = 1_000_000
+_EXACT_STEPS = 1_000_000  # of a bootstrap: beyond them draws are sampled
+_LEAST_CHANCE = 1e-250
 _EXACT_CHANGED = 1_000  # beyond so many changed tasks the normal approximation replaces exact tails
 
 
@@ -53,14 +55,49 @@ def sign_flip(differences: Sequence[Fraction], *, seed: int = 0) -> float:
 
 
 def bootstrap(differences: Sequence[Fraction], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return a percentile interval of the mean difference; tasks are drawn with replacement, with a fixed seed."""
-    values = [float(d) for d in differences]
-    if not values:
+    """Return a percentile interval of the mean difference, tasks drawn with replacement.
+
+    Exact as long as the distribution of the drawn mean is small; sampled with a fixed seed beyond that.
+    """
+    if not differences:
         return 0.0, 0.0
-    draw, rounds = random.Random(seed), max(1000, min(10_000, 1_000_000 // len(values)))  # noqa: S311 - likewise
-    means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(rounds))
     cut = (1 - level) / 2
+    exact = _drawn_means(differences)
+    if exact is not None:
+        return _quantile(exact, cut), _quantile(exact, 1 - cut)
+    values = [float(d) for d in differences]
+    size, rounds = len(values), max(1000, min(10_000, 1_000_000 // len(values)))
+    pick = random.Random(seed).random  # noqa: S311 - likewise
+    means = sorted(sum([values[int(pick() * size)] for _ in values]) / size for _ in range(rounds))
     return means[int(cut * rounds)], means[min(rounds - 1, int((1 - cut) * rounds))]
+
+
+def _drawn_means(differences: Sequence[Fraction]) -> list[tuple[float, float]] | None:
+    """Return each mean that so many draws with replacement can have, and its chance; None where they are too many."""
+    scale, size = lcm(*(d.denominator for d in differences)), len(differences)
+    counts = Counter(int(d * scale) for d in differences)
+    least, most = min(counts), max(counts)
+    if size * size * (most - least) * len(counts) > 2 * _EXACT_STEPS:
+        return None
+    chances = [1.0]
+    for _ in range(size):
+        step = [0.0] * (len(chances) + most - least)
+        for value, count in counts.items():
+            share, shift = count / size, value - least
+            for position, chance in enumerate(chances, shift):
+                step[position] += chance * share
+        chances = step
+    return [((size * least + position) / (scale * size), chance) for position, chance in enumerate(chances)]
+
+
+def _quantile(distribution: list[tuple[float, float]], share: float) -> float:
+    """Return the least value that at least this share of the distribution does not exceed."""
+    reached = 0.0
+    for value, chance in distribution:
+        reached += chance
+        if reached >= share - 1e-12:
+            return value
+    return distribution[-1][0]
 
 
 def wilson(rate: float, count: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -92,9 +129,11 @@ def power(tasks: int, worse: float, better: float, *, alpha: float = 0.05) -> fl
     # ten standard deviations either side: the binomial weight beyond them is too small to add anything
     spread = 10 * sqrt(tasks * changed * max(1e-9, 1 - changed)) + 10
     low, high = max(0, int(tasks * changed - spread)), min(tasks, int(tasks * changed + spread))
-    return sum(_binomial(tasks, n, changed) * _detects(n, worse / changed, alpha) for n in range(low, high + 1))
+    weights = zip(range(low, high + 1), _binomials(tasks, low, changed), strict=False)
+    return sum(weight * _detects(n, worse / changed, alpha) for n, weight in weights)
 
 
+@cache
 def _detects(changed: int, worse: float, alpha: float) -> float:
     critical = _critical(changed, alpha)
     if critical is None:
@@ -102,7 +141,7 @@ def _detects(changed: int, worse: float, alpha: float) -> float:
     if changed > _EXACT_CHANGED and 0 < worse < 1:
         mean, deviation = changed * worse, sqrt(changed * worse * (1 - worse))
         return 1 - NormalDist(mean, deviation).cdf(critical - 0.5)
-    return sum(_binomial(changed, n, worse) for n in range(critical, changed + 1))
+    return sum(_binomials(changed, critical, worse))
 
 
 @cache
@@ -127,6 +166,18 @@ def _binomial(n: int, k: int, p: float) -> float:
     if p <= 0 or p >= 1:
         return float(k == (0 if p <= 0 else n))
     return exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log(1 - p))
+
+
+def _binomials(n: int, first: int, p: float) -> Iterator[float]:
+    """Yield the chances of ``first`` to ``n`` hits, each from the one before."""
+    chance = _binomial(n, first, p)
+    if p <= 0 or p >= 1 or chance < _LEAST_CHANCE:  # so small that little of a float is left of it
+        yield from (_binomial(n, k, p) for k in range(first, n + 1))
+        return
+    odds = p / (1 - p)
+    for k in range(first, n + 1):
+        yield chance
+        chance *= (n - k) / (k + 1) * odds
 
 
 @cache
