@@ -54,16 +54,23 @@ class ModelUnavailable(InfrastructureError):
     """The provider is unavailable: the adapter tried, waited and gave up.
 
     ``tries`` says what came of each try; ``maybe_billed`` whether the provider may have worked on one of them: it timed
-    out,
-    broke off, or failed inside. A try that was refused, for its rate say, is never billed.
+    out, broke off, or failed inside; ``unanswered`` on how many. A try that was refused, for its rate say, is never
+    billed.
     """
 
     def __init__(
-        self, message: str, *, remedy: str = "", tries: tuple[str, ...] = (), maybe_billed: bool = False
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        tries: tuple[str, ...] = (),
+        maybe_billed: bool = False,
+        unanswered: int = 0,
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.tries = tries
-        self.maybe_billed = maybe_billed
+        self.maybe_billed = maybe_billed or unanswered > 0
+        self.unanswered = unanswered or int(maybe_billed)
 
 
 class SandboxUnavailable(InfrastructureError):

@@ -69,9 +69,14 @@ def _no_usage() -> Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's reply exactly as it came. ``usage_raw`` is the provider's own JSON; ``tries`` are failed tries."""
+    """A model's reply exactly as it came. ``usage_raw`` is the provider's own JSON; ``tries`` are failed tries.
+
+    ``reasoning`` is what the server says the model thought before it answered. ``unanswered`` is how many failed tries
+    the provider may have worked on, and bill.
+    """
 
     text: str | None
+    reasoning: str = ""
     refusal: str = ""
     finish_reason: str = "stop"
     model: str = ""
@@ -80,15 +85,23 @@ class Reply:
     usage_raw: str = ""
     matched_by: Literal["", "fingerprint", "order"] = ""
     tries: tuple[str, ...] = ()
+    unanswered: int = 0
 
 
 @dataclass(frozen=True)
 class RequestRefused:
-    """The server refuses the form of a request: its schema, one parameter, or its length."""
+    """The server refuses the form of a request: its schema, one parameter, its length, or the length of its answer.
 
-    what: Literal["schema", "parameter", "context"]
+    Numbers are those that the server named, in tokens, 0 where it named none: ``cap`` is the longest output that it
+    allows, ``window`` what prompt and output may have together, ``prompt`` what this prompt has.
+    """
+
+    what: Literal["schema", "parameter", "context", "output"]
     message: str
     parameter: str = ""
+    cap: int = 0
+    window: int = 0
+    prompt: int = 0
 
 
 class Billing(NamedTuple):

@@ -86,7 +86,7 @@ class Explorer(Given):
         """A person raises the limit that ended it, or lets it continue."""
         state = self.state
         target = ""
-        if state.state == "suspended":
+        if state.state == "suspended" or state.cause == "unusable":
             target = state.resumes_to
         elif state.state == "failed" and state.cause == "iterations":
             blobs = Blobs()

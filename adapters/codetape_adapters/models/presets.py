@@ -12,9 +12,18 @@ LOCAL = {
 }
 """Servers that are models by name, and where each usually listens."""
 
+START_WITH = {
+    "ollama": "ollama serve",
+    "lmstudio": "lms server start",
+    "llamacpp": "llama-server -m MODEL.gguf --port 8080",
+    "vllm": "vllm serve MODEL",
+}
+"""How each is usually started."""
+
 
 def _local(kind: str, name: str, options: dict[str, Any]) -> OpenAIModel:
-    return OpenAIModel(name, kind=kind, local=True, **{**options, "base_url": options.get("base_url") or LOCAL[kind]})
+    where = {"base_url": options.get("base_url") or LOCAL[kind], "start_with": START_WITH[kind]}
+    return OpenAIModel(name, kind=kind, local=True, **{**options, **where})
 
 
 def ollama(name: str, **options: Any) -> OpenAIModel:

@@ -87,6 +87,8 @@ def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterati
         raise UsageError(f"Session {name} does not ask about {', '.join(map(spoken, other))}.", remedy=about)
     if state.state == "failed":  # only the limit on runs can be raised afterwards
         runs = state.ledger.iteration
+        if state.cause == "unusable":  # another sample may be usable
+            return
         if state.cause != "iterations":
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy="Its end is final.")
         if (max_iterations or state.the_config.max_iterations) <= runs:

@@ -41,6 +41,8 @@ class ServerOptions:
     api_key_env: str | None
     connect_timeout: int
     read_timeout: int
+    call_timeout: int
+    price_as: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,19 @@ def server(function: F) -> F:
             default=600,
             show_default=True,
             type=click.IntRange(1),
-            help="Seconds in which an answer must be there, whole.",
+            help="Seconds in which one try must be answered, whole.",
+        ),
+        click.option(
+            "--call-timeout",
+            default=600,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Seconds for a call, with all its tries.",
+        ),
+        click.option(
+            "--price-as",
+            metavar="MODEL",
+            help="The model whose price holds at this server, such as openai:gpt-5-mini.",
         ),
         click.option(
             "--connect-timeout",
@@ -256,7 +270,11 @@ def own_prices() -> "Prices":
 
 def server_settings(options: ServerOptions) -> "AgentSettings":
     """Return the agent's settings for reaching a model's server."""
-    timeouts = {"connect_seconds": options.connect_timeout, "read_seconds": options.read_timeout}
+    timeouts = {
+        "connect_seconds": options.connect_timeout,
+        "read_seconds": options.read_timeout,
+        "call_seconds": options.call_timeout,
+    }
     source = click.get_current_context().get_parameter_source("base_url")
     # CODETAPE_BASE_URL is for new sessions: a recorded one moves to another server by the flag alone
     named = source is not ParameterSource.DEFAULT_MAP
@@ -349,11 +367,17 @@ def memory_mb(text: str) -> int:
         raise UsageError(f"{text!r} is no size.", remedy="Give MB, or a number with K, M or G, such as 2G.") from None
 
 
+def _prices(price_as: str | None) -> "Prices":
+    from codetape.runtime.pricing import priced_as
+
+    return priced_as(own_prices(), price_as) if price_as else own_prices()
+
+
 def live_settings(options: LiveOptions) -> "AgentSettings":
     """Return the agent's settings of a live session, except its own budget."""
     return {
         **server_settings(options),
         "limits": limits(options),
-        "prices": own_prices(),
+        "prices": _prices(options.price_as),
         "redact": own_patterns(options),
     }

@@ -47,7 +47,10 @@ def check(limit: Limit, spent: Spent, wanted: Reservation) -> None:
     if wanted.cost is None:
         raise BudgetSpent(
             f"The budget of {name} is in money, and the model has no price: nothing can be reserved.",
-            remedy="Name its price in [tool.codetape.prices], or give --max-tokens.",
+            remedy=(
+                "Say whose price it has with --price-as MODEL, name its price in [tool.codetape.prices] of pyproject.toml "
+                "or [prices] of codetape.toml, or give --max-tokens."
+            ),
         )
     if spent.cost + wanted.cost > limit.cost:
         raise BudgetSpent(

@@ -1,11 +1,50 @@
 """A request to a model, as a value. Its fingerprint covers everything that the model sees, and nothing else."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from codetape.domain.canonical import FrozenModel, canonical, sha256
 from codetape.domain.purposes import Purpose
 
 LENGTH_PARAMETER = "max_completion_tokens"
+_LENGTH = "max_output_tokens (--max-output-tokens) is its setting"
+_SCHEMA = "codetape asks for the form that it needs"
+OWN_PARAMETERS = {
+    "max_tokens": _LENGTH,
+    LENGTH_PARAMETER: _LENGTH,
+    "max_output_tokens": _LENGTH,
+    "max_new_tokens": _LENGTH,
+    "num_predict": _LENGTH,
+    "n_predict": _LENGTH,
+    "model": "the model has an option of its own, --model",
+    "messages": "the prompt pack holds what is said",
+    "input": "the prompt pack holds what is said",
+    "prompt": "the prompt pack holds what is said",
+    "system": "the prompt pack holds what is said",
+    "instructions": "the prompt pack holds what is said",
+    "response_format": _SCHEMA,
+    "text": _SCHEMA,
+    "tools": _SCHEMA,
+    "tool_choice": _SCHEMA,
+    "functions": _SCHEMA,
+    "n": "one answer is asked for, and recorded",
+    "best_of": "one answer is asked for, and recorded",
+    "stream": "how a reply is sent is the adapter's choice",
+    "stream_options": "how a reply is sent is the adapter's choice",
+    "api_key": "--api-key-env names the variable of a key",
+    "base_url": "the server has an option of its own, --base-url",
+    "extra_body": "give its fields themselves",
+    "extra_headers": "no headers can be added",
+    "extra_query": "no query can be added",
+    "timeout": "--read-timeout and --call-timeout say it",
+}
+"""Parameters of a request that a caller cannot set, each with what says it instead."""
+
+
+def refused_parameter(parameters: Mapping[str, Any]) -> str:
+    """Return why one of the parameters cannot be set, as a sentence; empty where all can."""
+    name = next((name for name in parameters if name.lower() in OWN_PARAMETERS), "")
+    return f"The parameter {name} cannot be set: {OWN_PARAMETERS[name.lower()]}." if name else ""
 
 
 class Message(FrozenModel):

@@ -137,12 +137,15 @@ class Price(FrozenModel):
 
 
 class Answered(CallClosed):
-    """A model's reply exactly as it came (after redaction).
+    """A model's reply (after redaction): ``text`` is its answer, ``reasoning`` what came before it as thoughts.
 
     ``matched_by`` says how it was matched where it came from a recording: it cost nothing, and has no price.
+    ``unanswered`` is how many of the failed ``tries`` may have been billed. ``prompt_cut`` says that the server read far
+    fewer tokens than the prompt has.
     """
 
     text: Ref | None = None
+    reasoning: Ref | None = None
     refusal: Ref | None = None
     finish_reason: str = "stop"
     model: str = ""
@@ -152,15 +155,27 @@ class Answered(CallClosed):
     matched_by: Literal["", "fingerprint", "order"] = ""
     price: Price | None = None
     tries: tuple[Ref, ...] = ()
+    unanswered: Annotated[int, Field(ge=0, le=1000)] = 0
+    prompt_cut: bool = False
     duration_ms: int = 0
 
 
-class CallRefused(CallClosed):
-    """The server refuses the form of the request: asked again without the schema or parameter, or trimmed."""
+Tokens = Annotated[int, Field(ge=0, le=2**53)]
 
-    what: Literal["schema", "parameter", "context"]
+
+class CallRefused(CallClosed):
+    """The server refuses the form of the request: asked again without the schema or parameter, shorter, or for less.
+
+    ``cap``, ``window`` and ``prompt`` are the tokens that it named as the longest output, as prompt and output
+    together, and as this prompt; 0 where it named none.
+    """
+
+    what: Literal["schema", "parameter", "context", "output"]
     parameter: str = ""
     message: Ref
+    cap: Tokens = 0
+    window: Tokens = 0
+    prompt: Tokens = 0
 
 
 class BuildFinished(CallClosed):
@@ -201,22 +216,26 @@ class CallLost(CallClosed):
     """The call's outcome will never be known: interrupted, or the process died. Possibly billed."""
 
     input_estimate: int = 0
+    duration_ms: int = 0
 
 
 class GaveUp(CallClosed):
     """The provider or daemon is down; the session is suspended next. It costs no iteration.
 
-    ``maybe_billed`` says that the provider had begun to work on a try, and gave no answer.
+    ``maybe_billed`` says that the provider had begun to work on a try, and gave no answer; ``unanswered`` on how many.
     """
 
     message: Ref
     tries: tuple[Ref, ...] = ()
     maybe_billed: bool = False
+    unanswered: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
-def maybe_billed(payload: CallClosed) -> bool:
-    """Whether a call without an answer may have been billed: it was lost, or the provider had begun on a try."""
-    return isinstance(payload, CallLost) or (isinstance(payload, GaveUp) and payload.maybe_billed)
+def unanswered(payload: CallClosed) -> int:
+    """Return how many tries of a call had no answer and may have been billed all the same."""
+    if isinstance(payload, GaveUp):
+        return payload.unanswered or int(payload.maybe_billed)
+    return payload.unanswered if isinstance(payload, Answered) else int(isinstance(payload, CallLost))
 
 
 class Decided(Transition):

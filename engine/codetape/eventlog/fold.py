@@ -294,7 +294,8 @@ def _sum(first: Usage, second: Usage) -> Usage:
 
 @_apply.register
 def _(payload: CallLost, session: SessionState, texts: BlobMap) -> SessionState:
-    return session.evolve(call=None, outcome=None)
+    spent = replace(session.spent, ms=session.spent.ms + payload.duration_ms)
+    return session.evolve(call=None, outcome=None, spent=spent)
 
 
 @_apply.register
@@ -320,7 +321,7 @@ def _(payload: Decided, session: SessionState, texts: BlobMap) -> SessionState:
         noted=session.noted if halted else 0,
         ledger=_with_counters(session.ledger, payload.ledger),
         work=_with_artifacts(session.work, payload.changes, texts),
-        resumes_to=source if payload.target == "suspended" else session.resumes_to,
+        resumes_to=source if payload.target in ("suspended", "failed") else session.resumes_to,
         cause=(getattr(payload, "cause", "") or payload.reason) if ending else "",
         reason=reason if ending else "",
         confidence=getattr(payload, "confidence", ""),

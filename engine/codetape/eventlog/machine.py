@@ -70,6 +70,7 @@ _ROWS_1 = (
 
 ROWS = (
     Move("start", ("new",), "planning"),
+    Move("plan", ("failed",), "planning"),
     Move("judge", ("executing", "confirming", "failed"), "judging"),
     Move("diagnose", (*_READ, "confirming", "failed"), "diagnosing"),
     Move("code", ("planning", *_READ, "confirming", "diagnosing", "verifying_code", *_DROPPED, "failed"), "coding"),

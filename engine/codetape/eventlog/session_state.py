@@ -17,7 +17,8 @@ from codetape.errors import CorruptTape
 from codetape.eventlog import machine
 from codetape.eventlog.events import CallClosed, Versions
 
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
+MAX_COUNT = 1_000_000
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
 class Counters(FrozenModel):
@@ -34,6 +35,10 @@ class Counters(FrozenModel):
     schemaless: bool = False
     formless: bool = False
     dropped_parameters: tuple[str, ...] = ()
+    output_cap: Count = 0
+    window: Count = 0
+    lowered: Count = 0
+    forms: tuple[str, ...] = ()
     fresh: bool = False
     rewritten: bool = False
     packages: tuple[str, ...] = ()

@@ -44,6 +44,7 @@ def reply_of(
     """Return a recorded answer as a reply that is marked as reused."""
     return Reply(
         text=texts[answer.text] if answer.text is not None else None,
+        reasoning=texts[answer.reasoning] if answer.reasoning is not None else "",
         refusal=texts[answer.refusal] if answer.refusal is not None else "",
         finish_reason=answer.finish_reason,
         model=answer.model,

@@ -4,13 +4,29 @@ from codetape.domain.model_request import Message
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.context import CAPS, context
 from codetape.prompts.render import cut, render
+from codetape.prompts.reply_parser import SHAPES
+
+FORMS = {
+    "no_block": "Put the code into exactly one fenced code block.",
+    "several_blocks": "Answer with exactly one fenced code block, and no other one.",
+    "open_block": "Close the code block.",
+    "not_json": "Answer with the JSON object alone, and nothing before or after it.",
+}
+"""What is said of a form that could not be read, from then on in the session."""
+
+
+def _reminder(session: SessionState, purpose: str) -> str:
+    """Return what an earlier reply of the session was refused for, as far as it applies to this one."""
+    wants_json = purpose in SHAPES
+    said = [FORMS[form] for form in session.ledger.forms if (form == "not_json") == wants_json]
+    return "\n\n" + " ".join(said) if said and not session.work.repair else ""
 
 
 def messages(session: SessionState, purpose: str) -> tuple[Message, ...]:
     """Return the messages of the run's next ask for the purpose."""
     known = context(session, purpose)
     system = Message(role="system", content=render(session.pack, "system.md", known))
-    user = Message(role="user", content=render(session.pack, f"{purpose}.md", known))
+    user = Message(role="user", content=render(session.pack, f"{purpose}.md", known) + _reminder(session, purpose))
     if not session.work.repair:
         return (system, user)
     bad = Message(role="assistant", content=cut(session.work.bad_reply, CAPS["reply"]) or "(no usable text)")

@@ -29,7 +29,7 @@ from codetape.eventlog.events import (
     SessionStarted,
     Suspended,
     Transition,
-    maybe_billed,
+    unanswered,
 )
 from codetape.eventlog.upcasters import decode_payload
 from codetape.ports import CALL_EVENT_KINDS, Stream
@@ -51,7 +51,8 @@ class CallRecord:
     """One call. Token buckets are disjoint. ``cost`` is in picodollars: None without a price or a reply, 0 if replayed.
 
     ``lineage`` is the session at the root of the forks, ``prompts`` the first digits of the prompt pack's hash.
-    ``reserved`` tokens of a lost call may have been billed. ``tries`` failed in transport before the reply came.
+    ``reserved`` tokens, of a lost call or of tries without an answer, may have been billed. ``tries`` failed in
+    transport before the reply came.
     """
 
     session: str
@@ -233,9 +234,10 @@ def _pack(files: Mapping[str, str]) -> str:
 
 
 def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
+    reserved = call.reserved * unanswered(payload)
     if not isinstance(payload, Answered):
         tries = len(payload.tries) if isinstance(payload, GaveUp) else 0
-        return replace(call, reserved=call.reserved if maybe_billed(payload) else 0, tries=tries)
+        return replace(call, reserved=reserved, tries=tries)
     usage, price, replayed = payload.usage, payload.price, bool(payload.matched_by)
     cost = 0 if replayed else picodollars(price.cost) if price else None
     return replace(
@@ -250,7 +252,7 @@ def _closed(call: CallRecord, payload: CallClosed) -> CallRecord:
         source="replayed" if replayed else price.source if price else "unpriced",
         price_model=price.model if price else "",
         replayed=replayed,
-        reserved=0,
+        reserved=reserved,
         tries=len(payload.tries),
         duration_ms=payload.duration_ms,
     )

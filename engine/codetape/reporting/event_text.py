@@ -6,6 +6,7 @@ from codetape.eventlog.events import (
     Answered,
     BuildFinished,
     BuildRefused,
+    CallRefused,
     CodeReverted,
     Decided,
     FailureReclassified,
@@ -46,13 +47,39 @@ def describe(event: Event, session: SessionState) -> str:
     if isinstance(payload, CodeReverted):
         what = f"it broke {', '.join(payload.broken[:3])}" if payload.broken else "it fixed nothing"
         return f"change taken back: {what}"
-    if isinstance(payload, Answered) and payload.tries:
-        return f"the model answered after {len(payload.tries)} failed tries"
+    if isinstance(payload, Answered):
+        return _answered(payload)
+    if isinstance(payload, CallRefused):
+        return _refused(payload)
     if isinstance(payload, PersonAnswered):
         return f"a person answered on {payload.subject}: {payload.answer}"
     if isinstance(payload, GaveUp):
         return f"gave up: {first_line(session.reason)}"
     return _decided(payload, session) if isinstance(payload, Decided) else ""
+
+
+PROMPT_CUT = "the server read far fewer tokens than the prompt has: it may have cut it, as a small window does"
+
+
+def _answered(payload: Answered) -> str:
+    said = []
+    if payload.tries:
+        billed = f", {payload.unanswered} of them possibly billed" if payload.unanswered else ""
+        said.append(
+            f"the model answered after {len(payload.tries)} failed {'try' if len(payload.tries) == 1 else 'tries'}{billed}"
+        )
+    if payload.prompt_cut:
+        said.append(PROMPT_CUT)
+    return "; ".join(said)
+
+
+def _refused(payload: CallRefused) -> str:
+    if payload.what == "output":
+        limit = f"at most {payload.cap:,} tokens" if payload.cap else f"a window of {payload.window:,} tokens"
+        return f"the server allows {limit}: it is asked for less"
+    if payload.what == "context":
+        return "the server says that the prompt is too long: it is asked with a shorter one"
+    return f"the server refuses the request's {payload.parameter or payload.what}: it is asked without"
 
 
 def _tests(payload: TestsFinished, session: SessionState) -> str:
@@ -82,7 +109,8 @@ def _decided(payload: Decided, session: SessionState) -> str:
         return "a fresh sample is drawn from the plan"
     if not payload.usable:
         from_model = payload.about not in ("build", "oracle", "vet", "run", "standing")
-        return f"{payload.about}: unusable reply ({payload.reason})" if from_model else ""
+        refused = payload.reason in ("schema", "parameter", "context", "output")  # said of the refusal itself
+        return f"{payload.about}: unusable reply ({payload.reason})" if from_model and not refused else ""
     if payload.about == "plan" and session.work.plan:
         return f"plan: {first_line(session.work.plan.description)}"
     if payload.about == "code" and "code" in payload.changes:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from codetape.domain.budget import Limit
 from codetape.domain.canonical import canonical, sha256, well_formed
+from codetape.domain.model_request import refused_parameter
 from codetape.domain.package_names import package_name, valid_system_name
 from codetape.domain.task import Config, Resources
 from codetape.errors import UsageError
@@ -44,7 +45,7 @@ class AutoCoderAgent:
     ``api_key_env`` names the variable that holds the model's key: OPENAI_API_KEY where it is not given, and none for a
     local
     server by its name (``ollama:`` and the like). ``model_options`` go to the model's adapter: ``connect_seconds``,
-    ``read_seconds``, ``tries`` for openai.
+    ``read_seconds``, ``call_seconds``, ``tries`` for openai.
     ``prompts`` is a folder with a prompt pack; without it the one that ships is used.
     ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not
     fit
@@ -192,6 +193,8 @@ class AutoCoderAgent:
         server than
         the recorded one that ``base_url`` does not name.
         """
+        if refused := refused_parameter((changes or {}).get("parameters") or {}):
+            raise UsageError(refused)
         if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
             raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
         sandbox = self._sandbox()
@@ -220,6 +223,8 @@ class AutoCoderAgent:
         ``tags`` are added to the session's.
         Raises UsageError for a point that there is not, or from which nothing can continue.
         """
+        if refused := refused_parameter((changes or {}).get("parameters") or {}):
+            raise UsageError(refused)
         stream = await self.opened_store().read(session)
         redactor, sandbox = self._redactor(), self._sandbox()
         known = inherited(stream, point(stream, at), changes or {})
@@ -309,6 +314,8 @@ class AutoCoderAgent:
             raise UsageError(
                 f"{self.python_version!r} is no Python that is available.", remedy="Give a minor version, such as 3.12."
             )
+        if refused := refused_parameter(self.parameters):
+            raise UsageError(refused)
         try:
             config = Config.model_validate(
                 {

@@ -7,7 +7,9 @@ from typing import Any
 
 from codetape.decider.commands import Build, CallModel, Command, Execute
 from codetape.domain.canonical import canonical, well_formed
+from codetape.domain.model_request import ModelRequest
 from codetape.domain.report import IDLE, Report
+from codetape.domain.usage import MAX_TOKENS
 from codetape.errors import InfrastructureError, ModelUnavailable
 from codetape.eventlog.events import (
     Answered,
@@ -21,12 +23,14 @@ from codetape.eventlog.events import (
     TestsFinished,
 )
 from codetape.ports import Built, Clock, Model, Reply, RequestRefused, Sandbox
+from codetape.prompts.thoughts import split
 from codetape.runtime.pricing import Prices
 from codetape.runtime.redaction import Redactor
 
 MAX_KEPT = 2_000_000  # characters that are kept of one; no script is that long, and the rest is as cut off
 MAX_TRIES = 20  # failed tries of a call that are recorded
 MAX_TRY = 300  # characters of each
+MIN_CUT = 1000  # tokens of a prompt, by estimate, below which nothing is said of its having been cut
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Effects:
             return self.clock.monotonic_ms() - begun
 
         if isinstance(command, CallModel):
-            return self._closed(await self.model.ask(command.request), call, recorded_model, elapsed)
+            return self._closed(await self.model.ask(command.request), command.request, call, recorded_model, elapsed)
         if isinstance(command, Build):
             return await self._build(command, call, elapsed)
         if isinstance(command, Execute):
@@ -58,17 +62,32 @@ class Effects:
         """Return the event of a provider or daemon that is down, and what it said, redacted."""
         blobs, message = Blobs(), self._error(str(error))
         ref = blobs.put(message)
-        tries, billed = (error.tries, error.maybe_billed) if isinstance(error, ModelUnavailable) else ((), False)
-        payload = GaveUp(call=call, message=ref, tries=self._tries(tries, blobs), maybe_billed=billed)
+        tries, lost = (error.tries, error.unanswered) if isinstance(error, ModelUnavailable) else ((), 0)
+        payload = GaveUp(
+            call=call, message=ref, tries=self._tries(tries, blobs), maybe_billed=lost > 0, unanswered=_few(lost)
+        )
         return NewEvent(payload, blobs), message
 
     def _closed(
-        self, reply: Reply | RequestRefused, call: str, recorded_model: str, elapsed: Callable[[], int]
+        self,
+        reply: Reply | RequestRefused,
+        request: ModelRequest,
+        call: str,
+        recorded_model: str,
+        elapsed: Callable[[], int],
     ) -> NewEvent:
         blobs = Blobs()
         if isinstance(reply, RequestRefused):
-            message = blobs.put(self._error(reply.message))
-            return NewEvent(CallRefused(call=call, what=reply.what, parameter=reply.parameter, message=message), blobs)
+            refused = CallRefused(
+                call=call,
+                what=reply.what,
+                parameter=reply.parameter,
+                message=blobs.put(self._error(reply.message)),
+                cap=_tokens(reply.cap),
+                window=_tokens(reply.window),
+                prompt=_tokens(reply.prompt),
+            )
+            return NewEvent(refused, blobs)
 
         def put(text: str) -> str:
             return blobs.put(self.redactor.text(well_formed(text)))
@@ -76,9 +95,11 @@ class Effects:
         def short(text: str, size: int) -> str:
             return self.redactor.text(well_formed(text))[:size]
 
+        thoughts, text = thoughts_and_answer(reply)
         payload = Answered(
             call=call,
-            text=put(reply.text[:MAX_KEPT]) if reply.text is not None else None,
+            text=put(text[:MAX_KEPT]) if text is not None else None,
+            reasoning=put(thoughts[:MAX_KEPT]) if thoughts else None,
             refusal=put(reply.refusal) if reply.refusal else None,
             finish_reason="length" if len(reply.text or "") > MAX_KEPT else short(reply.finish_reason, 40),
             model=short(reply.model, 200),
@@ -88,6 +109,8 @@ class Effects:
             matched_by=reply.matched_by,
             price=self._price(reply, recorded_model),
             tries=self._tries(reply.tries, blobs),
+            unanswered=_few(reply.unanswered),
+            prompt_cut=_is_cut(reply, request),
             duration_ms=elapsed(),
         )
         return NewEvent(payload, blobs)
@@ -136,6 +159,30 @@ class Effects:
 
     def _tries(self, tries: tuple[str, ...], blobs: Blobs) -> tuple[str, ...]:
         return tuple(blobs.put(self._error(text)[:MAX_TRY]) for text in tries[:MAX_TRIES])
+
+
+def thoughts_and_answer(reply: Reply) -> tuple[str, str | None]:
+    """Return what a reply says was thought, by its server or at its beginning, and the answer without that."""
+    if reply.text is None or reply.matched_by:  # a recording's answer was told from its thoughts before
+        return reply.reasoning, reply.text
+    found = split(reply.text)
+    if not found.thoughts:
+        return reply.reasoning, reply.text
+    return "\n".join(filter(None, (reply.reasoning, found.thoughts))), found.answer
+
+
+def _is_cut(reply: Reply, request: ModelRequest) -> bool:
+    """Whether the server read far less than was sent, as one with a small window does without a word."""
+    read, sent = reply.usage.total_input, request.input_estimate
+    return reply.usage.source == "provider" and not reply.matched_by and sent >= MIN_CUT and 2 * read < sent
+
+
+def _tokens(count: int) -> int:
+    return min(max(0, count), MAX_TOKENS)
+
+
+def _few(count: int) -> int:
+    return min(max(0, count), MAX_TRIES)
 
 
 def _encodable(report: Report) -> Any:

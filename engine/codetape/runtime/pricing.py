@@ -7,7 +7,7 @@ no price, and its tokens are shown as unpriced: never as $0.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
@@ -56,19 +56,26 @@ class TokenPrice:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices by model. ``own`` are the user's: a glob over models to dollars a million tokens by bucket."""
+    """Prices by model. ``own`` are the user's: a glob over models to dollars a million tokens by bucket.
+
+    ``price_as`` names the model whose price holds for every call, whatever the server: PROVIDER:MODEL or MODEL.
+    """
 
     own: Mapping[str, Mapping[str, Decimal]] = field(default_factory=dict)
+    price_as: str = ""
 
     def rate(self, models: tuple[str, ...], billing: tuple[str, str], usage: Usage, at: str) -> TokenPrice | None:
         """Return the rate of a call: of the first of its model's names that has one. None where none has.
 
         ``billing`` is the provider's id, or else its address; both empty where nobody bills. ``at`` is the call's time.
         """
+        if self.price_as:
+            provider, sign, _ = self.price_as.partition(":")
+            models, billing = (self.price_as,), (provider if sign else "", "")
         for glob, per in self.own.items():
             if name := next((name for name in models if fnmatchcase(name, glob)), ""):
                 return TokenPrice("settings", "", name, per)
-        if not any(billing):
+        if not any(billing) and not self.price_as:
             return None
         for name in models:
             if found := _listed(name.partition(":")[2] or name, billing, usage, at):
@@ -92,6 +99,17 @@ class Prices:
             model=rate.model if rate else "",
             per_mtok={name: plain(value) for name, value in rate.per_mtok.items()} if rate else {},
         )
+
+
+def priced_as(prices: Prices, model: str) -> Prices:
+    """Return the prices with one model's for every call. Raises UsageError for a model that has none."""
+    named = replace(prices, price_as=model)
+    if named.rate((), ("", ""), Usage(input=1, output=1), "2030-01-01T00:00:00.000Z") is None:
+        raise UsageError(
+            f"No price is known of {model[:80]!r}.",
+            remedy="Give PROVIDER:MODEL as price lists name it, such as openai:gpt-5-mini.",
+        )
+    return named
 
 
 def plain(value: Decimal) -> str:

@@ -223,17 +223,35 @@ class CodeGenSession:
             await self._append(self._suspension("budget", str(error)))
             return
         call = f"{self.session}:{self.folded.seq - 1}"
+        begun, limit = self._clock.monotonic_ms(), self._seconds_left()
         try:
-            draft = await self._effects.perform(command, call, self.folded.the_config.model)
+            async with asyncio.timeout(limit) as in_time:
+                draft = await self._effects.perform(command, call, self.folded.the_config.model)
         except (ModelUnavailable, SandboxUnavailable) as error:
             await self._give_up(call, error)
+        except TimeoutError:
+            if not in_time.expired():
+                raise
+            await self._lose(call, self._clock.monotonic_ms() - begun)
+            seconds = self.folded.the_config.max_seconds
+            message = f"The budget of the session, {seconds} s of work, was spent during a call, which was broken off."
+            await self._append(self._suspension("budget", message))
         except Exception:
             # the one broad except: the log must say that the call's outcome is not known
-            estimate = self.folded.call.input_estimate if self.folded.call else 0
-            await self._append(NewEvent(CallLost(call=call, input_estimate=estimate)))
+            await self._lose(call)
             raise
         else:
             await self._append(draft)
+
+    def _seconds_left(self) -> float | None:
+        """Return what is left of the session's time; None where it has no such budget."""
+        most = self.folded.the_config.max_seconds
+        return None if most is None else max(0.0, most - self.folded.spent.ms / 1000)
+
+    async def _lose(self, call: str, spent_ms: int = 0) -> None:
+        """Close the open call as one whose outcome will never be known."""
+        estimate = self.folded.call.input_estimate if self.folded.call else 0
+        await self._append(NewEvent(CallLost(call=call, input_estimate=estimate, duration_ms=max(0, spent_ms))))
 
     async def _give_up(self, call: str, error: InfrastructureError) -> None:
         draft, message = self._effects.gave_up(call, error)
@@ -267,7 +285,7 @@ class CodeGenSession:
 
 def _resumes_to(session: SessionState) -> str:
     """Return the state that a halted session continues in; empty where it is not halted, or ended for good."""
-    if session.state == "suspended":
+    if session.state == "suspended" or (session.state == "failed" and session.cause == "unusable"):
         return session.resumes_to
     more = (
         session.state == "failed"

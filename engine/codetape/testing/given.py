@@ -27,6 +27,7 @@ from codetape.eventlog.events import (
     BuildFinished,
     BuildRefused,
     CallLost,
+    CallRefused,
     Decided,
     NewEvent,
     Payload,
@@ -39,6 +40,8 @@ from codetape.runtime.prompt_pack_files import load_pack
 from codetape.runtime.session import started
 from codetape.runtime.versions import versions as versions_of_this_process
 from codetape.testing.fakes import passing_report
+
+RefusedForm = Literal["schema", "parameter", "context", "output"]
 
 
 @cache
@@ -81,6 +84,18 @@ class Given:
             blobs = Blobs()
             answered = Answered(call=self._call, text=blobs.put(text), usage=Usage(), finish_reason=finish_reason)
             self._close(answered, blobs)
+        return self
+
+    def is_refused(
+        self, what: RefusedForm, message: str = "no", *, cap: int = 0, window: int = 0, prompt: int = 0
+    ) -> Self:
+        """The server refuses the pending call's form, and may name limits: ``cap``, ``window``, ``prompt``."""
+        self._expect(CallModel)
+        blobs = Blobs()
+        refused = CallRefused(
+            call=self._call, what=what, message=blobs.put(message), cap=cap, window=window, prompt=prompt
+        )
+        self._close(refused, blobs)
         return self
 
     def builds(self) -> Self:

@@ -20,8 +20,8 @@ from codetape.eventlog.events import (
     SessionForked,
     SessionStarted,
     Transition,
-    maybe_billed,
     refs,
+    unanswered,
 )
 from codetape.eventlog.hash_chain import check_blobs, check_chain
 from codetape.ports import (
@@ -89,8 +89,10 @@ class MemoryStore(Store):
             for limit in reserve.limits:
                 check(limit, self._spent(limit.scope, event.session), reserve)
             self.reserved[f"{event.session}:{event.seq}"] = Spent(reserve.tokens, reserve.cost or 0)
-        elif isinstance(payload, CallClosed) and not maybe_billed(payload):
-            self.reserved.pop(payload.call, None)
+        elif isinstance(payload, CallClosed) and (held := self.reserved.pop(payload.call, None)) is not None:
+            times = unanswered(payload)
+            if times:
+                self.reserved[payload.call] = Spent(held.tokens * times, held.cost * times)
         self.events.setdefault(event.session, []).append(event)
         self.texts.update(texts)
 

@@ -3,7 +3,7 @@
 from sqlite3 import Connection
 
 from codetape.domain.budget import Limit, Reservation, Spent, check
-from codetape.eventlog.events import CallClosed, maybe_billed
+from codetape.eventlog.events import CallClosed, unanswered
 
 _SUMS = (
     "SELECT coalesce(sum(input_tokens + output_tokens - reused_tokens + open_tokens + reserved_tokens), 0),"
@@ -34,6 +34,7 @@ def spent(db: Connection, limit: Limit, session: str) -> Spent:
 
 
 def settled(payload: CallClosed) -> list[str]:
-    """Return what a call's end sets: its reservation is released, unless the call may have been billed unanswered."""
-    booked = ["reserved_tokens = reserved_tokens + open_tokens", "reserved_cost = reserved_cost + open_cost"]
-    return [*(booked if maybe_billed(payload) else ()), "open_tokens = 0", "open_cost = 0"]
+    """Return what a call's end sets: its reservation is released, but for each try that may be billed unanswered."""
+    times = unanswered(payload)
+    booked = [f"reserved_{what} = reserved_{what} + {times} * open_{what}" for what in ("tokens", "cost") if times]
+    return [*booked, "open_tokens = 0", "open_cost = 0"]

@@ -31,6 +31,7 @@ class ResumeOptions(LiveOptions):
     drop: tuple[str, ...]
     keep: tuple[str, ...]
     max_iterations: int | None
+    max_output_tokens: int | None
     model: str | None
     prompts: str | None
 
@@ -48,6 +49,7 @@ class ResumeOptions(LiveOptions):
 @click.option("--drop-test", "drop", multiple=True, metavar="NAME", help="Answer: this test is wrong, set it aside.")
 @click.option("--keep-test", "keep", multiple=True, metavar="NAME", help="Answer: this test stands.")
 @click.option("--max-iterations", type=click.IntRange(1, 1000), help="A new limit.")
+@click.option("--max-output-tokens", type=click.IntRange(256), help="Of one answer: a new limit.")
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
@@ -79,6 +81,8 @@ def command(options: ResumeOptions) -> int:
     answers = _answers((*options.allow, *drop), (*options.deny, *keep))
     check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
+    if options.max_output_tokens is not None:
+        changes["max_output_tokens"] = options.max_output_tokens
     model = recorded.run.the_config.model
     return drive(
         AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),

@@ -18,7 +18,7 @@ from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.playback.verify import readable
 from codetape.ports import DEFAULT_STORE, Store, Stream
-from codetape.reporting.event_text import describe
+from codetape.reporting.event_text import PROMPT_CUT, describe
 from codetape.runtime.result import GenerateResult
 from codetape.text.unified_diff import unified
 
@@ -127,6 +127,8 @@ def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
             calls.append({"call": payload.call, "purpose": payload.purpose, "messages": messages, "reply": None})
         elif isinstance(payload, Answered) and calls:
             calls[-1]["reply"] = stream.texts[payload.text] if payload.text else None
+            calls[-1]["reasoning"] = stream.texts[payload.reasoning] if payload.reasoning else None
+            calls[-1]["prompt_cut"] = payload.prompt_cut
     if as_json:
         say_json({"calls": calls})
         return
@@ -134,6 +136,10 @@ def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
         say(f"=== {call['call']} {call['purpose']}")
         for message in call["messages"]:
             say(f"--- {message['role']}\n{message['content']}")
+        if call.get("prompt_cut"):
+            say(f"--- {PROMPT_CUT}")
+        if call.get("reasoning"):
+            say(f"--- reasoning\n{call['reasoning']}")
         say(f"--- reply\n{call['reply']}\n")
 
 

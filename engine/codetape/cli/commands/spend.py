@@ -141,7 +141,7 @@ def _say(spent: Any, by: list[str]) -> None:
         f"{total.retries:,} retries in transport" if total.retries else "",
         f"{total.repairs:,} repairs" if total.repairs else "",
         f"{total.failures:,} calls that gave nothing" if total.failures else "",
-        f"{total.lost:,} lost calls that may have been billed, up to {total.possibly_billed:,} tokens"
+        f"{total.lost:,} calls with tries that were lost and may have been billed, up to {total.possibly_billed:,} tokens"
         if total.lost
         else "",
         f"{total.estimated:,} calls with estimated tokens" if total.estimated else "",

@@ -6,10 +6,12 @@ from codetape.domain.findings import Finding, Quarantined
 from codetape.domain.reply_shapes import Fix, FixVerification, Opinion
 from codetape.domain.task import TEST_FILE
 from codetape.eventlog.session_state import SessionState
+from codetape.prompts.reply_forms import as_block
 from codetape.prompts.reply_parser import Unusable, python, read_json, read_patches, read_tests
 from codetape.rules.pytest_source import (
     apply_patches,
     file_of,
+    functions,
     imports_in,
     name_of,
     names,
@@ -18,6 +20,16 @@ from codetape.rules.pytest_source import (
     with_tests,
 )
 from codetape.rules.session_view import required_names, whole_file
+
+
+def tests_form(session: SessionState, text: str) -> str:
+    """Return the block that holds tests, where there is just one."""
+    return as_block(text, lambda source: bool(names(source)))
+
+
+def fixed_form(session: SessionState, text: str) -> str:
+    """Return the block that holds test functions, where there is just one."""
+    return as_block(text, lambda source: bool(functions(source)))
 
 
 def tests(session: SessionState, text: str) -> Read:

@@ -8,9 +8,10 @@ from codetape.decider.step import Read, Step, unusable
 from codetape.domain.reply_shapes import CodePlan, Fix, FixVerification
 from codetape.domain.task import ANCHOR_FILE, TEST_FILE, USER_FILE
 from codetape.eventlog.session_state import SessionState
+from codetape.prompts.reply_forms import as_block
 from codetape.prompts.reply_parser import Unusable, read_code, read_json
 from codetape.rules.assertion_claims import claim_of
-from codetape.rules.pytest_source import file_of, imported_from_solution
+from codetape.rules.pytest_source import defined_names, file_of, imported_from_solution
 from codetape.rules.session_view import interface_names, required_names
 from codetape.rules.special_cases import special_cases
 
@@ -26,6 +27,12 @@ def plan(session: SessionState, text: str) -> Read:
     if missing := [name for name in imported_from_solution(session.anchors or "") if name not in offered]:
         return Unusable("interface", f"The interface does not offer what the examples call: {', '.join(missing)}.")
     return Step("plan", work={"plan": value})
+
+
+def code_form(session: SessionState, text: str) -> str:
+    """Return the block that defines what the interface asks for, where there is just one."""
+    required = {*required_names(session)}
+    return as_block(text, lambda source: bool(names := {*defined_names(source)}) and required <= names)
 
 
 def code(session: SessionState, text: str) -> Read:
