@@ -117,12 +117,15 @@ class Model(Protocol):
     """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up, and says whether it may
     be billed.
 
-    ``name`` is ADAPTER:NAME. ``server`` is the address that it is reached at, without name and password: empty for the
+    ``name`` is ADAPTER:NAME. ``api`` is the API that it speaks, and ``adapter`` what speaks it, with versions, both for
+    people who read a tape. ``server`` is the address that it is reached at, without name and password: empty for the
     provider's own, None where there is none. ``billing`` says whose prices hold.
     """
 
     name: str
     server: str | None = None
+    api: str = ""
+    adapter: str = ""
     billing: Billing = Billing()
 
     def free(self, request: ModelRequest) -> bool:
@@ -333,6 +336,7 @@ class SessionRow(TypedDict):
     reused_tokens: int
     reserved_tokens: int
     reserved_cost: int
+    server: str
 
 
 class SessionList(NamedTuple):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from codetape.domain.model_request import ModelRequest
 from codetape.errors import UsageError
 from codetape.ports import Billing, Model, Reply, RequestRefused
+from codetape_adapters.models.addresses import library_version, refuse_secrets, without_user
 from codetape_adapters.models.chat_completions import chat_reply, chat_request
 from codetape_adapters.models.http_clients import client_of
 from codetape_adapters.models.server_calls import (
@@ -18,7 +19,6 @@ from codetape_adapters.models.server_calls import (
     TRIES,
     Server,
     call,
-    without_user,
 )
 
 DEFAULT_KEY = "OPENAI_API_KEY"
@@ -31,6 +31,8 @@ class OpenAIModel(Model):
     A ``local`` server gets no key, and nothing else of the environment, unless ``api_key_env`` names one for it;
     ``start_with`` is the usual command that starts it.
     """
+
+    api = "chat completions"
 
     def __init__(
         self,
@@ -52,7 +54,9 @@ class OpenAIModel(Model):
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         provider = "openai" if kind == "openai" else ""
         self.billing = Billing(provider) if self._base_url is None else Billing(address=self._billed(kind))
+        refuse_secrets(self._base_url or "")
         self.server = without_user(self._base_url or "")
+        self.adapter = f"openai {library_version('openai')}"
         plain = local and not api_key_env
         variable = api_key_env or DEFAULT_KEY
         key = "" if plain else os.environ.get(variable, "")

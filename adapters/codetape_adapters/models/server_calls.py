@@ -12,11 +12,12 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from codetape.domain.model_request import ModelRequest
 from codetape.errors import ModelUnavailable
 from codetape.ports import Reply, RequestRefused
+from codetape_adapters.models.addresses import without_user
 from codetape_adapters.models.bounded_http import ReplyTooLarge, ReplyTooSlow, ReplyUnbounded
 from codetape_adapters.models.http_clients import never_sent
 from codetape_adapters.models.provider_errors import ProviderError, provider_error, refusal
@@ -261,10 +262,4 @@ def _remedy(failure: _Failure, server: Server) -> str:
     return _REMEDIES.get(status, "Resume later.")
 
 
-def without_user(url: str) -> str:
-    """Return an address without the name and password that it may hold."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-__all__ = ["BadReply", "ReplyTooLarge", "Server", "call", "decoded", "without_user"]
+__all__ = ["BadReply", "ReplyTooLarge", "Server", "call", "decoded"]

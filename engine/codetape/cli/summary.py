@@ -11,6 +11,7 @@ from codetape.domain.money import dollars, money, pico
 from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.errors import UsageError
 from codetape.eventlog.session_state import SessionState
+from codetape.reporting.event_text import server_line
 from codetape.rules.evidence import in_words
 from codetape.runtime.redaction import find_keys
 from codetape.runtime.result import GenerateResult
@@ -99,6 +100,7 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         if result.parent
         else None,
         "question": result.question,
+        "server": {"address": result.config.server, "api": result.config.api, "adapter": result.config.adapter},
         "keys_seen": list(keys_in(result)),
         "solution": result.solution.code if result.solution else None,
         "solution_path": str(solution_path) if solution_path else None,
@@ -191,6 +193,8 @@ def summarise(
         say(f"  spent here  {about}{own[0]:,} in, {own[1]:,} out, {calls} calls")
     replayed = f"; {result.replayed} answers from a recording, at $0" if result.replayed else ""
     say(f"  money       {money(pico(result.cost), result.unpriced)}{replayed}")
+    if reached := server_line(session.the_config):
+        say(f"  server      {reached}")
     say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")
     say(f"  time        {duration_s:.1f} s")
     if path:

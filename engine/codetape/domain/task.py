@@ -97,12 +97,15 @@ class Config(FrozenModel):
     """Everything that decisions depend on besides the task, with every default resolved.
 
     ``server`` is the model's address, without name and password: empty for the provider's own, None where it is
-    unknown. ``strict_examples`` has a person decide on an example that two readers of the task take for wrong;
+    unknown. ``api`` and ``adapter`` say which API is spoken there, and by what. ``strict_examples`` has a person decide
+    on an example that two readers of the task take for wrong;
     ``min_strength`` is the share of mutants that the tests must notice before a session succeeds.
     """
 
     model: str
     server: str | None = None
+    api: str = ""
+    adapter: str = ""
     name: str = "auto-coder"
     system_prompt: str = ""
     base_packages: tuple[str, ...] = ()

@@ -266,6 +266,7 @@ def session_row(session: SessionState, stream: Stream) -> SessionRow:
         "reused_tokens": session.spent.reused_tokens,
         "reserved_tokens": 0,
         "reserved_cost": 0,
+        "server": session.the_config.server or "",
     }
 
 

@@ -53,12 +53,16 @@ class Versions(FrozenModel):
 
 
 class SessionStarted(Transition):
-    """Everything that decisions depend on. ``task``, ``config`` and each file of ``pack`` are blobs."""
+    """Everything that decisions depend on. ``task``, ``config`` and each file of ``pack`` are blobs.
+
+    ``server`` is the address of ``model``, as the configuration has it: empty for the provider's own.
+    """
 
     role = "input"
     task_id: str
     tags: tuple[str, ...] = ()
     model: str
+    server: str = ""
     task: Ref
     config: Ref
     pack: dict[str, Ref]
@@ -70,7 +74,8 @@ class SessionForked(Payload):
 
     ``hash`` is the parent's at ``seq``. ``config`` is a JSON object of the fields that change, and ``pack`` the new
     prompt pack, empty for the parent's. ``say`` is a person's remark, added to the constraints; ``reply`` replaces the
-    answer that waits for a decision; ``tags`` are added to the parent's.
+    answer that waits for a decision; ``tags`` are added to the parent's. ``server`` is the model's address, where that
+    changes.
     """
 
     role = "input"
@@ -78,6 +83,7 @@ class SessionForked(Payload):
     seq: int
     hash: Hash
     model: str = ""
+    server: str | None = None
     config: Ref
     pack: dict[str, Ref] = {}
     say: Ref | None = None
@@ -137,8 +143,9 @@ class Price(FrozenModel):
 
 
 class Answered(CallClosed):
-    """A model's reply (after redaction): ``text`` is its answer, ``reasoning`` what came before it as thoughts.
+    """A model's reply (after redaction), its thoughts apart.
 
+    ``text`` is the answer, ``reasoning`` what the model thought before it, as its server or its own marks tell.
     ``matched_by`` says how it was matched where it came from a recording: it cost nothing, and has no price.
     ``unanswered`` is how many of the failed ``tries`` may have been billed. ``prompt_cut`` says that the server read far
     fewer tokens than the prompt has.
@@ -164,7 +171,7 @@ Tokens = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class CallRefused(CallClosed):
-    """The server refuses the form of the request: asked again without the schema or parameter, shorter, or for less.
+    """The server refuses the form of the request: asked again in another, shorter, or for a shorter answer.
 
     ``cap``, ``window`` and ``prompt`` are the tokens that it named as the longest output, as prompt and output
     together, and as this prompt; 0 where it named none.
@@ -298,10 +305,14 @@ class CodeReverted(Payload):
 
 
 class ConfigChanged(Payload):
-    """A person changed the configuration of a suspended session; ``changes`` is a JSON object of its fields."""
+    """A person changed the configuration of a suspended session; ``changes`` is a JSON object of its fields.
+
+    ``server`` is the model's new address; None where it stays.
+    """
 
     role = "input"
     changes: Ref
+    server: str | None = None
 
 
 class ContentForgotten(Payload):

@@ -26,7 +26,7 @@ from codetape.eventlog.session_state import SessionState
 from codetape.playback.verify import verify
 from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
-from codetape.reporting.event_text import describe
+from codetape.reporting.event_text import describe, server_line
 from codetape.reporting.spend import Spend, spend
 from codetape.rules.evidence import in_words
 from codetape.runtime.result import GenerateResult
@@ -161,6 +161,7 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("session", result.session),
         ("task", result.task),
         ("model", result.config.model),
+        *(("server", line) for line in filter(None, [server_line(result.config)])),
         ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),

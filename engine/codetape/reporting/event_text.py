@@ -1,5 +1,6 @@
 """One line per event, for people: progress, `show` and audits describe an event in the same words."""
 
+from codetape.domain.task import Config
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import (
     AnchorsExtracted,
@@ -80,6 +81,14 @@ def _refused(payload: CallRefused) -> str:
     if payload.what == "context":
         return "the server says that the prompt is too long: it is asked with a shorter one"
     return f"the server refuses the request's {payload.parameter or payload.what}: it is asked without"
+
+
+def server_line(config: Config) -> str:
+    """Say where a session's model is, and how it was reached; empty where nothing is known of it."""
+    if config.server is None or not (config.server or config.api):
+        return ""
+    how = ", ".join(filter(None, (config.api, config.adapter)))
+    return f"{config.server or 'of the provider'}{f' ({how})' if how else ''}"
 
 
 def _tests(payload: TestsFinished, session: SessionState) -> str:

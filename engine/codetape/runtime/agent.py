@@ -138,7 +138,8 @@ class AutoCoderAgent:
         redactor = self._redactor()
         asked = read_task(redactor, prompt, **options)
         plain = asked.model_dump(mode="json", exclude={"inputs": {"__all__": {"sample": {"path"}}}})
-        left_out: Any = {"server": True, "sandbox": {"why"}, "max_cost": True, "max_tokens": True, "max_seconds": True}
+        reached, budget = ("server", "api", "adapter"), ("max_cost", "max_tokens", "max_seconds")
+        left_out: Any = {"sandbox": {"why"}, **dict.fromkeys((*reached, *budget), True)}
         config = self._config(self._sandbox(), redactor).model_dump(mode="json", exclude=left_out)
         whole = [list(key), plain, config, sorted(load_pack(self.prompts).items()), self.server]
         return sha256(canonical(whole))[:16]
@@ -229,7 +230,7 @@ class AutoCoderAgent:
         redactor, sandbox = self._redactor(), self._sandbox()
         known = inherited(stream, point(stream, at), changes or {})
         config = {**known.the_config.model_dump(mode="json"), **(changes or {}), "model": self._model_name()}
-        config["server"] = self._server_for(known.the_config)
+        config |= {**_reached_by(self._model()), "server": self._server_for(known.the_config)}
         config["sandbox"] = sandbox.facts().model_dump(mode="json")
         try:
             new = redactor.model(Config.model_validate(config)).model_dump(mode="json")
@@ -320,7 +321,7 @@ class AutoCoderAgent:
             config = Config.model_validate(
                 {
                     "model": self._model_name(),
-                    "server": self._model().server,
+                    **_reached_by(self._model()),
                     "name": self.name,
                     "system_prompt": self.system_prompt,
                     "base_packages": tuple(sorted({package_name(p) for p in self.base_packages})),
@@ -351,6 +352,11 @@ class AutoCoderAgent:
             where = ".".join(str(part) for part in first["loc"])
             raise UsageError(f"The setting {where} cannot be: {first['msg']}.") from error
         return redactor.model(config)
+
+
+def _reached_by(model: Model) -> dict[str, str | None]:
+    """Return where a model is, and by what it is reached, as fields of a configuration."""
+    return {"server": model.server, "api": model.api, "adapter": model.adapter}
 
 
 def _kind(model: str) -> str:

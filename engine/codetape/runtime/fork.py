@@ -90,6 +90,7 @@ def forked(
         seq=session.seq - 1,
         hash=session.head,
         model=str(changes.get("model", "")),
+        server=(changes["server"] or "") if "server" in changes else None,
         config=texts.put(canonical(dict(changes))),
         pack={name: texts.put(text) for name, text in sorted((pack or {}).items())},
         say=texts.put(say) if say else None,

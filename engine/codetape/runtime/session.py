@@ -62,6 +62,7 @@ def started(task: Task, config: Config, pack: dict[str, str]) -> NewEvent:
         task_id=task.id,
         tags=task.tags,
         model=config.model,
+        server=config.server or "",
         task=texts.put(canonical(task.model_dump(mode="json"))),
         config=texts.put(canonical(config.model_dump(mode="json"))),
         pack={name: texts.put(text) for name, text in sorted(pack.items())},
@@ -155,7 +156,7 @@ class CodeGenSession:
         before = self.folded.the_config.server
         server = same_server(before, self._model, named=server_named)
         if before is not None and server not in (None, before):
-            changes = {**changes, "server": server}
+            changes = {**changes, "server": server, "api": self._model.api, "adapter": self._model.adapter}
         if self.folded.call is not None:
             lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
             await self._append(NewEvent(lost))
@@ -189,7 +190,8 @@ class CodeGenSession:
             raise UsageError(f"The configuration has no such setting or value: {wrong}.") from error
         plain = {name: value for name, value in new.model_dump(mode="json").items() if name in changes}
         texts = Blobs()
-        await self._append(NewEvent(ConfigChanged(changes=texts.put(canonical(plain))), texts))
+        changed = ConfigChanged(changes=texts.put(canonical(plain)), server=plain.get("server"))
+        await self._append(NewEvent(changed, texts))
 
     async def _beat(self, lease: Lease) -> None:
         while True:

@@ -1,6 +1,6 @@
 """A whole store in memory: the simplest one that keeps the contract, with budgets, forks and erasure."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
@@ -13,6 +13,7 @@ from codetape.eventlog.events import (
     BuildFinished,
     CallClosed,
     CallLost,
+    ConfigChanged,
     ContentForgotten,
     Decided,
     Payload,
@@ -238,6 +239,11 @@ class MemoryStore(Store):
         readable = [name for name, events in self.events.items() if events[-1].kind != ContentForgotten.__name__]
         return {ref for name in readable for event in self._chain(name) for ref in refs(event.payload)}
 
+    @staticmethod
+    def _server(chain: Sequence[Event]) -> str:
+        found = [p.server for e in chain if isinstance(p := e.payload, SessionStarted | SessionForked | ConfigChanged)]
+        return next((server for server in reversed(found) if server is not None), "")
+
     def _row(self, session: str) -> SessionRow:
         chain, own = self._chain(session), self.events[session]
         starts = [e.payload for e in chain if isinstance(e.payload, SessionStarted | SessionForked)]
@@ -271,6 +277,7 @@ class MemoryStore(Store):
             ),
             "reserved_tokens": held.tokens,
             "reserved_cost": held.cost,
+            "server": self._server(chain),
         }
 
     def _held(self, sessions: Collection[str]) -> Spent:

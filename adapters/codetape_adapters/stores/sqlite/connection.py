@@ -14,7 +14,7 @@ from codetape.errors import StoreError
 
 APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
-SCHEMA = 5
+SCHEMA = 6
 """The number of migrations, kept in user_version too: reading a database must not load the code that migrates one."""
 
 

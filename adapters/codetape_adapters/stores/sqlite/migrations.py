@@ -129,3 +129,9 @@ def _read_models(db: Database) -> None:
     for statement in (*READ_MODEL_TABLES, *READ_MODEL_VIEWS):
         db.execute(statement)
     rebuild(db.conn)
+
+
+@MIGRATIONS()
+def _server(db: Database) -> None:
+    """The address at which a session's model is reached, where its events name it."""
+    db.execute("ALTER TABLE sessions ADD COLUMN server TEXT NOT NULL DEFAULT ''")

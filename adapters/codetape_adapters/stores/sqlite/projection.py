@@ -5,7 +5,7 @@ from typing import Any
 
 from codetape.domain.money import pico
 from codetape.eventlog.envelope import Event
-from codetape.eventlog.events import Answered, CallClosed, SessionForked, SessionStarted, Transition
+from codetape.eventlog.events import Answered, CallClosed, ConfigChanged, SessionForked, SessionStarted, Transition
 from codetape_adapters.stores.sqlite import reservations
 from codetape_adapters.stores.sqlite.connection import one
 from codetape_adapters.stores.sqlite.read_models import add, insert
@@ -23,6 +23,7 @@ def project(db: Connection, event: Event) -> None:
                 **_line(event),
                 "task": payload.task_id,
                 "model": payload.model,
+                "server": payload.server,
                 "tags": ",".join(payload.tags),
                 "state": payload.target,
             },
@@ -48,6 +49,9 @@ def project(db: Connection, event: Event) -> None:
         else:
             sets += ["cost = cost + ?", "unpriced = unpriced + ?"]
             values += [pico(payload.price.cost) if payload.price else 0, payload.price is None]
+    elif isinstance(payload, ConfigChanged) and payload.server is not None:
+        sets.append("server = ?")
+        values.append(payload.server)
     if isinstance(payload, CallClosed):
         sets += reservations.settled(payload)
     db.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
@@ -70,8 +74,8 @@ def _line(event: Event) -> dict[str, Any]:
 
 def _project_fork(db: Connection, event: Event, payload: SessionForked) -> None:
     """Begin a fork's line with its parent's; tokens are its own, and its next transition sets its state."""
-    parent = one(db, "SELECT task, model, tags FROM sessions WHERE session = ?", payload.parent)
-    task, model, tags = parent or ("", "", "")
+    parent = one(db, "SELECT task, model, tags, server FROM sessions WHERE session = ?", payload.parent)
+    task, model, tags, server = parent or ("", "", "", "")
     insert(
         db,
         "sessions",
@@ -79,6 +83,7 @@ def _project_fork(db: Connection, event: Event, payload: SessionForked) -> None:
             **_line(event),
             "task": task,
             "model": payload.model or model,
+            "server": server if payload.server is None else payload.server,
             "tags": ",".join(filter(None, (tags, *payload.tags))),
             "state": "forked",
             "parent": payload.parent,

@@ -24,7 +24,7 @@ _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
     "session", "task", "model", "tags", "state", "reason", "iteration", "events", "input_tokens", "output_tokens",
     "started_at", "updated_at", "head", "parent", "forked_at", "cost", "unpriced", "reused_tokens", "reserved_tokens",
-    "reserved_cost",
+    "reserved_cost", "server",
 )  # fmt: skip
 _NUMBERS = (
     "iteration", "events", "input_tokens", "output_tokens", "forked_at", "cost", "unpriced", "reused_tokens",
