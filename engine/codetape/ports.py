@@ -118,7 +118,7 @@ class Model(Protocol):
     be billed.
 
     ``name`` is ADAPTER:NAME. ``api`` is the API that it speaks, and ``adapter`` what speaks it, with versions, both for
-    people who read a tape. ``server`` is the address that it is reached at, without name and password: empty for the
+    people who read a tape; an adapter that names an API takes one as its option ``api``. ``server`` is the address that it is reached at, without name and password: empty for the
     provider's own, None where there is none. ``billing`` says whose prices hold.
     """
 

@@ -1,6 +1,7 @@
 """One client of a server for as long as an event loop lasts: making a client takes longer than a call of it."""
 
 import asyncio
+import importlib
 import sys
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -8,8 +9,9 @@ from weakref import WeakKeyDictionary
 
 from codetape_adapters.models.bounded_http import ask_for_plain, bounded, only_plain_headers
 
-Server = tuple[str | None, str, float, float, bool]
-"""Address, key, seconds to connect and to read, and whether nothing of the environment may go along."""
+Server = tuple[str, str | None, str, float, float, bool]
+"""Library, address, key, seconds to connect and to read, and whether nothing of the environment may go along."""
+_CLIENTS = {"openai": "AsyncOpenAI", "anthropic": "AsyncAnthropic"}
 
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Server, tuple[AsyncGenerator[Any], Any]]] = WeakKeyDictionary()
 
@@ -27,17 +29,16 @@ async def client_of(server: Server) -> Any:
 
 
 async def _client_lifetime(server: Server) -> AsyncGenerator[Any]:
-    import openai
-
-    address, key, connect, read, plain = server
-    timeout = openai.Timeout(read, connect=connect)
+    name, address, key, connect, read, plain = server
+    library = importlib.import_module(name)
+    timeout = library.Timeout(read, connect=connect)
     hooks: dict[str, list[Any]] = {
         "request": [*([only_plain_headers] if plain else []), ask_for_plain],
         "response": [bounded],
     }
     # No redirects: a prompt goes to the server that was named, and to no other.
-    http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=timeout, follow_redirects=False)
-    async with openai.AsyncOpenAI(
+    http = library.DefaultAsyncHttpxClient(event_hooks=hooks, timeout=timeout, follow_redirects=False)
+    async with getattr(library, _CLIENTS[name])(
         api_key=key, base_url=address, max_retries=0, timeout=timeout, http_client=http
     ) as client:
         yield client

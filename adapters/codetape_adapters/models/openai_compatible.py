@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server, by chat completions. Its errors become ours, and every failed try is recorded."""
+"""OpenAI by its Responses API, and any compatible server by chat completions or responses, as it is told."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ from codetape.ports import Billing, Model, Reply, RequestRefused
 from codetape_adapters.models.addresses import library_version, refuse_secrets, without_user
 from codetape_adapters.models.chat_completions import chat_reply, chat_request
 from codetape_adapters.models.http_clients import client_of
+from codetape_adapters.models.openai_responses import response_reply, response_request
 from codetape_adapters.models.server_calls import (
     CALL_SECONDS,
     CONNECT_SECONDS,
@@ -22,6 +23,13 @@ from codetape_adapters.models.server_calls import (
 )
 
 DEFAULT_KEY = "OPENAI_API_KEY"
+Form = Callable[[str, ModelRequest], dict[str, Any]]
+Read = Callable[[Any, ModelRequest], Reply]
+APIS: dict[str, tuple[str, Form, Read]] = {
+    "responses": ("/responses", response_request, response_reply),
+    "chat": ("/chat/completions", chat_request, chat_reply),
+}
+"""APIs by name: where a request goes, its form, and how a reply is read."""
 _NO_KEY = "none"  # local servers want no key, but the library requires some text
 
 
@@ -29,10 +37,9 @@ class OpenAIModel(Model):
     """One model of one server. A client is kept for as long as a loop lasts, and nothing else between calls.
 
     A ``local`` server gets no key, and nothing else of the environment, unless ``api_key_env`` names one for it;
-    ``start_with`` is the usual command that starts it.
+    ``start_with`` is the usual command that starts it. ``api`` is "chat" or "responses"; without it responses are asked
+    of OpenAI itself, and chat completions, which all have, of other servers.
     """
-
-    api = "chat completions"
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class OpenAIModel(Model):
         base_url: str | None = None,
         api_key_env: str | None = None,
         kind: str = "openai",
+        api: str = "",
         local: bool = False,
         start_with: str = "",
         tries: int = TRIES,
@@ -56,6 +64,7 @@ class OpenAIModel(Model):
         self.billing = Billing(provider) if self._base_url is None else Billing(address=self._billed(kind))
         refuse_secrets(self._base_url or "")
         self.server = without_user(self._base_url or "")
+        self.api = self._spoken(api)
         self.adapter = f"openai {library_version('openai')}"
         plain = local and not api_key_env
         variable = api_key_env or DEFAULT_KEY
@@ -82,6 +91,11 @@ class OpenAIModel(Model):
             sleep=sleep,
         )
 
+    def _spoken(self, api: str) -> str:
+        if api not in ("", *APIS):
+            raise UsageError(f"{api[:40]!r} is no API that is spoken here.", remedy=f"Known are: {', '.join(APIS)}.")
+        return api or ("responses" if self._base_url is None else "chat")
+
     def _billed(self, kind: str) -> str:
         """Return the address by which a price list may know the provider; a local server bills nobody."""
         return without_user(self._base_url or "") if kind == "openai" else ""
@@ -90,15 +104,16 @@ class OpenAIModel(Model):
         """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""
         server = self._server
         client = await client_of(
-            (self._base_url, server.key, server.connect_seconds, server.read_seconds, server.plain)
+            ("openai", self._base_url, server.key, server.connect_seconds, server.read_seconds, server.plain)
         )
-        body = chat_request(self._name, request)
+        path, form, read = APIS[self.api]
+        body = form(self._name, request)
 
         async def send() -> bytes:
-            content: bytes = await client.post("/chat/completions", body=body, cast_to=bytes)
+            content: bytes = await client.post(path, body=body, cast_to=bytes)
             return content
 
-        return await call(server, request, send, lambda decoded: chat_reply(decoded, request))
+        return await call(server, request, send, lambda decoded: read(decoded, request))
 
 
 def create(name: str, **options: Any) -> OpenAIModel:

@@ -235,6 +235,9 @@ _LENGTH_WORDS = (
 )
 
 
+_TOO_MUCH = re.compile(r"too (?:large|long|many|high|big)|exceed|at most|maximum|less than|greater than|<=")
+
+
 def _limits_refused(status: int, error: ProviderError, text: str, request: ModelRequest) -> RequestRefused | None:
     asked = request.max_output_tokens
     stated = stated_limits(error.message, asked)
@@ -246,6 +249,8 @@ def _limits_refused(status: int, error: ProviderError, text: str, request: Model
         or "max_output_tokens" in text
     )
     unknown = any(word in text for word in ("unsupported", "not supported", "unrecognized", "unknown", "extra"))
+    if names_output and not stated.output and not stated.window and not unknown and _TOO_MUCH.search(text):
+        return RequestRefused("output", error.message)  # it names no number: a person has to
     if stated.output and (names_output or "output" in text or "completion" in text):
         return RequestRefused("output", error.message, cap=stated.output)
     about_length = (

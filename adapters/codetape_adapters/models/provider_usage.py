@@ -31,11 +31,11 @@ _REASONING = (
 )
 
 
-def usage(raw: Any, request: ModelRequest, text: str) -> Usage:
+def usage(raw: Any, request: ModelRequest, text: str, *, cache_beside: bool = False) -> Usage:
     """Return a reply's usage. What a provider leaves out, or what cannot be, is estimated, and all of it is marked so.
 
     Cached input is part of the input here and beside it there, reasoning likewise of the output; which of the two holds
-    for reasoning is told by the total.
+    for reasoning is told by the total. ``cache_beside`` says that this API counts it beside.
     """
     raw = raw if isinstance(raw, dict) else {}
     prompt, completion = _first(raw, _PROMPT), _first(raw, _COMPLETION)
@@ -49,7 +49,7 @@ def usage(raw: Any, request: ModelRequest, text: str) -> Usage:
     if not prompt and not read + write:
         prompt, estimated = request.input_estimate, True
     prompt = prompt or 0
-    if read + write > prompt:  # counted beside the prompt, not as part of it
+    if cache_beside or read + write > prompt:  # counted beside the prompt, not as part of it
         prompt += read + write
     beyond = total - prompt - completion if total is not None and not estimated else 0
     if not 0 < beyond <= _MAX_BEYOND * request.max_output_tokens:

@@ -19,6 +19,7 @@ from codetape.errors import ModelUnavailable
 from codetape.ports import Reply, RequestRefused
 from codetape_adapters.models.addresses import without_user
 from codetape_adapters.models.bounded_http import ReplyTooLarge, ReplyTooSlow, ReplyUnbounded
+from codetape_adapters.models.event_streams import is_stream, whole
 from codetape_adapters.models.http_clients import never_sent
 from codetape_adapters.models.provider_errors import ProviderError, provider_error, refusal
 
@@ -111,8 +112,8 @@ def decoded(body: bytes) -> Any:
     if not body.strip():
         raise BadReply("The reply is empty.")
     try:
-        return json.loads(body, parse_int=_whole)
-    except (ValueError, RecursionError) as error:
+        return whole(body) if is_stream(body) else json.loads(body, parse_int=_whole)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadReply(f"The reply is no JSON: {' '.join(_text(body, 200).split())}") from error
 
 

@@ -69,9 +69,19 @@ async def aresume(
 ) -> GenerateResult:
     """As `resume`, for a session already opened."""
     check_resumable(known.run, answers or {}, max_iterations)
+    settings["model_options"] = _recorded_api(known, model, settings.get("model_options", {}))
     agent = AutoCoderAgent(model=model or known.run.the_config.model, sandbox=sandbox, store=store, **settings)
     config = {**(changes or {}), **({"max_iterations": max_iterations} if max_iterations else {})}
     return await agent.aresume(known.session, answers=answers or {}, changes=config, on_event=on_event)
+
+
+def _recorded_api(known: RecordedSession, model: str | Model | None, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model's options with the API that was recorded, where it is the session's own adapter's and none is named."""
+    config = known.run.the_config
+    other = model is not None and (
+        not isinstance(model, str) or model.partition(":")[0] != config.model.partition(":")[0]
+    )
+    return {"api": config.api, **options} if config.api and not other else options
 
 
 def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterations: int | None) -> None:
@@ -150,6 +160,7 @@ async def afork(
 ) -> GenerateResult:
     """As `fork`, for a session already opened; ``fork`` is the new session's id."""
     name = model or known.run.the_config.model
+    settings["model_options"] = _recorded_api(known, model, settings.get("model_options", {}))
     agent = AutoCoderAgent(model=name, sandbox=sandbox, store=store, prompts=prompts, **settings)
     return await agent.afork(
         known.session,

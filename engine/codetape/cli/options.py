@@ -43,6 +43,7 @@ class ServerOptions:
     read_timeout: int
     call_timeout: int
     price_as: str | None
+    api: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,11 @@ def server(function: F) -> F:
             show_default=True,
             type=click.IntRange(1),
             help="Seconds for a call, with all its tries.",
+        ),
+        click.option(
+            "--api",
+            type=click.Choice(["chat", "responses"]),
+            help="Of an openai: model: chat completions or responses; the provider's own server gets responses.",
         ),
         click.option(
             "--price-as",
@@ -270,10 +276,11 @@ def own_prices() -> "Prices":
 
 def server_settings(options: ServerOptions) -> "AgentSettings":
     """Return the agent's settings for reaching a model's server."""
-    timeouts = {
+    how: dict[str, Any] = {
         "connect_seconds": options.connect_timeout,
         "read_seconds": options.read_timeout,
         "call_seconds": options.call_timeout,
+        **({"api": options.api} if options.api else {}),
     }
     source = click.get_current_context().get_parameter_source("base_url")
     # CODETAPE_BASE_URL is for new sessions: a recorded one moves to another server by the flag alone
@@ -281,7 +288,7 @@ def server_settings(options: ServerOptions) -> "AgentSettings":
     return {
         "base_url": options.base_url,
         "api_key_env": options.api_key_env,
-        "model_options": timeouts,
+        "model_options": how,
         "server_named": named,
     }
 

@@ -216,12 +216,11 @@ def next_steps(result: GenerateResult, session: SessionState, path: Path | None,
     if result.status == "suspended":
         return _resumes(result, session, again)
     if result.status == "failed":
-        raised_limit = (
-            [again.resume(name, "--max-iterations", str(result.iterations + 5))]
-            if session.cause == "iterations"
-            else []
-        )
-        return [again.command("show", name, "--prompts"), *raised_limit]
+        goes_on = {
+            "iterations": [again.resume(name, "--max-iterations", str(result.iterations + 5))],
+            "unusable": [again.resume(name)],  # another sample may be usable
+        }
+        return [again.command("show", name, "--prompts"), *goes_on.get(session.cause, [])]
     if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
         return [again.command("exec", name, sandbox=True)]
     if path:

@@ -107,7 +107,8 @@ def _refused(session: SessionState, event: CallRefused) -> Step:
         )
     if event.what == "output" and (lower := _lower(session, event)):
         return Step(purpose, usable=False, reason="output", ledger=lower, target=session.state)
-    if event.what in ("context", "output") and not session.ledger.trimmed:
+    too_long = event.what == "context" or (event.what == "output" and event.window > 0)  # no room is left for an answer
+    if too_long and not session.ledger.trimmed:
         return Step(purpose, usable=False, reason="context", ledger={"trimmed": True}, target=session.state)
     return _closed(REPLIES[purpose].without(session, Unusable(event.what, _refusal(session, event))))
 

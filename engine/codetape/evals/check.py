@@ -61,6 +61,7 @@ class PlannedSession:
     worst_calls: int = 0
     worst_tokens: int = 0
     server: str | None = None
+    api: str = ""
 
     @classmethod
     def of(cls, found: WhatIf, member: CorpusSession, *, drifted: bool = False) -> "PlannedSession":
@@ -89,6 +90,7 @@ class PlannedSession:
             drifted=drifted,
             file=member.file,
             server=found.config.server,
+            api=found.config.api,
             worst_calls=most_calls(found.config) if found.differs else 0,
             worst_tokens=_most_tokens(found) if found.differs else 0,
         )
@@ -265,7 +267,7 @@ class _Work:
                 name = self._model(origin, arm)
                 other_provider = name.partition(":")[0] != origin.model.partition(":")[0]
                 named = agent.base_url is not None and agent.server_named
-                same_server(origin.server, _maker(agent, name)(), named=named or other_provider)
+                same_server(origin.server, _maker(agent, name, origin)(), named=named or other_provider)
 
     def _model(self, origin: PlannedSession, arm: Arm) -> str:
         return str(self.plan.change.config.get("model", origin.model)) if arm == "candidate" else origin.model
@@ -324,7 +326,7 @@ class _Work:
         )
         # replies are matched by fingerprint and occurrence: those that the log has already must be counted
         counts = Counter(fingerprint for fingerprint, _, _ in answered(before))
-        model_with_replies = RecordedThenLive(model, _maker(agent, model), replies, counts)
+        model_with_replies = RecordedThenLive(model, _maker(agent, model, origin), replies, counts)
         if started:
             await replace(agent, model=model_with_replies, prompts=None).aresume(session, on_event=hook)
             return
@@ -337,10 +339,12 @@ class _Work:
         )
 
 
-def _maker(agent: AutoCoderAgent, name: str) -> Callable[[], Model]:
-    """Return a function that makes the live model: the agent's own object, or one of that name."""
+def _maker(agent: AutoCoderAgent, name: str, origin: PlannedSession) -> Callable[[], Model]:
+    """Return a function that makes the live model: the agent's own object, or one of that name by its recorded API."""
     if not isinstance(agent.model, str):
         model = complete(agent.model)
         return lambda: model
-    options = {"base_url": agent.base_url, "api_key_env": agent.api_key_env, **agent.model_options}
+    same = origin.api and name.partition(":")[0] == origin.model.partition(":")[0]
+    api = {"api": origin.api} if same else {}
+    options = {"base_url": agent.base_url, "api_key_env": agent.api_key_env, **api, **agent.model_options}
     return lambda: plugins.model(name, options)

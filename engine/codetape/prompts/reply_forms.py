@@ -148,8 +148,8 @@ def _without_trailing_commas(text: str) -> str:
     return _STRING_OR_COMMA.sub(lambda match: match[1] or "", text)
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+def _no_constant(_name: str) -> None:
+    """Read NaN and infinities as null: they are no JSON, and what holds them may be a field that nobody asked for."""
 
 
 def _shaped(purpose: str, value: dict[str, Any]) -> dict[str, Any] | None:

@@ -79,9 +79,10 @@ def test_a_prompt_that_has_no_room_is_shortened_and_not_the_answer():
     assert Given().is_refused("context").state.ledger.trimmed
 
 
-def test_a_limit_above_what_is_asked_for_changes_nothing_and_ends_nothing_twice():
+def test_a_limit_above_what_is_asked_for_leaves_nothing_to_lower():
     story = Given(settings={"max_output_tokens": 2000}).is_refused("output", cap=4096)
-    assert asked(story).max_output_tokens == 2000
+    assert (story.state.state, story.state.calls) == ("failed", 1)
+    assert "--max-output-tokens" in story.state.reason
 
 
 # ---- ends that are none
