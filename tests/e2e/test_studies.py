@@ -240,6 +240,15 @@ def test_check_asks_a_person_who_sits_there(bubblewrap):
     assert not Path(".codetape/tape.db").exists()
 
 
+def test_the_bench_of_the_loop_is_that_of_the_engines_own_tree_and_never_of_the_present_folder(tmp_path):
+    planted = Path("tests/bench/loop")
+    planted.mkdir(parents=True)
+    (planted / "__main__.py").write_text("raise SystemExit('obeyed a folder')")
+    done = codetape("backtest", "loop", "--tasks", "2", "--seeds", "1", "--samples", "1", "--world", "as it stands", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["world"] for line in done.stdout.splitlines()} == {"as it stands"}
+
+
 def test_backtests_over_the_real_tapes():
     done = codetape("backtest", "rules", str(REPLAYS), "--fail-on-change", "--json")
     assert done.returncode == 100

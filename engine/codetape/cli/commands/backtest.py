@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import click
 
@@ -29,8 +30,10 @@ class LimitsOptions(FilterOptions):
 
 @click.group("backtest")
 def command() -> None:
-    """Run recorded sessions again under the present rules, or under tighter limits. No call is made, and nothing is
-    executed."""
+    """Run recorded sessions again under the present rules, or under tighter limits; or play rules on a bench.
+
+    No model is called.
+    """
 
 
 @command.command("rules")
@@ -103,6 +106,26 @@ def limits(options: LimitsOptions) -> int:
         if outcome.refused:
             say(f"  refused     {outcome.session} {outcome.task}, {outcome.limit}: {outcome.refused}")
     return 0
+
+
+@command.command("loop", context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def loop(words: tuple[str, ...]) -> int:
+    """Play the present rules against simulated programmers, on tasks whose truth is known: for who changes a rule.
+
+    WORDS go to the bench (--help lists them). It is part of the source alone, and run from the tree that this engine was
+    loaded from, never from the present folder.
+    """
+    import subprocess
+    import sys
+
+    import codetape
+
+    tree = Path(codetape.__file__).parents[2]
+    if not (tree / "tests" / "bench" / "loop" / "__main__.py").is_file():
+        raise UsageError("The bench is not installed: it is part of the source.", remedy="Run it in a clone.")
+    bench = [sys.executable, "-m", "tests.bench.loop", *words]
+    return subprocess.run(bench, cwd=tree, check=False).returncode  # noqa: S603 - our own tree, and no shell
 
 
 def _numbers(text: str | None) -> list[int]:
