@@ -4,11 +4,9 @@ The world outside answers by what it is asked alone, so that a run that was kill
 """
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 from codetape import AutoCoderAgent
@@ -19,6 +17,7 @@ from codetape.ports import Reply
 from codetape.testing import FakeSandbox
 from codetape_adapters.stores.sqlite import store as store_module
 from codetape_adapters.stores.sqlite.store import SqliteStore
+from tests.helpers.forked import started
 from tests.support import ADD, ADD_TESTS, SUBTRACT, diagnosis, failure, opinions, plan
 
 SESSION = "s"
@@ -133,26 +132,9 @@ def drive(path, trace, fatal=-1, wait=0.0):
     return result, points.passed
 
 
-@contextmanager
-def _importable_tests():
-    """Let the server of forks, which is started once, import what these tests do."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
-
-
 def killed(path, trace, fatal=-1, wait=0.0, after=None):
     """Run the session in another process until it kills itself at a point, or is killed after some seconds; return its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash_warmed"])
-    process = context.Process(target=drive, args=(str(path), str(trace), fatal, wait))
-    with _importable_tests():
-        process.start()
+    process = started(drive, str(path), str(trace), fatal, wait)
     if after is not None:
         time.sleep(after)
         process.kill()

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from tests.e2e.test_cli import codetape
+from tests.helpers.forked import codetape
 from tests.integration.test_check import Strict
 
 ROOT = Path(__file__).parents[2]

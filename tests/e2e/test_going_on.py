@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_cli import PROMPT, WELL, codetape
+from tests.e2e.test_cli import PROMPT, WELL
+from tests.helpers.forked import codetape
 from tests.servers import scripted, serving
 from tests.support import ADD, ADD_TESTS, SUBTRACT, block, diagnosis, failure, opinions, plan
 

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.e2e.test_cli import codetape, listed
+from tests.e2e.test_cli import listed
+from tests.helpers.forked import codetape
 from tests.servers import purpose_of, serving
 from tests.support import ADD, ADD_TESTS, plan
 

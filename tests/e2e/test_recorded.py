@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_cli import ROOT, codetape
+from tests.e2e.test_cli import ROOT
+from tests.helpers.forked import codetape
 
 REPLAYS = ROOT / "replays"
 

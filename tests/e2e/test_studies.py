@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_cli import codetape, listed
+from tests.e2e.test_cli import listed
+from tests.helpers.forked import codetape
 from tests.servers import purpose_of, serving
 from tests.support import ADD, ADD_TESTS, SUBTRACT, diagnosis, failure, opinions, plan, verification
 
@@ -244,7 +245,9 @@ def test_the_bench_of_the_loop_is_that_of_the_engines_own_tree_and_never_of_the_
     planted = Path("tests/bench/loop")
     planted.mkdir(parents=True)
     (planted / "__main__.py").write_text("raise SystemExit('obeyed a folder')")
-    done = codetape("backtest", "loop", "--tasks", "2", "--seeds", "1", "--samples", "1", "--world", "as it stands", "--json")
+    done = codetape(
+        "backtest", "loop", "--tasks", "2", "--seeds", "1", "--samples", "1", "--world", "as it stands", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert {json.loads(line)["world"] for line in done.stdout.splitlines()} == {"as it stands"}
 

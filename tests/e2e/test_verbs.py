@@ -10,7 +10,9 @@ import pytest
 
 from codetape.cli.settings import DEFAULTS, read_settings
 from codetape.errors import UsageError
-from tests.e2e.test_cli import PROMPT, ROOT, codetape
+from tests.e2e.test_cli import PROMPT, ROOT
+from tests.e2e.test_cli import codetape as in_a_new_process
+from tests.helpers.forked import codetape
 
 # ---- doctor
 
@@ -221,13 +223,13 @@ def test_a_broken_adapter_is_named_and_not_fatal(tmp_path):
     (info / "entry_points.txt").write_text(BROKEN)
     (site / "broken_adapter.py").write_text("raise RuntimeError('half installed')\n")
     env = {"PYTHONPATH": str(site)}
-    said = codetape("doctor", env={**env, "CODETAPE_CACHE": "/proc/nowhere"}).stdout
+    said = in_a_new_process("doctor", env={**env, "CODETAPE_CACHE": "/proc/nowhere"}).stdout
     assert "models broken" in said
     assert "half installed" in said
-    refused = codetape("run", PROMPT, "--model", "broken:x", env=env)
+    refused = in_a_new_process("run", PROMPT, "--model", "broken:x", env=env)
     assert refused.returncode == 2
     assert "half installed" in refused.stderr
-    assert "tape:nowhere" not in codetape("run", PROMPT, "--model", "tape:nowhere", env=env).stdout
+    assert "tape:nowhere" not in in_a_new_process("run", PROMPT, "--model", "tape:nowhere", env=env).stdout
 
 
 def test_the_adapter_in_the_docs_passes_the_contract_suite(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from codetape.playback import tape_file
 from codetape.playback.diff import compare
 from codetape.testing import MemoryStore
-from tests.e2e.test_cli import ROOT, codetape
+from tests.e2e.test_cli import ROOT
+from tests.helpers.forked import codetape
 from tests.integration.test_forks import fork
 from tests.support import ADD, ADD_TESTS, SUBTRACT, diagnosis, failure, generate, opinions, plan
 

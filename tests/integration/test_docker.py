@@ -183,7 +183,7 @@ def test_contexts_are_honoured(docker_sandbox, tmp_path):
 
 
 def test_images_are_listed_and_what_a_suspended_session_needs_is_kept(docker_sandbox, tmp_path):
-    from tests.e2e.test_cli import codetape
+    from tests.helpers.forked import codetape
 
     asyncio.run(docker_sandbox.build(spec_for(docker_sandbox, packages=("six",))))
     asyncio.run(docker_sandbox.build(spec_for(docker_sandbox, packages=("idna",))))
@@ -233,7 +233,7 @@ def test_a_system_package_that_a_run_lacks_is_learned_and_stays(docker_sandbox):
 
 
 def test_the_demo_runs_in_docker(docker_sandbox):
-    from tests.e2e.test_cli import codetape
+    from tests.helpers.forked import codetape
 
     done = codetape("demo", "--sandbox", "docker", timeout=300)
     assert done.returncode == 0, done.stderr

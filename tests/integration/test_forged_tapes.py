@@ -22,7 +22,8 @@ from codetape.playback import tape_file
 from codetape.playback.verify import verify
 from codetape.ports import Stream
 from codetape_adapters.stores.sqlite.store import SqliteStore
-from tests.e2e.test_cli import ROOT, codetape
+from tests.e2e.test_cli import ROOT
+from tests.helpers.forked import codetape
 
 REPLAYS = ROOT / "replays"
 ORDERS = tape_file.load(str(REPLAYS / "orders.tape.jsonl"))

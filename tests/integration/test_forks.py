@@ -196,7 +196,7 @@ def test_a_forged_parent_is_found():
 
 
 def test_the_family_is_drawn(failed):
-    from tests.e2e.test_cli import codetape
+    from tests.helpers.forked import codetape
 
     store, parent, _ = failed
     child, _ = fork(store, parent.session, "writing_tests", changes={"max_iterations": 3})

@@ -157,18 +157,30 @@ def a_confirming_run_outlives_every_fix():
     raise AssertionError("no fresh sample was drawn")
 
 
-def rewritten():
-    """A refuted test whose fixes keep missing the point is quarantined; as the only one it is written again."""
-    wrong = "def test_sum():\n    assert add(1, 2) == {}"
-    tests = block("from solution import add\n\n\n" + wrong.format(4))
+WRONG = "def test_sum():\n    assert add(1, 2) == {}"
+
+
+def rewritten(verified=()):
+    """A refuted test whose fixes keep missing the point is quarantined; as the only one it is written again.
+
+    ``verified`` are the tests of which a check says that their fix is missing: they are fixed again.
+    """
     answers = {
-        "plan": [plan()], "code": [ADD], "tests": [tests, ADD_TESTS], "second_opinion": [opinions("3")],
-        "fix_tests": [block(wrong.format(5)), block(wrong.format(6))], "verify_tests": [verification()],
+        "plan": [plan()], "code": [ADD], "tests": [block("from solution import add\n\n\n" + WRONG.format(4)), ADD_TESTS],
+        "second_opinion": [opinions("3")], "fix_tests": [block(WRONG.format(5)), block(WRONG.format(6))],
+        "verify_tests": [verification(missing=verified)],
     }  # fmt: skip
     events = []
     result, _ = generate(answers, hook=lambda event, run: events.append(event))
     assert result.succeeded
     return moves_of(events)
+
+
+def no_plan_at_first():
+    """The model gives no usable plan; the session is resumed and gets one."""
+    story = Explorer().replies("no", "no")
+    assert story.happens(None)
+    return story.replies(plan()).moves
 
 
 @pytest.mark.slow
@@ -177,7 +189,12 @@ def test_the_moves_that_happen_are_the_moves_in_the_table():
     by_hand = {(state, "suspended") for state in machine.ACTIVE} | {("suspended", state) for state in machine.ACTIVE}
     every = {(source, row.target) for row in machine.ROWS for source in row.sources}
     told = (
-        rewritten() | one_run_left() | no_test_left() | a_fresh_sample_pending() | a_confirming_run_outlives_every_fix()
+        rewritten()
+        | no_plan_at_first()
+        | one_run_left()
+        | no_test_left()
+        | a_fresh_sample_pending()
+        | a_confirming_run_outlives_every_fix()
     )
     left, _ = explored(every - by_hand - told, seed=2)
     assert sorted(left) == []

@@ -1,7 +1,10 @@
-"""A session that was driven once before the first fork: what is made at first use is then there in every fork."""
+"""What forked processes need, loaded and used once: what is made at first use is then there in every fork."""
 
 import tempfile
 from pathlib import Path
+
+import openai  # noqa: F401
+import sqlite_utils  # noqa: F401
 
 from tests import crash
 
