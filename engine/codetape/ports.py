@@ -10,13 +10,14 @@ nothing else.
 from __future__ import annotations
 
 import shlex
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from codetape.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from codetape.domain.budget import Reservation
     from codetape.domain.job import BuildSpec, Job
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CALL_EVENT_KINDS",
     "DEFAULT_STORE",
+    "RECEIVING",
     "Billing",
     "BuildRejected",
     "Built",
@@ -53,6 +55,9 @@ __all__ = [
     "same_server",
 ]
 
+
+RECEIVING: ContextVar[Callable[[int], object]] = ContextVar("receiving", default=lambda _bytes: None)
+"""Called by an adapter while a reply comes, with how many bytes of it are there: for who watches, and nothing else."""
 
 DEFAULT_STORE = ".codetape/tape.db"
 """The store that is used where none is named."""

@@ -13,7 +13,7 @@ from codetape.api import spend
 from codetape.domain.model_request import Message
 from codetape.errors import ModelUnavailable, UsageError
 from codetape.eventlog.events import Answered
-from codetape.ports import Reply, RequestRefused
+from codetape.ports import RECEIVING, Reply, RequestRefused
 from codetape.testing import FakeSandbox, MemoryStore, contracts
 from codetape_adapters.models.anthropic_messages import AnthropicModel
 from codetape_adapters.models.openai_compatible import OpenAIModel
@@ -267,6 +267,78 @@ def test_a_reply_that_was_streamed_unasked_is_put_together(api):
     made, _ = asked_of(api, lambda handler, _: handler.send(200, data.encode()))
     assert (made.text, made.finish_reason, made.usage.source) == ("abcd", "stop", "provider")
     assert made.usage.total_output == 20
+
+
+def streamed(api, *, until=None):
+    """Send the events of a reply one by one, and break off after some of them."""
+
+    def answer(handler, asked):
+        assert asked["stream"] is True
+        events = STREAMS[api]
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        for event in events[:until]:
+            handler.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+            handler.wfile.flush()
+        handler.close_connection = True
+
+    return answer
+
+
+@every_api
+def test_a_reply_is_told_of_while_it_comes(api):
+    told = []
+    mark = RECEIVING.set(told.append)
+    try:
+        made, asked = asked_of(api, streamed(api), stream=True)
+    finally:
+        RECEIVING.reset(mark)
+    assert (made.text, made.finish_reason, made.usage.source, made.usage.total_output) == (
+        "abcd",
+        "stop",
+        "provider",
+        20,
+    )
+    assert told == sorted(told)
+    assert told[-1] > 100
+    if api is Chat:
+        assert asked[0][1]["stream_options"] == {"include_usage": True}
+
+
+@every_api
+def test_a_stream_that_breaks_off_is_tried_again_possibly_billed_and_leaves_what_came(api):
+    turns = []
+
+    def answer(handler, asked):
+        turns.append(1)
+        streamed(api, until=1 if api is not Messages else 3)(handler, asked) if len(turns) == 1 else streamed(api)(
+            handler, asked
+        )
+
+    made, asked = asked_of(api, answer, stream=True)
+    assert (made.text, len(asked), made.unanswered) == ("abcd", 2, 1)
+    assert "broke off" in made.tries[0]
+    assert api is Responses or "ab" in made.tries[0]
+
+
+@every_api
+def test_an_error_within_a_stream_is_the_providers_own(api):
+    data = 'data: {"type": "error", "error": {"type": "overloaded_error", "message": "too busy"}}\n\n'
+    made, asked = asked_of(api, lambda handler, _: handler.send(200, data.encode()), stream=True, tries=2)
+    assert isinstance(made, ModelUnavailable)
+    assert "too busy" in str(made)
+    assert len(asked) == 2
+
+
+def test_the_providers_own_servers_stream_and_others_do_where_they_are_told(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    for make in (OpenAIModel, AnthropicModel):
+        assert make("x")._streams
+        assert not make("x", stream=False)._streams
+        assert not make("x", base_url="http://127.0.0.1:9/v1")._streams
+        assert make("x", base_url="http://127.0.0.1:9/v1", stream=True)._streams
 
 
 class Spoken(contracts.ModelContract):

@@ -44,6 +44,7 @@ class AnthropicModel(Model):
         base_url: str | None = None,
         api_key_env: str | None = None,
         api: str = "messages",
+        stream: bool | None = None,
         tries: int = TRIES,
         sleep: Callable[[float], Any] = asyncio.sleep,
         connect_seconds: float = CONNECT_SECONDS,
@@ -64,6 +65,7 @@ class AnthropicModel(Model):
         self.server = without_user(address)
         self.adapter = f"anthropic {library_version('anthropic')}"
         self.billing = Billing(address=self.server) if address else Billing("anthropic")
+        self._streams = not address if stream is None else stream
         variable = api_key_env or DEFAULT_KEY
         key = os.environ.get(variable, "")
         if not key and not address:
@@ -84,7 +86,7 @@ class AnthropicModel(Model):
         client = await client_of(
             ("anthropic", server.address or None, server.key, server.connect_seconds, server.read_seconds, False)
         )
-        body = message_request(self._name, request)
+        body = message_request(self._name, request) | ({"stream": True} if self._streams else {})
 
         async def send() -> bytes:
             content: bytes = await client.post("/v1/messages", body=body, cast_to=bytes)

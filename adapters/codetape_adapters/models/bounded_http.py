@@ -8,6 +8,8 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from codetape.ports import RECEIVING
+
 MAX_BYTES = 16 << 20  # of a reply, decoded; no script is that long
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _PLAIN_HEADERS = frozenset(
@@ -64,11 +66,12 @@ def _stream(library: Any) -> type:
             self._inner, self._unpack = stream, unpack
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            size = 0
+            size, tell = 0, RECEIVING.get()
             try:
                 async for raw in self._inner:
                     data = self._unpack(raw) if self._unpack else raw
                     size += len(data)
+                    tell(size)
                     if size > MAX_BYTES:
                         raise ReplyTooLarge(f"The reply is larger than {MAX_BYTES >> 20} MB.")
                     if data:

@@ -14,17 +14,51 @@ def is_stream(body: bytes) -> bool:
     return body.lstrip()[:6].lower().startswith((b"data:", b"event:", b": ", b":\n"))
 
 
+class StreamBroken(ValueError):
+    """A stream that ended before its reply did; what came of it is said."""
+
+
+_ENDS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
+
+
 def whole(body: bytes) -> Any:
-    """Return the body that the events of a stream make. Raises ValueError where an event is no JSON."""
-    made: Any = None
+    """Return the body that the events of a stream make. Raises StreamBroken, and ValueError where an event is no JSON."""
+    made, ended = None, False
     for event in _events(body):
-        if isinstance(event, dict) and isinstance(event.get("response"), dict) and event["response"].get("output"):
-            return event["response"]  # the last event of a response holds all of it
-        made = _with(made, event)
+        if event is None:  # [DONE]
+            ended = True
+        elif isinstance(event, dict):
+            kind = event.get("type")
+            ended = ended or kind in _ENDS or _finishes(event)
+            if isinstance(event.get("response"), dict) and kind in _ENDS:
+                return event["response"]  # the last event of a response holds all of it
+            if event.get("error"):
+                return event
+            made = _with(made, event)
+    if not ended:
+        raise StreamBroken(f"the stream broke off after {len(body):,} bytes: {_text_of(made)[:200]!r}")
     return made
 
 
+def _finishes(event: dict[str, Any]) -> bool:
+    choices = event.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(first, dict) and bool(first.get("finish_reason"))
+
+
+def _text_of(made: Any) -> str:
+    """Return the text that came so far."""
+    if not isinstance(made, dict):
+        return ""
+    if isinstance(made.get("content"), list):
+        return "".join(str(block.get("text", "")) for block in made["content"] if isinstance(block, dict))
+    choices = made.get("choices")
+    message = choices[0].get("message") if isinstance(choices, list) and choices else None
+    return str(message.get("content") or "") if isinstance(message, dict) else ""
+
+
 def _events(body: bytes) -> list[Any]:
+    """Return the data of each event; None for the mark of the end."""
     events, data = list[Any](), list[str]()
     for line in [*body.decode("utf-8", "replace").splitlines(), ""][:MAX_EVENTS]:
         if line.startswith("data:"):
@@ -32,8 +66,7 @@ def _events(body: bytes) -> list[Any]:
         elif not line.strip() and data:
             text = "\n".join(data)
             data.clear()
-            if text.strip() != "[DONE]":
-                events.append(json.loads(text))
+            events.append(None if text.strip() == "[DONE]" else json.loads(text))
     return events
 
 

@@ -38,7 +38,8 @@ class OpenAIModel(Model):
 
     A ``local`` server gets no key, and nothing else of the environment, unless ``api_key_env`` names one for it;
     ``start_with`` is the usual command that starts it. ``api`` is "chat" or "responses"; without it responses are asked
-    of OpenAI itself, and chat completions, which all have, of other servers.
+    of OpenAI itself, and chat completions, which all have, of other servers. ``stream`` has replies sent while they
+    are made; without it OpenAI itself does so, and others do not.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class OpenAIModel(Model):
         api_key_env: str | None = None,
         kind: str = "openai",
         api: str = "",
+        stream: bool | None = None,
         local: bool = False,
         start_with: str = "",
         tries: int = TRIES,
@@ -65,6 +67,7 @@ class OpenAIModel(Model):
         refuse_secrets(self._base_url or "")
         self.server = without_user(self._base_url or "")
         self.api = self._spoken(api)
+        self._streams = self._base_url is None if stream is None else stream
         self.adapter = f"openai {library_version('openai')}"
         plain = local and not api_key_env
         variable = api_key_env or DEFAULT_KEY
@@ -108,6 +111,8 @@ class OpenAIModel(Model):
         )
         path, form, read = APIS[self.api]
         body = form(self._name, request)
+        if self._streams:
+            body |= {"stream": True, **({"stream_options": {"include_usage": True}} if self.api == "chat" else {})}
 
         async def send() -> bytes:
             content: bytes = await client.post(path, body=body, cast_to=bytes)

@@ -19,7 +19,7 @@ from codetape.errors import ModelUnavailable
 from codetape.ports import Reply, RequestRefused
 from codetape_adapters.models.addresses import without_user
 from codetape_adapters.models.bounded_http import ReplyTooLarge, ReplyTooSlow, ReplyUnbounded
-from codetape_adapters.models.event_streams import is_stream, whole
+from codetape_adapters.models.event_streams import StreamBroken, is_stream, whole
 from codetape_adapters.models.http_clients import never_sent
 from codetape_adapters.models.provider_errors import ProviderError, provider_error, refusal
 
@@ -113,6 +113,8 @@ def decoded(body: bytes) -> Any:
         raise BadReply("The reply is empty.")
     try:
         return whole(body) if is_stream(body) else json.loads(body, parse_int=_whole)
+    except StreamBroken as error:
+        raise BadReply(str(error)) from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadReply(f"The reply is no JSON: {' '.join(_text(body, 200).split())}") from error
 

@@ -44,6 +44,7 @@ class ServerOptions:
     call_timeout: int
     price_as: str | None
     api: str | None
+    stream: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,11 @@ def server(function: F) -> F:
             "--api",
             type=click.Choice(["chat", "responses"]),
             help="Of an openai: model: chat completions or responses; the provider's own server gets responses.",
+        ),
+        click.option(
+            "--stream/--no-stream",
+            default=None,
+            help="Have replies sent while they are made; the providers' own servers do.",
         ),
         click.option(
             "--price-as",
@@ -281,6 +287,7 @@ def server_settings(options: ServerOptions) -> "AgentSettings":
         "read_seconds": options.read_timeout,
         "call_seconds": options.call_timeout,
         **({"api": options.api} if options.api else {}),
+        **({"stream": options.stream} if options.stream is not None else {}),
     }
     source = click.get_current_context().get_parameter_source("base_url")
     # CODETAPE_BASE_URL is for new sessions: a recorded one moves to another server by the flag alone

@@ -3,12 +3,14 @@
 import sys
 import time
 from collections.abc import Callable
+from contextvars import Token
 from typing import Any, Self
 
 from codetape.domain.purposes import PURPOSES, WAITING_FOR_JOBS
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import Requested
 from codetape.eventlog.session_state import SessionState
+from codetape.ports import RECEIVING
 from codetape.reporting.event_text import describe
 from codetape.text.escape import safe
 
@@ -56,19 +58,27 @@ class SessionProgress:
         self._started_at = time.monotonic()
         self._waiting = "the start"
         self._session: SessionState | None = None
+        self._received = 0
+        self._watched: Token[Callable[[int], object]] | None = None
 
     def __enter__(self) -> Self:
+        self._watched = RECEIVING.set(self._receive)
         self._display.__enter__()
         return self
 
     def __exit__(self, *ended: object) -> None:
         self._display.__exit__(*ended)
+        if self._watched is not None:
+            RECEIVING.reset(self._watched)
+
+    def _receive(self, count: int) -> None:
+        self._received = count
 
     def __call__(self, event: Event, session: SessionState) -> None:
         """Show one event."""
         self._session = session
         if isinstance(event.payload, Requested):
-            self._waiting = WAITING.get(event.payload.purpose, event.payload.purpose)
+            self._waiting, self._received = WAITING.get(event.payload.purpose, event.payload.purpose), 0
         if line := describe(event, session):
             self._display.line(f"{time.monotonic() - self._started_at:6.1f} s  {line}")
 
@@ -80,4 +90,6 @@ class SessionProgress:
             return Spinner("dots", text=" starting")
         tokens = session.usage.total_input + session.usage.total_output
         position = f" {session.state}, run {session.ledger.iteration + 1} of at most {session.config.max_iterations}"
-        return Spinner("dots", text=f"{position}: waiting for {self._waiting}   {tokens:,} tokens, {seconds:.0f} s")
+        coming = f", {self._received:,} bytes of its reply are there" if self._received else ""
+        waiting = f"{position}: waiting for {self._waiting}{coming}"
+        return Spinner("dots", text=f"{waiting}   {tokens:,} tokens, {seconds:.0f} s")
