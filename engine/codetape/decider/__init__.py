@@ -1,7 +1,7 @@
 """A run to its next command: an ask, a build, an execution, or a derived event to record. Pure.
 
-What is done next is always what the machine's state wants; what became of an outcome is settled in
-`asks` (model replies), `builds` (environments), `executions` and `reports` (their outcomes).
+What is done next is always what the machine's state wants; what became of an outcome is settled in `model_calls` (replies),
+`environments`, `executions`, `weighing` (reports of tests) and `confirming`.
 """
 
 from codetape.decider import confirming, environments, executions, model_calls
