@@ -162,6 +162,17 @@ def test_memory_of_the_whole_tree_is_bounded(box):
     assert report.exit in ("oom", "tests_failed", "killed")
 
 
+def test_a_script_whose_children_were_killed_for_their_memory_one_by_one_did_not_go_well(box):
+    if not getattr(box, "bounded", True):
+        pytest.skip("no control groups here: the outcome says that the tree's memory is not bounded")
+    code = (
+        "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        x = bytearray(300 << 20)\n"
+        "        for i in range(0, len(x), 4096): x[i] = 1\n        os._exit(0)\n    os.wait()\nprint('done')\n"
+    )
+    report = run(box, code, resources=Resources(memory_mb=256, wall_seconds=30)).report
+    assert (report.exit, report.exit_code, report.stdout.strip()) == ("oom", 0, "done")
+
+
 def test_a_flood_of_output_is_cut_and_ended(box):
     report = run(box, "while True:\n    print('x' * 1000)\n", resources=Resources(output_kb=64, wall_seconds=20)).report
     assert report.exit == "output_cap"
