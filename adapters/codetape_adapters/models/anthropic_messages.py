@@ -3,29 +3,18 @@
 The form of a reply is asked for as a tool that must be called; prompts are cached up to the end of the first message.
 """
 
-import asyncio
 import importlib.util
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from codetape.domain.model_request import ModelRequest
 from codetape.errors import UsageError
 from codetape.ports import Billing, Model, Reply, RequestRefused
 from codetape_adapters.models.addresses import library_version, refuse_secrets, without_user
-from codetape_adapters.models.http_clients import client_of
 from codetape_adapters.models.provider_errors import provider_error
 from codetape_adapters.models.provider_usage import usage
-from codetape_adapters.models.server_calls import (
-    CALL_SECONDS,
-    CONNECT_SECONDS,
-    READ_SECONDS,
-    TRIES,
-    BadReply,
-    Server,
-    call,
-)
+from codetape_adapters.models.server_calls import BadReply, Server, Waits, call, poster
 
 DEFAULT_KEY = "ANTHROPIC_API_KEY"
 _CACHED = {"cache_control": {"type": "ephemeral"}}
@@ -45,11 +34,7 @@ class AnthropicModel(Model):
         api_key_env: str | None = None,
         api: str = "messages",
         stream: bool | None = None,
-        tries: int = TRIES,
-        sleep: Callable[[float], Any] = asyncio.sleep,
-        connect_seconds: float = CONNECT_SECONDS,
-        read_seconds: float = READ_SECONDS,
-        call_seconds: float = CALL_SECONDS,
+        **waits: Unpack[Waits],
     ) -> None:
         if importlib.util.find_spec("anthropic") is None:
             raise UsageError(
@@ -73,26 +58,15 @@ class AnthropicModel(Model):
         self._server = Server(
             address=address,
             key=key or "none",
-            tries=tries,
-            connect_seconds=connect_seconds,
-            read_seconds=read_seconds,
-            call_seconds=call_seconds,
-            sleep=sleep,
+            **waits,
         )
 
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""
-        server = self._server
-        client = await client_of(
-            ("anthropic", server.address or None, server.key, server.connect_seconds, server.read_seconds, False)
-        )
         body = message_request(self._name, request) | ({"stream": True} if self._streams else {})
 
-        async def send() -> bytes:
-            content: bytes = await client.post("/v1/messages", body=body, cast_to=bytes)
-            return content
-
-        return await call(server, request, send, lambda decoded: message_reply(decoded, request))
+        send = await poster("anthropic", self._server, "/v1/messages", body)
+        return await call(self._server, request, send, lambda decoded: message_reply(decoded, request))
 
 
 def message_request(name: str, request: ModelRequest) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """OpenAI by its Responses API, and any compatible server by chat completions or responses, as it is told."""
 
-import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 from codetape.domain.model_request import ModelRequest
@@ -11,16 +10,8 @@ from codetape.errors import UsageError
 from codetape.ports import Billing, Model, Reply, RequestRefused
 from codetape_adapters.models.addresses import library_version, refuse_secrets, without_user
 from codetape_adapters.models.chat_completions import chat_reply, chat_request
-from codetape_adapters.models.http_clients import client_of
 from codetape_adapters.models.openai_responses import response_reply, response_request
-from codetape_adapters.models.server_calls import (
-    CALL_SECONDS,
-    CONNECT_SECONDS,
-    READ_SECONDS,
-    TRIES,
-    Server,
-    call,
-)
+from codetape_adapters.models.server_calls import Server, Waits, call, poster
 
 DEFAULT_KEY = "OPENAI_API_KEY"
 Form = Callable[[str, ModelRequest], dict[str, Any]]
@@ -53,11 +44,7 @@ class OpenAIModel(Model):
         stream: bool | None = None,
         local: bool = False,
         start_with: str = "",
-        tries: int = TRIES,
-        sleep: Callable[[float], Any] = asyncio.sleep,
-        connect_seconds: float = CONNECT_SECONDS,
-        read_seconds: float = READ_SECONDS,
-        call_seconds: float = CALL_SECONDS,
+        **waits: Unpack[Waits],
     ) -> None:
         self.name = f"{kind}:{name}"
         self._name = name
@@ -87,11 +74,7 @@ class OpenAIModel(Model):
             key=key or _NO_KEY,
             plain=plain,
             start_with=start_with,
-            tries=tries,
-            connect_seconds=connect_seconds,
-            read_seconds=read_seconds,
-            call_seconds=call_seconds,
-            sleep=sleep,
+            **waits,
         )
 
     def _spoken(self, api: str) -> str:
@@ -105,20 +88,13 @@ class OpenAIModel(Model):
 
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""
-        server = self._server
-        client = await client_of(
-            ("openai", self._base_url, server.key, server.connect_seconds, server.read_seconds, server.plain)
-        )
         path, form, read = APIS[self.api]
         body = form(self._name, request)
         if self._streams:
             body |= {"stream": True, **({"stream_options": {"include_usage": True}} if self.api == "chat" else {})}
 
-        async def send() -> bytes:
-            content: bytes = await client.post(path, body=body, cast_to=bytes)
-            return content
-
-        return await call(server, request, send, lambda decoded: read(decoded, request))
+        send = await poster("openai", self._server, path, body)
+        return await call(self._server, request, send, lambda decoded: read(decoded, request))
 
 
 def create(name: str, **options: Any) -> OpenAIModel:

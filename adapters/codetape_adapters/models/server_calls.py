@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from codetape.domain.model_request import ModelRequest
@@ -20,7 +20,7 @@ from codetape.ports import Reply, RequestRefused
 from codetape_adapters.models.addresses import without_user
 from codetape_adapters.models.bounded_http import ReplyTooLarge, ReplyTooSlow, ReplyUnbounded
 from codetape_adapters.models.event_streams import StreamBroken, is_stream, whole
-from codetape_adapters.models.http_clients import never_sent
+from codetape_adapters.models.http_clients import client_of, never_sent
 from codetape_adapters.models.provider_errors import ProviderError, provider_error, refusal
 
 CONNECT_SECONDS, READ_SECONDS, CALL_SECONDS = 10.0, 600.0, 600.0
@@ -30,6 +30,10 @@ LOOPBACK_TRIES, LOOPBACK_WAIT = 3, 0.3  # a server of this machine that does not
 MAX_WAIT_SECONDS = 60.0
 MAX_DIGITS = 40  # of an integer in a reply
 LOG = logging.getLogger("codetape.models")
+
+
+Send = Callable[[], Awaitable[bytes]]
+Read = Callable[[Any], Reply]
 
 
 class BadReply(ValueError):
@@ -63,16 +67,37 @@ class Server:
         return without_user(self.address) if self.address else "the provider"
 
 
+class Waits(TypedDict, total=False):
+    """How often and how long a server is asked, as options of every model of a server."""
+
+    tries: int
+    sleep: Callable[[float], Any]
+    connect_seconds: float
+    read_seconds: float
+    call_seconds: float
+
+
+async def poster(library: str, server: Server, path: str, body: dict[str, Any]) -> Send:
+    """Return what posts a body to a server's path, by a library's client, and returns the reply's.
+
+    The client is there before the first try: loading its library takes no time of that.
+    """
+    address = server.address or None
+    client = await client_of((library, address, server.key, server.connect_seconds, server.read_seconds, server.plain))
+
+    async def send() -> bytes:
+        content: bytes = await client.post(path, body=body, cast_to=bytes)
+        return content
+
+    return send
+
+
 @dataclass
 class _Tries:
     """Failed tries at one request: what was said of each, and how many of them may have been billed."""
 
     said: list[str] = field(default_factory=list)
     unanswered: int = 0
-
-
-Send = Callable[[], Awaitable[bytes]]
-Read = Callable[[Any], Reply]
 
 
 async def call(server: Server, request: ModelRequest, send: Send, read: Read) -> Reply | RequestRefused:
@@ -265,4 +290,4 @@ def _remedy(failure: _Failure, server: Server) -> str:
     return _REMEDIES.get(status, "Resume later.")
 
 
-__all__ = ["BadReply", "ReplyTooLarge", "Server", "call", "decoded"]
+__all__ = ["BadReply", "ReplyTooLarge", "Server", "Waits", "call", "decoded", "poster"]
