@@ -8,6 +8,7 @@ from codetape.decider.remedies import EXAMPLE
 from codetape.errors import UsageError
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE, Model, Sandbox
+from codetape.runtime import plugins
 from codetape.runtime.agent import AutoCoderAgent, EventHook, Prompts
 from codetape.runtime.fork import point
 from codetape.runtime.result import GenerateResult
@@ -78,9 +79,7 @@ async def aresume(
 def _recorded_api(known: RecordedSession, model: str | Model | None, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a model's options with the API that was recorded, where it is the session's own adapter's and none is named."""
     config = known.run.the_config
-    other = model is not None and (
-        not isinstance(model, str) or model.partition(":")[0] != config.model.partition(":")[0]
-    )
+    other = model is not None and not (isinstance(model, str) and plugins.same_adapter(model, config.model))
     return {"api": config.api, **options} if config.api and not other else options
 
 

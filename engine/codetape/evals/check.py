@@ -265,7 +265,7 @@ class _Work:
             origins = [origin for origin in self.plan.changed if origin.control_calls or arm == "candidate"]
             for origin in {(origin.model, origin.server): origin for origin in origins}.values():
                 name = self._model(origin, arm)
-                other_provider = name.partition(":")[0] != origin.model.partition(":")[0]
+                other_provider = not plugins.same_adapter(name, origin.model)
                 named = agent.base_url is not None and agent.server_named
                 same_server(origin.server, _maker(agent, name, origin)(), named=named or other_provider)
 
@@ -344,7 +344,6 @@ def _maker(agent: AutoCoderAgent, name: str, origin: PlannedSession) -> Callable
     if not isinstance(agent.model, str):
         model = complete(agent.model)
         return lambda: model
-    same = origin.api and name.partition(":")[0] == origin.model.partition(":")[0]
-    api = {"api": origin.api} if same else {}
+    api = {"api": origin.api} if origin.api and plugins.same_adapter(name, origin.model) else {}
     options = {"base_url": agent.base_url, "api_key_env": agent.api_key_env, **api, **agent.model_options}
     return lambda: plugins.model(name, options)

@@ -252,7 +252,7 @@ class AutoCoderAgent:
     def _server_for(self, known: Config) -> str | None:
         """Return the server that a fork continues at; raises UsageError for another one than the recorded that nobody
         named."""
-        other = _kind(self._model_name()) != _kind(known.model)  # another adapter has servers of its own
+        other = not plugins.same_adapter(self._model_name(), known.model)  # another adapter has servers of its own
         return same_server(known.server, self._model(), named=self._names_server or other)
 
     @property
@@ -357,11 +357,6 @@ class AutoCoderAgent:
 def _reached_by(model: Model) -> dict[str, str | None]:
     """Return where a model is, and by what it is reached, as fields of a configuration."""
     return {"server": model.server, "api": model.api, "adapter": model.adapter}
-
-
-def _kind(model: str) -> str:
-    """Return a model's adapter."""
-    return model.partition(":")[0]
 
 
 def new_session_id() -> str:

@@ -40,6 +40,11 @@ def servers() -> dict[str, str]:
     return found
 
 
+def same_adapter(spec: str, other: str) -> bool:
+    """Whether two models are one adapter's: it has servers and APIs of its own."""
+    return spec.partition(":")[0] == other.partition(":")[0]
+
+
 def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
     """Return the model that ``ADAPTER:NAME`` names, such as ``openai:gpt-5-mini``."""
     adapter, colon, name = spec.partition(":")
