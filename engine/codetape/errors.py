@@ -5,6 +5,7 @@
     │   └── TemplateError          2    a prompt pack that does not render
     ├── InfrastructureError        1    something outside could not do its work
     │   ├── ModelUnavailable       1    the provider; the session is suspended
+    │   ├── BatchOutOfReach        1    the provider, while it has a batch; the session waits for that
     │   ├── SandboxUnavailable     1    the needed isolation is unavailable
     │   └── StoreError             1    the log
     │       ├── SessionNotFound    1    no session of that name
@@ -55,7 +56,7 @@ class ModelUnavailable(InfrastructureError):
 
     ``tries`` says what came of each try; ``maybe_billed`` whether the provider may have worked on one of them: it timed
     out, broke off, or failed inside; ``unanswered`` on how many. A try that was refused, for its rate say, is never
-    billed.
+    billed. ``status`` is the HTTP status of the last one, where it had one.
     """
 
     def __init__(
@@ -66,11 +67,17 @@ class ModelUnavailable(InfrastructureError):
         tries: tuple[str, ...] = (),
         maybe_billed: bool = False,
         unanswered: int = 0,
+        status: int | None = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
+        self.status = status
         self.tries = tries
         self.maybe_billed = maybe_billed or unanswered > 0
         self.unanswered = unanswered or int(maybe_billed)
+
+
+class BatchOutOfReach(InfrastructureError):
+    """The provider has a batch, or may have it, and cannot be asked for it now. Its calls wait for it, open."""
 
 
 class SandboxUnavailable(InfrastructureError):

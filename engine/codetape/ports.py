@@ -31,6 +31,8 @@ __all__ = [
     "CALL_EVENT_KINDS",
     "DEFAULT_STORE",
     "RECEIVING",
+    "BatchEndpoint",
+    "BatchState",
     "Billing",
     "BuildRejected",
     "Built",
@@ -38,6 +40,7 @@ __all__ = [
     "DoctorFinding",
     "EventStore",
     "Execution",
+    "ItemFailed",
     "Lease",
     "Maintenance",
     "Model",
@@ -117,6 +120,60 @@ class Billing(NamedTuple):
     address: str = ""
 
 
+# ---- many requests together
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """How far a provider is with a batch. ``failed`` says, in the provider's words, that it will answer nothing."""
+
+    ended: bool
+    answered: int = 0
+    total: int = 0
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class ItemFailed:
+    """A request of a batch that has no answer. ``again``: another batch may answer it, as where its time ran out."""
+
+    message: str
+    again: bool = False
+    maybe_billed: bool = False
+
+
+class BatchEndpoint(Protocol):
+    """Answers many requests of a model together, some time later, at a part of the price.
+
+    A batch bears a ``key`` that its sender chose, of 16 hex digits, so that it can be found by who never read its id.
+    Every method raises ModelUnavailable; `send` says with ``maybe_billed`` that the batch may exist all the same.
+    """
+
+    price_share: str
+    """The part of the price that is paid, as a decimal text: "0.5"."""
+
+    async def send(self, key: str, requests: Mapping[str, ModelRequest]) -> str:
+        """Send requests by name (64 characters at most, the key among them); return the batch's id at the provider."""
+        raise NotImplementedError
+
+    async def find(self, key: str, since: str) -> str | None:
+        """Return the id of the batch of that key, sent at ``since`` (UTC, ISO 8601) or later; empty where there is none.
+
+        None says that it cannot be told yet: ask again later.
+        """
+        raise NotImplementedError
+
+    async def state(self, batch_id: str) -> BatchState:
+        """Say how far a batch is."""
+        raise NotImplementedError
+
+    async def replies(
+        self, batch_id: str, requests: Mapping[str, ModelRequest]
+    ) -> Mapping[str, Reply | RequestRefused | ItemFailed]:
+        """Return what came of an ended batch's requests, by name, of those that are asked for and are in it."""
+        raise NotImplementedError
+
+
 @runtime_checkable
 class Model(Protocol):
     """Answers requests. Keeps no state between calls. Raises ModelUnavailable when it gives up, and says whether it may
@@ -124,7 +181,8 @@ class Model(Protocol):
 
     ``name`` is ADAPTER:NAME. ``api`` is the API that it speaks, and ``adapter`` what speaks it, with versions, both for
     people who read a tape; an adapter that names an API takes one as its option ``api``. ``server`` is the address that it is reached at, without name and password: empty for the
-    provider's own, None where there is none. ``billing`` says whose prices hold.
+    provider's own, None where there is none. ``billing`` says whose prices hold, ``batches`` where many requests are
+    answered together, if anywhere.
     """
 
     name: str
@@ -132,6 +190,7 @@ class Model(Protocol):
     api: str = ""
     adapter: str = ""
     billing: Billing = Billing()
+    batches: BatchEndpoint | None = None
 
     def free(self, request: ModelRequest) -> bool:
         """Whether a request is answered from a recording: it needs no budget."""

@@ -115,11 +115,15 @@ def go_on(stream, found, change, world):
         for key, reply in answers(stream).items()
         if key in {(c.fingerprint, c.occurrence) for c in found.calls if c.reuse == "reused" and c.seq > after}
     }
-    before = Counter(f for f, _, _ in answered(stream_up_to(stream, after)))
     name = change.config.get("model", fold(stream.events, stream.texts).the_config.model)
-    agent = AutoCoderAgent(model=RecordedThenLive(name, Watched, known, before), sandbox=world.sandbox, store=store, clock=FakeClock(), prompts=change.pack)  # fmt: skip
+    model = RecordedThenLive(name, Watched, known, stream_up_to(stream, after).events)
+    agent = AutoCoderAgent(model=model, sandbox=world.sandbox, store=store, clock=FakeClock(), prompts=change.pack)
     config = {k: v for k, v in change.config.items() if k != "model"}
-    asyncio.run(agent.afork(stream.events[0].session, after, changes=config, fork="fork"))
+    asyncio.run(
+        agent.afork(
+            stream.events[0].session, after, changes=config, fork="fork", on_event=lambda event, _: model.saw(event)
+        )
+    )
     return made
 
 
@@ -161,11 +165,11 @@ def test_a_fork_with_no_change_and_the_recorded_answers_equals_its_parent_from_t
         while stream.events[at].kind == "Requested":
             at -= 1
         head = stream_up_to(stream, at)
-        model = RecordedThenLive(member.model, lambda: None, answers(stream), Counter(f for f, _, _ in answered(head)))
+        model = RecordedThenLive(member.model, lambda: None, answers(stream), head.events)
         sandbox = TapeSandbox(tape_file.Tape(member.session, stream, fold(stream.events, stream.texts)))
         agent = AutoCoderAgent(model=model, sandbox=sandbox, store=store, clock=FakeClock())
         try:
-            asyncio.run(agent.afork(member.session, at, fork="fork"))
+            asyncio.run(agent.afork(member.session, at, fork="fork", on_event=lambda event, _, m=model: m.saw(event)))
         except UsageError:
             continue
         own = [e for e in asyncio.run(store.read("fork")).events if e.session == "fork"][1:]

@@ -12,6 +12,7 @@ from codetape.domain.model_request import ModelRequest
 from codetape.errors import UsageError
 from codetape.ports import Billing, Model, Reply, RequestRefused
 from codetape_adapters.models.addresses import library_version, refuse_secrets, without_user
+from codetape_adapters.models.anthropic_batches import AnthropicBatches
 from codetape_adapters.models.provider_errors import provider_error
 from codetape_adapters.models.provider_usage import usage
 from codetape_adapters.models.server_calls import BadReply, Server, Waits, call, poster
@@ -60,6 +61,7 @@ class AnthropicModel(Model):
             key=key or "none",
             **waits,
         )
+        self.batches = AnthropicBatches(self._server, lambda request: message_request(name, request), message_reply)
 
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Ask once, and again after faults that pass. Raises ModelUnavailable when it gives up."""

@@ -6,11 +6,14 @@ Both are hooks of the HTTP client, so that a body is counted before anything is 
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from codetape.ports import RECEIVING
 
 MAX_BYTES = 16 << 20  # of a reply, decoded; no script is that long
+MOST_BYTES: ContextVar[int] = ContextVar("most_bytes", default=MAX_BYTES)
+"""The bound on a reply that is asked for now: a file of many answers may be longer than one of them."""
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _PLAIN_HEADERS = frozenset(
     {"host", "connection", "user-agent", "accept", "content-type", "content-length", "content-encoding"}
@@ -66,14 +69,14 @@ def _stream(library: Any) -> type:
             self._inner, self._unpack = stream, unpack
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            size, tell = 0, RECEIVING.get()
+            size, most, tell = 0, MOST_BYTES.get(), RECEIVING.get()
             try:
                 async for raw in self._inner:
                     data = self._unpack(raw) if self._unpack else raw
                     size += len(data)
                     tell(size)
-                    if size > MAX_BYTES:
-                        raise ReplyTooLarge(f"The reply is larger than {MAX_BYTES >> 20} MB.")
+                    if size > most:
+                        raise ReplyTooLarge(f"The reply is larger than {most >> 20} MB.")
                     if data:
                         yield data
             except library.TimeoutException as error:
@@ -91,7 +94,7 @@ def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
 
     def unpack(raw: bytes) -> bytes:
         try:
-            return packed.decompress(raw, MAX_BYTES + 1)
+            return packed.decompress(raw, MOST_BYTES.get() + 1)
         except zlib.error as error:
             raise ValueError("the reply's encoding is broken") from error
 

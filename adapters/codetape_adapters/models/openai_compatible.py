@@ -10,6 +10,7 @@ from codetape.errors import UsageError
 from codetape.ports import Billing, Model, Reply, RequestRefused
 from codetape_adapters.models.addresses import library_version, refuse_secrets, without_user
 from codetape_adapters.models.chat_completions import chat_reply, chat_request
+from codetape_adapters.models.openai_batches import OpenAIBatches
 from codetape_adapters.models.openai_responses import response_reply, response_request
 from codetape_adapters.models.server_calls import Server, Waits, call, poster
 
@@ -76,6 +77,8 @@ class OpenAIModel(Model):
             start_with=start_with,
             **waits,
         )
+        path, form, read = APIS[self.api]
+        self.batches = None if local else OpenAIBatches(self._server, path, lambda request: form(name, request), read)
 
     def _spoken(self, api: str) -> str:
         if api not in ("", *APIS):

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 from codetape.domain.model_request import ModelRequest
@@ -32,8 +32,8 @@ MAX_DIGITS = 40  # of an integer in a reply
 LOG = logging.getLogger("codetape.models")
 
 
+T = TypeVar("T")
 Send = Callable[[], Awaitable[bytes]]
-Read = Callable[[Any], Reply]
 
 
 class BadReply(ValueError):
@@ -77,19 +77,39 @@ class Waits(TypedDict, total=False):
     call_seconds: float
 
 
-async def poster(library: str, server: Server, path: str, body: dict[str, Any]) -> Send:
+async def poster(library: str, server: Server, path: str, body: dict[str, Any], file: bytes | None = None) -> Send:
     """Return what posts a body to a server's path, by a library's client, and returns the reply's.
 
-    The client is there before the first try: loading its library takes no time of that.
+    With a ``file`` the body is sent as a form of which that is the field "file". The client is there before the first
+    try: loading its library takes no time of that.
     """
-    address = server.address or None
-    client = await client_of((library, address, server.key, server.connect_seconds, server.read_seconds, server.plain))
+    client = await _client(library, server)
+    form: dict[str, Any] = {}
+    if file is not None:
+        named = {"file": ("requests.jsonl", file, "application/jsonl")}
+        form = {"files": named, "options": {"headers": {"Content-Type": "multipart/form-data"}}}
 
     async def send() -> bytes:
-        content: bytes = await client.post(path, body=body, cast_to=bytes)
+        content: bytes = await client.post(path, body=body, cast_to=bytes, **form)
         return content
 
     return send
+
+
+async def getter(library: str, server: Server, path: str, query: dict[str, Any] | None = None) -> Send:
+    """Return what gets a server's path, as `poster` does."""
+    client = await _client(library, server)
+
+    async def send() -> bytes:
+        content: bytes = await client.get(path, cast_to=bytes, options={"params": query or {}})
+        return content
+
+    return send
+
+
+async def _client(library: str, server: Server) -> Any:
+    address = server.address or None
+    return await client_of((library, address, server.key, server.connect_seconds, server.read_seconds, server.plain))
 
 
 @dataclass
@@ -100,19 +120,37 @@ class _Tries:
     unanswered: int = 0
 
 
-async def call(server: Server, request: ModelRequest, send: Send, read: Read) -> Reply | RequestRefused:
+async def call(
+    server: Server, request: ModelRequest, send: Send, read: Callable[[Any], Reply]
+) -> Reply | RequestRefused:
     """Ask until there is an answer. ``send`` returns a reply's body, ``read`` makes a Reply of the decoded body.
 
     Raises ModelUnavailable where there is none after all tries, or where another try would end the same way.
     """
-    tries, loop = _Tries(), asyncio.get_running_loop()
+    tries = _Tries()
+    answer = await _tried(server, request, send, lambda body: read(decoded(body)), tries)
+    return answer if isinstance(answer, RequestRefused) else _with_tries(answer, tries)
+
+
+async def ask_server(server: Server, send: Send, read: Callable[[bytes], T]) -> T:
+    """Ask a server for something that is no model's answer, as `call` does; ``read`` makes it of a reply's body."""
+    answer = await _tried(server, None, send, read, _Tries())
+    if isinstance(answer, RequestRefused):
+        raise TypeError("only a model's request is refused for its form")
+    return answer
+
+
+async def _tried(
+    server: Server, request: ModelRequest | None, send: Send, read: Callable[[bytes], T], tries: "_Tries"
+) -> T | RequestRefused:
+    loop = asyncio.get_running_loop()
     end = loop.time() + server.call_seconds
     for number in range(1, server.tries + 1):
         seconds = min(server.read_seconds + GRACE_SECONDS, max(0.0, end - loop.time()))
         try:
             async with asyncio.timeout(seconds):
                 body = await send()
-            reply = read(decoded(body))
+            answer = read(body)
         except Exception as error:
             failure = _failure(error, server, request)
             if isinstance(failure, RequestRefused):
@@ -120,7 +158,7 @@ async def call(server: Server, request: ModelRequest, send: Send, read: Read) ->
             if failure is None:
                 raise
         else:
-            return _with_tries(reply, tries)
+            return answer
         tries.said.append(failure.said)
         tries.unanswered += failure.maybe_billed
         last = number >= min(server.tries, LOOPBACK_TRIES if failure.refused_here else server.tries)
@@ -175,7 +213,7 @@ class _Failure:
     remedy: str = ""
 
 
-def _failure(error: Exception, server: Server, request: ModelRequest) -> _Failure | RequestRefused | None:
+def _failure(error: Exception, server: Server, request: ModelRequest | None) -> _Failure | RequestRefused | None:
     """Return what a try's error means; a refusal of the request's form; None for an error that is no server's."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
@@ -200,10 +238,10 @@ def _failure(error: Exception, server: Server, request: ModelRequest) -> _Failur
     return None
 
 
-def _of_status(error: Any, status: int, request: ModelRequest) -> _Failure | RequestRefused:
+def _of_status(error: Any, status: int, request: ModelRequest | None) -> _Failure | RequestRefused:
     response = getattr(error, "response", None)
     said = _provider_words(error, response)
-    if refused := refusal(status, said, request):
+    if request is not None and (refused := refusal(status, said, request)):
         return refused
     return _Failure(
         said=f"{status}: {said.message}" if said.message else f"{status}",
@@ -226,11 +264,11 @@ def _provider_words(error: Any, response: Any) -> ProviderError:
     return provider_error(body) or ProviderError(" ".join(str(getattr(response, "text", ""))[:2000].split()))
 
 
-def _of_bad_reply(error: BadReply, request: ModelRequest) -> _Failure | RequestRefused:
+def _of_bad_reply(error: BadReply, request: ModelRequest | None) -> _Failure | RequestRefused:
     if error.error is None:
         remedy = "Check --base-url: it usually ends in /v1."
         return _Failure(str(error), "BadReply", True, True, cause=error, remedy=remedy)
-    if refused := refusal(200, error.error, request):
+    if request is not None and (refused := refusal(200, error.error, request)):
         return refused
     inner = error.error.status
     said = f"{inner}: {error.error.message}" if inner else error.error.message
@@ -275,6 +313,7 @@ def _unavailable(failure: _Failure, server: Server, tries: _Tries) -> ModelUnava
         tries=tuple(tries.said),
         maybe_billed=tries.unanswered > 0,
         unanswered=tries.unanswered,
+        status=failure.status,
     )
 
 
@@ -290,4 +329,4 @@ def _remedy(failure: _Failure, server: Server) -> str:
     return _REMEDIES.get(status, "Resume later.")
 
 
-__all__ = ["BadReply", "ReplyTooLarge", "Server", "Waits", "call", "decoded", "poster"]
+__all__ = ["BadReply", "ReplyTooLarge", "Server", "Waits", "ask_server", "call", "decoded", "getter", "poster"]

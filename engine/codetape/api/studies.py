@@ -1,4 +1,4 @@
-"""Studies of many sessions: simulate a change, check it, backtest, run batches.
+"""Studies of many sessions: simulate a change, check it, backtest, run series of tasks.
 
     import codetape
 
@@ -12,6 +12,7 @@ Results are frozen dataclasses; `codetape.records` turns a list of them into fla
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -19,14 +20,13 @@ from typing import Any, NamedTuple, Unpack
 from codetape.api.opening import AgentSettings, StoreLike, corpus, opened
 from codetape.domain.money import pico
 from codetape.errors import UsageError
-from codetape.evals import backtest
-from codetape.evals import batch as batches
+from codetape.evals import backtest, task_series
 from codetape.evals import check as checks
-from codetape.evals.batch import Batch
 from codetape.evals.check import Checked, CheckPlan, CheckSetup
 from codetape.evals.corpus import CorpusSession, Filter
 from codetape.evals.judge import MARGIN, Baseline, CheckReport, read_baseline, refuse_own, report
 from codetape.evals.task_file import TaskSpec, read_tasks
+from codetape.evals.task_series import Series
 from codetape.playback import tape_file
 from codetape.playback.whatif import Change, WhatIf, simulate
 from codetape.ports import DEFAULT_STORE, Model, Sandbox, Stream
@@ -38,7 +38,7 @@ from codetape.runtime.pricing import Prices
 from codetape.runtime.prompt_pack_files import load_pack
 from codetape.runtime.sync import run_sync
 
-OnProgress = Callable[[batches.Progress, checks.AttemptOutcome | None], None]
+OnProgress = Callable[[task_series.Progress, checks.AttemptOutcome | None], None]
 
 
 def change_of(prompts: Prompts | None, model: str | None, changes: Mapping[str, Any] | None) -> Change:
@@ -106,10 +106,10 @@ class PreparedCheck:
         """How many arms each attempt has: the candidate, and the control if there is one."""
         return 1 if self.setup.control is None else 2
 
-    def cost(self) -> tuple[str, str] | None:
-        """Return in dollars what the calls to be made cost, and what recorded calls that depend on them cost; None if a
-        model has no price."""
-        made_cost, unknown_cost = (CostEstimate(self.prices, SystemClock().now()) for _ in range(2))
+    def cost(self, share: str = "1") -> tuple[str, str] | None:
+        """Return in dollars what the calls to be made cost, and what recorded calls that depend on them cost, at a
+        ``share`` of the price; None if a model has no price."""
+        made_cost, unknown_cost = (CostEstimate(self.prices, SystemClock().now(), share) for _ in range(2))
         times = self.setup.attempts
         for session in self.plan.changed:
             model = str(self.plan.change.config.get("model", session.model))
@@ -119,6 +119,13 @@ class PreparedCheck:
                 unknown_cost.add(session.model, session.control_input * times, session.control_output * times)
         return (made_cost.text, unknown_cost.text) if made_cost.text and unknown_cost.text else None
 
+    def costs(self) -> dict[str, tuple[str, str]]:
+        """Return `cost` by how the calls can be made: "each" by itself, and in a "batch" where the model answers some."""
+        ways = {"each": self.cost()}
+        with suppress(UsageError):  # it answers none, or cannot be made here: that is told where it is used
+            ways["batch"] = self.cost(self.setup.candidate.price_share())
+        return {way: cost for way, cost in ways.items() if cost is not None}
+
     def refuse_unpriced(self) -> None:
         """Raise UsageError if a budget of money cannot be kept, because a model has no price."""
         if self.setup.max_cost is not None and self.cost() is None:
@@ -127,14 +134,20 @@ class PreparedCheck:
                 remedy="Name it in [tool.codetape.prices], or give --max-tokens.",
             )
 
-    async def arun(self, on_progress: OnProgress | None = None) -> CheckReport:
+    async def arun(
+        self, on_progress: OnProgress | None = None, on_batch: Callable[[str], None] | None = None
+    ) -> CheckReport:
         """Make the attempts that do not exist yet, and judge. Sessions of tape files are put into the store."""
         if not self.plan.changed:
             return self._judged(Checked(self.plan, ()))
         self.refuse_unpriced()
         if files := [session.file for session in self.plan.changed if session.file]:
             self.setup.candidate.opened_store().put(*(tape_file.load(file).stream for file in files))
-        setup = replace(self.setup, on_progress=on_progress or self.setup.on_progress)
+        setup = replace(
+            self.setup,
+            on_progress=on_progress or self.setup.on_progress,
+            on_batch=on_batch or self.setup.on_batch,
+        )
         return self._judged(await checks.run(self.plan, setup))
 
     def _judged(self, checked: Checked) -> CheckReport:
@@ -159,6 +172,7 @@ async def prepare_check(
     max_cost: str | None = None,
     number: int = 1,
     sandbox: str | Sandbox = "auto",
+    in_batches: bool = False,
     **settings: Unpack[AgentSettings],
 ) -> PreparedCheck:
     """Plan a check, without a call. Takes what `check` takes."""
@@ -185,6 +199,7 @@ async def prepare_check(
         concurrent=concurrent,
         max_tokens=max_tokens,
         max_cost=pico(max_cost) if max_cost is not None else None,
+        in_batches=in_batches,
     )
     return PreparedCheck(plan, setup, former_report, margin, settings.get("prices") or Prices())
 
@@ -260,15 +275,15 @@ def backtest_limits(*sources: str, **options: Any) -> list[backtest.LimitOutcome
     return run_sync(abacktest_limits(*sources, **options))
 
 
-# ---- batch
+# ---- series of tasks
 
 
-async def arun_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
-    """Run every task of a file several times, or continue with it. Takes what `evals.batch.run_tasks` takes."""
+async def arun_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Series:
+    """Run every task of a file several times, or continue with it. Takes what `evals.task_series.run_tasks` takes."""
     specs = read_tasks(tasks) if isinstance(tasks, str | Path) else tuple(tasks)
-    return await batches.run_tasks(agent, specs, **options)
+    return await task_series.run_tasks(agent, specs, **options)
 
 
-def run_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Batch:
+def run_tasks(tasks: str | Path | Iterable[TaskSpec], agent: AutoCoderAgent, **options: Any) -> Series:
     """Run every task of a file several times, or continue with it; see `arun_tasks`."""
     return run_sync(arun_tasks(tasks, agent, **options))

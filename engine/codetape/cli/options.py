@@ -53,6 +53,7 @@ class ManyOptions:
 
     attempts: int
     concurrent: int
+    in_batches: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,15 +171,21 @@ def server(function: F) -> F:
 
 
 def several(function: F) -> F:
-    """Add --n-attempts, per task or session, and --n-concurrent."""
+    """Add --n-attempts, per task or session, --n-concurrent and --batch."""
     for option in (
+        click.option(
+            "--batch",
+            "in_batches",
+            is_flag=True,
+            help="Of many: all go forward together, by the provider's batch endpoint, for part of the price.",
+        ),
         click.option(
             "--n-concurrent",
             "concurrent",
             default=1,
             show_default=True,
             type=click.IntRange(1, 256),
-            help="Of many: attempts at once.",
+            help="Of many: attempts at once; with --batch, of those in the sandbox.",
         ),
         click.option(
             "-k",

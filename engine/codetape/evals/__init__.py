@@ -1,1 +1,1 @@
-"""Many sessions: corpora, batches, checks of a change, backtests, and their statistics."""
+"""Many sessions: corpora, series of tasks, checks of a change, backtests, and their statistics."""

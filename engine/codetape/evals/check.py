@@ -5,10 +5,8 @@ Replies that depend on nothing new are reused. The outcomes are compared task by
 run again from the same state, a former report, or past outcomes where nobody selected sessions by outcome.
 """
 
-import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -18,16 +16,17 @@ from codetape.domain.canonical import canonical, sha256
 from codetape.domain.task import Grade
 from codetape.errors import CodetapeError, UsageError
 from codetape.evals.attempt import Attempt
-from codetape.evals.batch import Progress, all_of, loaded, recorded
 from codetape.evals.corpus import Corpus, CorpusSession
+from codetape.evals.task_series import Progress, all_of, loaded, recorded, together
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import PersonAnswered
 from codetape.eventlog.session_state import SessionState
-from codetape.playback.recorded_model import Key, RecordedThenLive, answered, answers
+from codetape.playback.recorded_model import Key, RecordedThenLive, answers
 from codetape.playback.whatif import Change, ReuseKind, WhatIf, simulate
 from codetape.ports import Model, Stream, complete, same_server
 from codetape.runtime import plugins
 from codetape.runtime.agent import AutoCoderAgent
+from codetape.runtime.batched_calls import no_batches
 
 Arm = Literal["candidate", "control"]
 REUSE_KINDS: tuple[ReuseKind, ...] = ("reused", "made", "unknown", "dropped")
@@ -201,7 +200,10 @@ def _unfit(member: CorpusSession, stream: Stream) -> str:
 
 @dataclass(frozen=True)
 class CheckSetup:
-    """What a check runs with: an agent for each arm, whose model is a name or an object, and its limits."""
+    """What a check runs with: an agent for each arm, whose model is a name or an object, and its limits.
+
+    ``in_batches`` and ``on_batch`` are those of `codetape.evals.task_series.run_tasks`.
+    """
 
     candidate: AutoCoderAgent
     control: AutoCoderAgent | None = None
@@ -211,6 +213,8 @@ class CheckSetup:
     max_cost: int | None = None
     on_progress: Callable[[Progress, AttemptOutcome | None], None] | None = None
     on_event: Callable[[Event, SessionState], None] | None = field(default=None)
+    in_batches: bool = False
+    on_batch: Callable[[str], None] = lambda _words: None
 
 
 async def run(plan: CheckPlan, live: CheckSetup) -> Checked:
@@ -224,7 +228,10 @@ async def run(plan: CheckPlan, live: CheckSetup) -> Checked:
     work = _Work(plan, live)
     if live.on_progress:
         live.on_progress(work.progress, None)
-    outcomes = await all_of([work.attempt(*entry) for entry in work.entries])
+    on_batch = live.on_batch if live.in_batches else None
+    async with together(len(work.entries), live.concurrent, on_batch) as (batched, slots):
+        work.agents = {arm: replace(agent, batched=batched) for arm, agent in work.agents.items()}
+        outcomes = await all_of([work.attempt(*entry, slots) for entry in work.entries])
     return Checked(plan, tuple(o for o in outcomes if o is not None), work.budget_spent, work.ended_before)
 
 
@@ -252,7 +259,6 @@ class _Work:
             for arm in self.agents
         ]
         self._try_models()
-        self.slots = asyncio.Semaphore(live.concurrent)
         self.progress = Progress(len(self.entries))
         self.budget_spent, self.ended_before = False, 0
 
@@ -267,7 +273,10 @@ class _Work:
                 name = self._model(origin, arm)
                 other_provider = not plugins.same_adapter(name, origin.model)
                 named = agent.base_url is not None and agent.server_named
-                same_server(origin.server, _maker(agent, name, origin)(), named=named or other_provider)
+                made = _maker(agent, name, origin)()
+                same_server(origin.server, made, named=named or other_provider)
+                if self.live.in_batches and made.batches is None:
+                    raise no_batches(made)
 
     def _model(self, origin: PlannedSession, arm: Arm) -> str:
         return str(self.plan.change.config.get("model", origin.model)) if arm == "candidate" else origin.model
@@ -276,9 +285,11 @@ class _Work:
     def _shared(agent: AutoCoderAgent, limit: tuple[Limit, ...]) -> AutoCoderAgent:
         return replace(agent.resolved(), limits=(*agent.limits, *limit))
 
-    async def attempt(self, origin: PlannedSession, arm: Arm, number: int) -> AttemptOutcome | None:
+    async def attempt(
+        self, origin: PlannedSession, arm: Arm, number: int, slots: AbstractAsyncContextManager[None]
+    ) -> AttemptOutcome | None:
         """Make one attempt, or find it ended; None where the budget did not allow a new one."""
-        async with self.slots:
+        async with slots:
             session = sha256(canonical([self.plan.id, arm, origin.session, origin.head, number]))[:16]
             if self.budget_spent and session not in self.stored_ids:
                 return None
@@ -324,18 +335,21 @@ class _Work:
             if started
             else Stream(parent.events[: (origin.fork_at or 0) + 1], parent.texts)
         )
-        # replies are matched by fingerprint and occurrence: those that the log has already must be counted
-        counts = Counter(fingerprint for fingerprint, _, _ in answered(before))
-        model_with_replies = RecordedThenLive(model, _maker(agent, model, origin), replies, counts)
+        model_with_replies = RecordedThenLive(model, _maker(agent, model, origin), replies, before.events)
+
+        def on_event(event: Event, state: SessionState) -> None:
+            model_with_replies.saw(event)
+            hook(event, state)
+
         if started:
-            await replace(agent, model=model_with_replies, prompts=None).aresume(session, on_event=hook)
+            await replace(agent, model=model_with_replies, prompts=None).aresume(session, on_event=on_event)
             return
         pack = change.pack if arm == "candidate" else None
         changes = {k: v for k, v in change.config.items() if k != "model"} if arm == "candidate" else {}
         changes |= {"max_tokens": None, "max_cost": "", "max_seconds": None}  # the check has a budget of its own
         agent = replace(agent, model=model_with_replies, prompts=pack)
         await agent.afork(
-            origin.session, origin.fork_at or 0, changes=changes, fork=session, tags=(self.tag,), on_event=hook
+            origin.session, origin.fork_at or 0, changes=changes, fork=session, tags=(self.tag,), on_event=on_event
         )
 
 

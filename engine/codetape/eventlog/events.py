@@ -116,6 +116,23 @@ class Requested(Payload):
     max_output_tokens: int = 0
 
 
+BatchKey = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+BatchId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,128}$")]
+
+
+class CallBatched(Payload):
+    """The open call waits in a batch: it is sent together with those of other sessions, and answered later.
+
+    ``batch`` is the key that the batch is found by, written before it is sent; ``batch_id`` is the provider's name of
+    it, empty where that is not known. A call whose batch gave it no answer is put into another one.
+    """
+
+    role = "input"
+    call: str
+    batch: BatchKey
+    batch_id: BatchId = ""
+
+
 class CallClosed(Payload):
     """An event that closes the open call."""
 
@@ -131,7 +148,8 @@ Amount = Annotated[str, Field(pattern=f"^(?:{_AMOUNT})$")]
 class Price(FrozenModel):
     """What a call cost, in dollars. ``source`` is who says so: provider, settings or genai-prices, of a ``version``.
 
-    ``computed`` is our own figure beside a provider's; ``per_mtok`` are its unit prices for a million tokens.
+    ``computed`` is our own figure beside a provider's; ``per_mtok`` are its unit prices for a million tokens, of which
+    ``share`` is paid: all, or less in a batch.
     """
 
     cost: Amount
@@ -140,6 +158,7 @@ class Price(FrozenModel):
     version: str = ""
     model: str = ""
     per_mtok: dict[str, Amount] = {}
+    share: Amount = "1"
 
 
 class Answered(CallClosed):
@@ -344,6 +363,7 @@ KINDS: dict[str, type[Payload]] = {
         SessionForked,
         AnchorsExtracted,
         Requested,
+        CallBatched,
         Answered,
         CallRefused,
         BuildFinished,

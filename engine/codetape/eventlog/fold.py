@@ -26,6 +26,7 @@ from codetape.eventlog.events import (
     Answered,
     BuildFinished,
     BuildRefused,
+    CallBatched,
     CallClosed,
     CallLost,
     CallRefused,
@@ -122,13 +123,14 @@ def apply(session: SessionState, event: Event, texts: BlobMap) -> SessionState:
 
 
 _EFFECT: dict[type[Payload], str] = {
+    CallBatched: "ask",
     Answered: "ask",
     CallRefused: "ask",
     BuildFinished: "build",
     BuildRefused: "build",
     TestsFinished: "execute",
 }
-"""The effect of the calls that an outcome closes; CallLost and GaveUp close calls of any effect."""
+"""The effect of the calls that an event belongs to; CallLost and GaveUp close calls of any effect."""
 
 
 def _version(session: SessionState, payload: Payload) -> int:
@@ -141,13 +143,15 @@ def move(session: SessionState, payload: Payload) -> SessionState:
     """Check the payload against the machine and the open call; return the state after its move."""
     if session.forgotten:
         raise CorruptTape("its content was forgotten: nothing follows that.")
-    if session.call is not None and not isinstance(payload, CallClosed):
+    if session.call is not None and not isinstance(payload, CallClosed | CallBatched):
         raise CorruptTape(f"call {session.call.call} is still open.")
-    if isinstance(payload, CallClosed):
+    if isinstance(payload, CallClosed | CallBatched):
         if session.call is None or session.call.call != payload.call:
             raise CorruptTape(f"{payload.call} is not the open call.")
         if session.call.effect != _EFFECT.get(type(payload), session.call.effect):
-            raise CorruptTape(f"a {type(payload).__name__} cannot close the {session.call.effect} {payload.call}.")
+            raise CorruptTape(
+                f"a {type(payload).__name__} does not belong to the {session.call.effect} {payload.call}."
+            )
     trigger: str = getattr(payload, "trigger", "")
     source: str = getattr(payload, "source", session.state)
     target: str = getattr(payload, "target", session.state)
@@ -234,6 +238,13 @@ def _(payload: Requested, session: SessionState, texts: BlobMap) -> SessionState
     check_call(session, payload, waiting=session.outcome is not None)
     call = OpenCall(payload.call, payload.effect, payload.purpose, payload.fingerprint, payload.input_estimate)
     return session.evolve(call=call, calls=session.calls + (payload.effect == "ask"))
+
+
+@_apply.register
+def _(payload: CallBatched, session: SessionState, texts: BlobMap) -> SessionState:
+    if session.call is None:
+        raise CorruptTape("no call is open.")
+    return session.evolve(call=replace(session.call, batch=payload.batch, batch_id=payload.batch_id))
 
 
 @_apply.register

@@ -97,13 +97,16 @@ class Artifacts(FrozenModel):
 
 @dataclass(frozen=True)
 class OpenCall:
-    """A call whose outcome is not in the log."""
+    """A call whose outcome is not in the log. ``batch`` is the key of the batch that it waits in, ``batch_id`` the
+    provider's name of that, where it is known."""
 
     call: str
     effect: str
     purpose: str
     fingerprint: str
     input_estimate: int
+    batch: str = ""
+    batch_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What can be checked of a session whose blobs are left out or forgotten."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import Event
@@ -19,6 +19,27 @@ from codetape.eventlog.events import (
 )
 from codetape.eventlog.fold import check_call, move
 from codetape.eventlog.session_state import OpenCall, SessionState
+
+
+def open_request(events: Sequence[Event]) -> Requested | None:
+    """Return the request of the call that is open after the events; None where none is."""
+    for event in reversed(events):
+        if isinstance(event.payload, CallClosed):
+            return None
+        if isinstance(event.payload, Requested):
+            return event.payload
+    return None
+
+
+def closed_calls(events: Iterable[Event]) -> Iterator[tuple[Event, Event]]:
+    """Yield each request with the event that closed its call, in order; an open call has none."""
+    asked: Event | None = None
+    for event in events:
+        if isinstance(event.payload, Requested):
+            asked = event
+        elif isinstance(event.payload, CallClosed) and asked is not None:
+            yield asked, event
+            asked = None
 
 
 def legal(events: Iterable[Event]) -> None:

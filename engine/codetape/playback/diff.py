@@ -10,7 +10,7 @@ from typing import Any
 
 from codetape.domain.canonical import canonical
 from codetape.domain.report import Report
-from codetape.eventlog.events import Answered, Requested, TestsFinished
+from codetape.eventlog.events import Answered, CallBatched, CallClosed, Requested, TestsFinished
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
@@ -107,7 +107,7 @@ class _Read:
                 place = before.ledger.iteration, payload.purpose
                 counts[place] += 1
                 asked = ((*place, counts[place]), event.seq, payload)
-            elif asked is not None and getattr(payload, "call", "") == asked[2].call:
+            elif asked is not None and isinstance(payload, CallClosed):
                 self._close(asked, before.state, payload, stream.texts)
                 asked = None
         result = GenerateResult.of(self.session)
@@ -146,15 +146,16 @@ def _outcomes(report: Report) -> dict[str, str]:
 
 def _parting(first: _Read, second: _Read) -> DivergencePoint | None:
     """Find the first event that differs in more than time and session, and say why."""
-    pairs = zip(first.stream.events, second.stream.events, strict=False)
-    for old, new in pairs:
+    # how a call waited for its answer is no difference
+    events = [[e for e in side.stream.events if not isinstance(e.payload, CallBatched)] for side in (first, second)]
+    for old, new in zip(*events, strict=False):
         if old.hash == new.hash or (
             old.kind == new.kind
             and _without_session(old.stored_payload, old.session) == _without_session(new.stored_payload, new.session)
         ):
             continue
         if old.kind == new.kind == "SessionStarted":
-            if old.payload.task == new.payload.task:  # type: ignore[attr-defined]  # both are SessionStarted
+            if old.payload.task == new.payload.task:
                 continue  # another configuration, pack or version is reported at the first event that it changes
             return DivergencePoint(old.seq, new.seq, "the task", "they were asked for other things")
         return DivergencePoint(
@@ -163,9 +164,9 @@ def _parting(first: _Read, second: _Read) -> DivergencePoint | None:
             _event_named(old.kind, old.payload, new.kind, new.payload),
             _why(first, second, old.kind, new.kind),
         )
-    shorter = min(len(first.stream.events), len(second.stream.events))
-    if len(first.stream.events) == len(second.stream.events):
+    if len(events[0]) == len(events[1]):
         return None
+    shorter = min(len(first.stream.events), len(second.stream.events))
     return DivergencePoint(shorter, shorter, "the end", "one of them continues")
 
 

@@ -1,14 +1,15 @@
 """Models that answer from recordings: from a whole tape, or from a recording first and then a live model."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from codetape.domain.model_request import ModelRequest
 from codetape.errors import ModelUnavailable
+from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import Answered, Requested
 from codetape.playback import tape_file
-from codetape.ports import Billing, Model, Reply, RequestRefused, Stream, complete
+from codetape.ports import BatchEndpoint, Billing, Model, Reply, RequestRefused, Stream, complete
 
 Key = tuple[str, int]
 """A request's fingerprint, and how often the session was answered it before."""
@@ -58,17 +59,28 @@ def reply_of(
 class RecordedThenLive(Model):
     """Answers from a recording by fingerprint and occurrence, else from a live model, made when it is first needed.
 
-    It counts the session's requests: use one object per session. ``before`` counts the answers that the session has.
+    A request's occurrence is how often the session was answered it, as its events tell: those that it has ``before``,
+    and those that `saw` is told of. Use one object per session.
     """
 
     def __init__(
-        self, name: str, live: Callable[[], Model], known: Mapping[Key, Reply], before: Mapping[str, int]
+        self, name: str, live: Callable[[], Model], known: Mapping[Key, Reply], before: Iterable[Event]
     ) -> None:
         self.name = name
         self._make = live
         self._live: Model | None = None
         self._replies = known
-        self._counts = Counter(before)
+        self._counts: Counter[str] = Counter()
+        self._asked: dict[str, str] = {}
+        for event in before:
+            self.saw(event)
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event of the session: only answers count as occurrences, as in `answered`."""
+        if isinstance(event.payload, Requested):
+            self._asked = {event.payload.call: event.payload.fingerprint}
+        elif isinstance(event.payload, Answered) and event.payload.call in self._asked:
+            self._counts[self._asked[event.payload.call]] += 1
 
     def free(self, request: ModelRequest) -> bool:
         """Whether a request's answer is recorded, so that it needs no budget."""
@@ -84,13 +96,15 @@ class RecordedThenLive(Model):
         """Where the live model is reached."""
         return self._model().server
 
+    @property
+    def batches(self) -> BatchEndpoint | None:  # type: ignore[override]  # likewise
+        """Where the live model answers many requests together."""
+        return self._model().batches
+
     async def ask(self, request: ModelRequest) -> Reply | RequestRefused:
         """Answer one request."""
         key = (request.fingerprint, self._counts[request.fingerprint])
-        reply = self._replies.get(key) or await self._model().ask(request)
-        if isinstance(reply, Reply):  # only answers count as occurrences, as in `answered`
-            self._counts[request.fingerprint] += 1
-        return reply
+        return self._replies.get(key) or await self._model().ask(request)
 
     def _model(self) -> Model:
         if self._live is None:

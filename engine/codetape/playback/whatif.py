@@ -24,6 +24,7 @@ from codetape.eventlog.envelope import Event, encode
 from codetape.eventlog.events import Answered, Requested
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
+from codetape.eventlog.structure import closed_calls
 from codetape.playback.strict_replay import is_derived, made_by
 from codetape.ports import Stream
 from codetape.text.records import records
@@ -274,14 +275,11 @@ class _Asked:
         self.states: dict[int, str] = {}
         self.session = stream.events[-1].session if stream.events else ""
         counts: Counter[str] = Counter()
-        for event in stream.events:
-            payload = event.payload
-            if isinstance(payload, Requested) and payload.effect == "ask":
-                self._requests[event.seq] = payload
-            elif isinstance(payload, Answered):
-                self._answers[event.seq - 1] = payload
-                fingerprint = self._requests[event.seq - 1].fingerprint
-                self._occurrence[event.seq - 1] = counts[fingerprint]
+        for event, closing in closed_calls(stream.events):
+            if isinstance(event.payload, Requested) and isinstance(closing.payload, Answered):
+                fingerprint = event.payload.fingerprint
+                self._requests[event.seq], self._answers[event.seq] = event.payload, closing.payload
+                self._occurrence[event.seq] = counts[fingerprint]
                 counts[fingerprint] += 1
 
     @property

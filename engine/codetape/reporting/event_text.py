@@ -7,6 +7,7 @@ from codetape.eventlog.events import (
     Answered,
     BuildFinished,
     BuildRefused,
+    CallBatched,
     CallRefused,
     CodeReverted,
     Decided,
@@ -50,6 +51,8 @@ def describe(event: Event, session: SessionState) -> str:
         return f"change taken back: {what}"
     if isinstance(payload, Answered):
         return _answered(payload)
+    if isinstance(payload, CallBatched):
+        return f"waits in batch {payload.batch_id}" if payload.batch_id else ""
     if isinstance(payload, CallRefused):
         return _refused(payload)
     if isinstance(payload, PersonAnswered):

@@ -13,8 +13,9 @@ from typing import Any
 from codetape import __version__
 from codetape.domain.canonical import canonical, sha256
 from codetape.errors import CorruptTape, InfrastructureError, UsageError
-from codetape.eventlog.events import Answered, CallClosed, Requested, TestsFinished
+from codetape.eventlog.events import Answered, Requested, TestsFinished
 from codetape.eventlog.fold import fold
+from codetape.eventlog.structure import closed_calls
 from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events
 
@@ -28,13 +29,9 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     root = int(own[0].hash[:16], 16) or 1  # not of event 0, which a fork shares with its parent
     records = {call.name: call for call in CallReader().calls(call_events(stream))}
     context = sdk.context(trace, root)
-    for event, following in zip(stream.events, stream.events[1:], strict=False):
+    for event, following in closed_calls(stream.events):
         request, outcome = event.payload, following.payload
-        if (
-            event.session != session.session
-            or not isinstance(request, Requested)
-            or not isinstance(outcome, CallClosed)
-        ):
+        if event.session != session.session or not isinstance(request, Requested):
             continue
         call = records.get(request.call)
         title, attributes = (

@@ -14,6 +14,7 @@ from codetape.eventlog.events import (
     Answered,
     BuildFinished,
     BuildRefused,
+    CallBatched,
     CallClosed,
     CallLost,
     CallRefused,
@@ -87,7 +88,8 @@ def _call(stream: Stream, at: int, request: Requested) -> str:
         return (
             f"the sandbox was to {'build the environment' if request.effect == 'build' else 'run: ' + request.purpose}"
         )
-    outcome = stream.events[at + 1].payload if at + 1 < len(stream.events) else None
+    following = (event.payload for event in stream.events[at + 1 :])
+    outcome = next((later for later in following if not isinstance(later, CallBatched)), None)
     if not isinstance(outcome, Answered):
         ending = type(outcome).__name__ if outcome else "no outcome is recorded"
         return f"the model was asked for {request.purpose}; {ending}"
@@ -127,7 +129,7 @@ def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
         request_at = next(
             n
             for n in range(outcome_at - 1, -1, -1)
-            if getattr(events[n].payload, "call", "") == getattr(closing, "call", None)
+            if isinstance(asked := events[n].payload, Requested) and asked.call == getattr(closing, "call", None)
         )
         if isinstance(closing, TestsFinished):
             yield _link(stream, outcome_at, _failed(closing, Report.model_validate_json(stream.texts[closing.report])))

@@ -19,6 +19,7 @@ from codetape.eventlog.envelope import SESSION_ID, Event
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE, Clock, Model, Sandbox, Store, complete, same_server
 from codetape.runtime import plugins
+from codetape.runtime.batched_calls import BatchedCalls, no_batches
 from codetape.runtime.clock import SystemClock
 from codetape.runtime.fork import forked, inherited, point
 from codetape.runtime.pricing import Prices
@@ -85,6 +86,7 @@ class AutoCoderAgent:
     max_tokens: int | None = None
     max_seconds: int | None = None
     limits: tuple[Limit, ...] = ()
+    batched: BatchedCalls | None = None
     prices: Prices = Prices()
     redact: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
@@ -153,6 +155,14 @@ class AutoCoderAgent:
         """Return the session's budget as changes of a configuration, as far as one is given."""
         given = {"max_cost": self.max_cost, "max_tokens": self.max_tokens, "max_seconds": self.max_seconds}
         return {name: value for name, value in given.items() if value not in (None, "")}
+
+    def price_share(self) -> str:
+        """Return the part of its price that the model's calls are made at in a batch. Raises UsageError where it has no
+        batch endpoint."""
+        model = self._model()
+        if model.batches is None:
+            raise no_batches(model)
+        return model.batches.price_share
 
     def resolved(self) -> "AutoCoderAgent":
         """Return this agent with its sandbox and store made, for many sessions to share."""
@@ -272,6 +282,7 @@ class AutoCoderAgent:
             on_event=on_event,
             prices=self.prices,
             limits=self.limits,
+            batched=self.batched,
         )
 
     async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:

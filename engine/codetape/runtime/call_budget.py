@@ -1,5 +1,7 @@
 """What a model call may come to, set aside before it is made."""
 
+from decimal import Decimal
+
 from codetape.decider.commands import CallModel, Command
 from codetape.domain.budget import Limit, Reservation
 from codetape.domain.money import pico, picodollars
@@ -11,9 +13,9 @@ from codetape.runtime.pricing import plain
 
 
 def reservation(
-    command: Command, session: SessionState, effects: Effects, limits: tuple[Limit, ...]
+    command: Command, session: SessionState, effects: Effects, limits: tuple[Limit, ...], *, share: str = "1"
 ) -> Reservation | None:
-    """Return what a call may come to, at most; None for what needs no budget.
+    """Return what a call may come to, at most, at a ``share`` of its price; None for what needs no budget.
 
     Raises BudgetSpent where the session's time is over: that holds for builds and executions too.
     """
@@ -29,5 +31,5 @@ def reservation(
     request = command.request
     most = Usage(input=request.reserved_input, output=request.max_output_tokens)
     rate = effects.prices.rate((request.model,), effects.model.billing, most, effects.clock.now())
-    cost = picodollars(plain(rate.cost(most))) if rate else None
+    cost = picodollars(plain(rate.cost(most) * Decimal(share))) if rate else None
     return Reservation(most.total_input + most.total_output, cost, binding)

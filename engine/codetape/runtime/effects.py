@@ -51,7 +51,7 @@ class Effects:
             return self.clock.monotonic_ms() - begun
 
         if isinstance(command, CallModel):
-            return self._closed(await self.model.ask(command.request), command.request, call, recorded_model, elapsed)
+            return self.answered(await self.model.ask(command.request), command.request, call, recorded_model, elapsed)
         if isinstance(command, Build):
             return await self._build(command, call, elapsed)
         if isinstance(command, Execute):
@@ -68,14 +68,17 @@ class Effects:
         )
         return NewEvent(payload, blobs), message
 
-    def _closed(
+    def answered(
         self,
         reply: Reply | RequestRefused,
         request: ModelRequest,
         call: str,
         recorded_model: str,
         elapsed: Callable[[], int],
+        *,
+        share: str = "1",
     ) -> NewEvent:
+        """Return the event that closes a model call. ``share`` is the part of the price that it was made at."""
         blobs = Blobs()
         if isinstance(reply, RequestRefused):
             refused = CallRefused(
@@ -107,7 +110,7 @@ class Effects:
             usage=reply.usage,
             usage_raw=put(reply.usage_raw) if reply.usage_raw else None,
             matched_by=reply.matched_by,
-            price=self._price(reply, recorded_model),
+            price=self._price(reply, recorded_model, share),
             tries=self._tries(reply.tries, blobs),
             unanswered=_few(reply.unanswered),
             prompt_cut=_is_cut(reply, request),
@@ -115,12 +118,12 @@ class Effects:
         )
         return NewEvent(payload, blobs)
 
-    def _price(self, reply: Reply, recorded_model: str) -> Price | None:
+    def _price(self, reply: Reply, recorded_model: str, share: str) -> Price | None:
         """Return what a reply cost; one from a recording cost nothing."""
         if reply.matched_by:
             return None
         names = tuple(dict.fromkeys(filter(None, (reply.model, recorded_model))))
-        return self.prices.price(names, self.model.billing, reply.usage, self.clock.now(), reply.usage_raw)
+        return self.prices.price(names, self.model.billing, reply.usage, self.clock.now(), reply.usage_raw, share)
 
     async def _build(self, command: Build, call: str, elapsed: Callable[[], int]) -> NewEvent:
         outcome = await self.sandbox.build(command.spec)

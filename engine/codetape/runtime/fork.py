@@ -7,7 +7,7 @@ from typing import Any
 from codetape.domain.canonical import canonical
 from codetape.errors import UsageError
 from codetape.eventlog import machine
-from codetape.eventlog.events import Blobs, NewEvent, SessionForked, Transition
+from codetape.eventlog.events import Blobs, CallBatched, NewEvent, Requested, SessionForked, Transition
 from codetape.eventlog.fold import fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
@@ -26,7 +26,7 @@ def point(stream: Stream, at: int | str) -> int:
     seq = at if isinstance(at, int) else int(at) if at.isdecimal() else _entered(stream, at)
     if not 0 <= seq <= last:
         raise UsageError(f"The session has no event {seq}.", remedy=f"Its last is {last}.")
-    while stream.events[seq].kind == "Requested":
+    while isinstance(stream.events[seq].payload, Requested | CallBatched):
         seq -= 1
     return seq
 

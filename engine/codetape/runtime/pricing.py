@@ -83,11 +83,12 @@ class Prices:
         return None
 
     def price(
-        self, models: tuple[str, ...], billing: tuple[str, str], usage: Usage, at: str, raw: str = ""
+        self, models: tuple[str, ...], billing: tuple[str, str], usage: Usage, at: str, raw: str = "", share: str = "1"
     ) -> Price | None:
-        """Return what a call cost. ``raw`` is the provider's own JSON of its usage, which may hold a cost."""
+        """Return what a call cost. ``raw`` is the provider's own JSON of its usage, which may hold a cost; ``share``
+        the part of a known price that is paid."""
         rate = self.rate(models, billing, usage, at)
-        computed = plain(rate.cost(usage)) if rate else ""
+        computed = plain(rate.cost(usage) * Decimal(share)) if rate else ""
         reported = _reported(raw)
         if not (computed or reported):
             return None
@@ -98,6 +99,7 @@ class Prices:
             version=rate.version if rate else "",
             model=rate.model if rate else "",
             per_mtok={name: plain(value) for name, value in rate.per_mtok.items()} if rate else {},
+            share=share if rate else "1",
         )
 
 

@@ -5,17 +5,18 @@ the append is durable before the state changes.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from codetape.decider import decide
-from codetape.decider.commands import Command, Record
+from codetape.decider.commands import Build, CallModel, Command, Execute, Record
 from codetape.decider.request_events import requested
 from codetape.domain.budget import Limit, Reservation
 from codetape.domain.canonical import canonical
+from codetape.domain.model_request import ModelRequest
 from codetape.domain.task import Config, Task
 from codetape.errors import (
     BudgetSpent,
@@ -30,8 +31,10 @@ from codetape.eventlog import machine
 from codetape.eventlog.envelope import Event, encode
 from codetape.eventlog.events import (
     Blobs,
+    CallBatched,
     CallLost,
     ConfigChanged,
+    GaveUp,
     NewEvent,
     PersonAnswered,
     Resumed,
@@ -39,8 +42,9 @@ from codetape.eventlog.events import (
     Suspended,
 )
 from codetape.eventlog.fold import apply, fold
-from codetape.eventlog.session_state import SessionState
-from codetape.ports import Clock, EventStore, Lease, Model, Sandbox, same_server
+from codetape.eventlog.session_state import OpenCall, SessionState
+from codetape.ports import Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox, same_server
+from codetape.runtime.batched_calls import BatchedCalls
 from codetape.runtime.call_budget import reservation
 from codetape.runtime.effects import Effects
 from codetape.runtime.pricing import Prices
@@ -86,10 +90,12 @@ class CodeGenSession:
         on_event: Callable[[Event, SessionState], None] | None = None,
         prices: Prices | None = None,
         limits: tuple[Limit, ...] = (),
+        batched: BatchedCalls | None = None,
     ) -> None:
         self.session = session
         self._effects = Effects(model, sandbox, clock, redactor, prices or Prices())
         self._limits = limits
+        self._batched = batched
         self._model, self._sandbox, self._store, self._clock = model, sandbox, store, clock
         self._redactor = redactor
         self._on_event = on_event
@@ -157,9 +163,8 @@ class CodeGenSession:
         server = same_server(before, self._model, named=server_named)
         if before is not None and server not in (None, before):
             changes = {**changes, "server": server, "api": self._model.api, "adapter": self._model.adapter}
-        if self.folded.call is not None:
-            lost = CallLost(call=self.folded.call.call, input_estimate=self.folded.call.input_estimate)
-            await self._append(NewEvent(lost))
+        if self.folded.call is not None and not await self._answered_by_batch(self.folded.call):
+            await self._lose(self.folded.call.call)
         if self.state in machine.ACTIVE:  # its process died: from here on, other versions and facts may hold
             await self._append(self._suspension("outage", "The process that drove it ended."))
         if self.state in ("suspended", "failed"):
@@ -219,12 +224,22 @@ class CodeGenSession:
             await self._append(command.draft)
             return
         try:
-            reserved = reservation(command, self.folded, self._effects, self._limits)
+            share = self._share(command)
+            reserved = reservation(command, self.folded, self._effects, self._limits, share=share or "1")
             await self._append(requested(self.folded, command), reserved)
         except BudgetSpent as error:
             await self._append(self._suspension("budget", str(error)))
             return
         call = f"{self.session}:{self.folded.seq - 1}"
+        if share and isinstance(command, CallModel) and self._batched is not None:
+            waiting = self._batched.ask(self._model, call, command.request, self._batch_teller(call))
+            await self._close_by_batch(call, command.request, waiting, share)
+            return
+        async with self._slot(command):
+            await self._make(command, call)
+
+    async def _make(self, command: CallModel | Build | Execute, call: str) -> None:
+        """Perform an effect in the time that is left, and close its call."""
         begun, limit = self._clock.monotonic_ms(), self._seconds_left()
         try:
             async with asyncio.timeout(limit) as in_time:
@@ -244,6 +259,61 @@ class CodeGenSession:
             raise
         else:
             await self._append(draft)
+
+    @asynccontextmanager
+    async def _slot(self, command: Command) -> AsyncIterator[None]:
+        """Wait for a place in the sandbox, where sessions that go forward together share it."""
+        if self._batched is None or isinstance(command, CallModel):
+            yield
+        else:
+            async with self._batched.slots:
+                yield
+
+    # ---- calls that are made in a batch
+
+    def _share(self, command: Command) -> str:
+        """Return the part of the price that a call is made at in a batch; empty where it is in none."""
+        if self._batched is None or self._model.batches is None or not isinstance(command, CallModel):
+            return ""
+        return "" if self._model.free(command.request) else self._model.batches.price_share
+
+    def _batch_teller(self, call: str) -> Callable[[str, str], Awaitable[None]]:
+        async def tell(key: str, batch_id: str) -> None:
+            await self._append(NewEvent(CallBatched(call=call, batch=key, batch_id=batch_id)))
+
+        return tell
+
+    async def _close_by_batch(
+        self, call: str, request: ModelRequest, waiting: Awaitable[Reply | RequestRefused], share: str
+    ) -> None:
+        """Wait for a call's answer, and close it. What waits in a batch that is out of reach stays open.
+
+        The wait is nobody's work: it takes nothing of the session's time.
+        """
+        try:
+            reply = await waiting
+        except ModelUnavailable as error:
+            await self._give_up(call, error)
+            return
+        recorded = self.folded.the_config.model
+        await self._append(self._effects.answered(reply, request, call, recorded, lambda: 0, share=share))
+
+    async def _answered_by_batch(self, open_call: OpenCall) -> bool:
+        """Close a call that an earlier process put into a batch by what the batch says; False where it is in none."""
+        endpoint = self._model.batches
+        command = decide(self.folded.evolve(call=None)) if open_call.batch and endpoint is not None else None
+        if endpoint is None or not isinstance(command, CallModel):
+            return False
+        if command.request.fingerprint != open_call.fingerprint:  # another codetape's: its reply cannot be read here
+            return False
+        async with AsyncExitStack() as alone:
+            batched = self._batched
+            if batched is None:
+                batched = await alone.enter_async_context(BatchedCalls())
+            tell = self._batch_teller(open_call.call)
+            waiting = batched.rejoin(self._model, open_call, self.folded.ended_at, command.request, tell)
+            await self._close_by_batch(open_call.call, command.request, waiting, endpoint.price_share)
+        return True
 
     def _seconds_left(self) -> float | None:
         """Return what is left of the session's time; None where it has no such budget."""
@@ -276,11 +346,18 @@ class CodeGenSession:
         return NewEvent(payload, texts)
 
     async def _stop(self, cause: str, message: str) -> None:
-        """Close the open call as lost, and suspend: what a Ctrl-C leaves behind."""
+        """Close the open call as lost, and suspend: what a Ctrl-C leaves behind. A call that waits in a batch stays
+        open, for that goes on; one that was to be put into a batch was never made."""
         with suppress(CodetapeError):
-            if self.folded.call is not None:
-                call = self.folded.call
-                await self._append(NewEvent(CallLost(call=call.call, input_estimate=call.input_estimate)))
+            if (call := self.folded.call) is not None:
+                if call.batch:
+                    return
+                if self._batched is not None and call.effect == "ask":
+                    texts = Blobs()
+                    unsent = GaveUp(call=call.call, message=texts.put("It was stopped before its batch was sent."))
+                    await self._append(NewEvent(unsent, texts))
+                else:
+                    await self._lose(call.call)
             if self.folded.state in machine.ACTIVE:
                 await self._append(self._suspension(cause, message))
 

@@ -17,7 +17,6 @@ from codetape.eventlog.events import (
     ContentForgotten,
     Decided,
     Payload,
-    Requested,
     SessionForked,
     SessionStarted,
     Transition,
@@ -25,6 +24,7 @@ from codetape.eventlog.events import (
     unanswered,
 )
 from codetape.eventlog.hash_chain import check_blobs, check_chain
+from codetape.eventlog.structure import open_request
 from codetape.ports import (
     CALL_EVENT_KINDS,
     Lease,
@@ -192,8 +192,8 @@ class MemoryStore(Store):
             own = {ref for event in events if event.session == session for ref in refs(event.payload)}
             at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             ends: list[Payload] = [ContentForgotten(texts=len(own))]
-            if isinstance(last.payload, Requested):
-                ends.insert(0, CallLost(call=last.payload.call, input_estimate=last.payload.input_estimate))
+            if asked := open_request(events):
+                ends.insert(0, CallLost(call=asked.call, input_estimate=asked.input_estimate))
             for payload in ends:
                 last = encode(session, last.seq + 1, at, payload, last.hash)
                 self.events[session].append(last)

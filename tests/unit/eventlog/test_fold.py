@@ -9,6 +9,7 @@ from codetape.eventlog.envelope import encode
 from codetape.eventlog.events import (
     Answered,
     Blobs,
+    CallBatched,
     ConfigChanged,
     PersonAnswered,
     Resumed,
@@ -70,8 +71,31 @@ def test_an_outcome_closes_the_open_call_of_its_kind():
         after(story, Answered(call="s:1", text=blobs.put("x"), usage=Usage()), blobs)
     story._append(requested(story.state, story.command))
     report = TestsFinished(call=story.state.call.call, purpose="run", exit="ok", whole=True, passed=1, failed=0, errors=0, skipped=0, report=blobs.put("{}"))  # fmt: skip
-    with pytest.raises(CorruptTape, match="cannot close"):
+    with pytest.raises(CorruptTape, match="does not belong to the ask"):
         after(story, report, blobs)
+
+
+def test_a_call_waits_in_a_batch_while_it_is_open_and_is_closed_by_its_answer():
+    story, blobs = Given(), Blobs()
+    with pytest.raises(CorruptTape, match="not the open call"):
+        after(story, CallBatched(call="s:1", batch="0" * 16))
+    story._append(requested(story.state, story.command))
+    call = story.state.call.call
+    with pytest.raises(CorruptTape, match="not the open call"):
+        after(story, CallBatched(call="s:99", batch="0" * 16))
+    waits = after(story, CallBatched(call=call, batch="0" * 16, batch_id="b_1"))
+    assert (waits.call.call, waits.call.batch, waits.call.batch_id) == (call, "0" * 16, "b_1")
+    assert waits.state == story.state.state
+    answered = after(story, Answered(call=call, text=blobs.put("x"), usage=Usage()), blobs)
+    assert answered.call is None
+
+
+def test_an_execution_waits_in_no_batch():
+    story = Given().replies(plan(), ADD, ADD_TESTS).builds()
+    story._append(requested(story.state, story.command))
+    assert story.state.call.effect == "execute"
+    with pytest.raises(CorruptTape, match="does not belong to the execute"):
+        after(story, CallBatched(call=story.state.call.call, batch="0" * 16))
 
 
 @pytest.mark.parametrize(

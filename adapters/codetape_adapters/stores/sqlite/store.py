@@ -19,8 +19,9 @@ import zstandard
 from codetape.domain.budget import Reservation
 from codetape.errors import ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError, UsageError
 from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, decode, encode, stored
-from codetape.eventlog.events import CallLost, ContentForgotten, Payload, Requested, SessionForked, refs
+from codetape.eventlog.events import CallLost, ContentForgotten, Payload, SessionForked, refs
 from codetape.eventlog.hash_chain import check_blobs, check_chain
+from codetape.eventlog.structure import open_request
 from codetape.ports import DEFAULT_STORE, Lease, RecoveredSession, SessionList, Store, Stream
 from codetape_adapters.process_identity import alive, identity
 from codetape_adapters.stores.sqlite import catalog, recovery, reservations
@@ -209,8 +210,8 @@ class SqliteStore(Store):
         own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
         last, ending = chain[-1], list[Event]()
         payloads: list[Payload] = [ContentForgotten(texts=len(own))]
-        if isinstance(last.payload, Requested):
-            payloads.insert(0, CallLost(call=last.payload.call, input_estimate=last.payload.input_estimate))
+        if asked := open_request(chain):
+            payloads.insert(0, CallLost(call=asked.call, input_estimate=asked.input_estimate))
         for payload in payloads:
             last = encode(session, last.seq + 1, at, payload, last.hash)
             ending.append(last)

@@ -26,7 +26,7 @@ from codetape.cli.options import (
     write_text,
 )
 from codetape.cli.output import say, say_json
-from codetape.cli.run_batch import BatchProgress
+from codetape.cli.run_series import SeriesProgress
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
 from codetape.text.escape import safe
@@ -127,6 +127,7 @@ def command(options: CheckOptions) -> int:
         max_cost=options.max_cost,
         number=options.number,
         sandbox=options.sandbox,
+        in_batches=options.in_batches,
         **settings,
     )
     prepared = asyncio.run(preparation)
@@ -139,11 +140,12 @@ def command(options: CheckOptions) -> int:
     prepared.refuse_unpriced()
     if prepared.plan.changed:
         _agree(options)
-    display = BatchProgress(quiet=options.as_json)
+    display = SeriesProgress(quiet=options.as_json)
     try:
         with display:
             checking = prepared.arun(
-                lambda progress, outcome: display.progress(progress, outcome.made if outcome else None)
+                lambda progress, outcome: display.progress(progress, outcome.made if outcome else None),
+                on_batch=display.line,
             )
             report = asyncio.run(checking)
     except KeyboardInterrupt:
@@ -196,6 +198,7 @@ def _estimated(prepared: "PreparedCheck", options: CheckOptions) -> dict[str, An
             "calls": sum(session.worst_calls for session in plan.changed) * options.attempts * arms,
             "tokens": _worst_tokens(prepared, options),
         },
+        "dollars": prepared.costs(),
         "control_once": {
             "calls": sum(session.control_calls for session in plan.changed) if options.control else 0,
             "input": sum(session.control_input for session in plan.changed) if options.control else 0,
@@ -237,13 +240,12 @@ def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
             f"used{bound}"
         )
     if plan.changed:
-        cost = prepared.cost()
-        about = (
-            f"about ${cost[0]} to be made, ${cost[1]} as recorded for the rest"
-            if cost
-            else "unpriced: a model has no price"
-        )
-        lines.append(f"  money            {about}")
+        costs = estimate["dollars"]
+        if not costs:
+            lines.append("  money            unpriced: a model has no price")
+        for way, (made, rest) in costs.items():
+            name, how = ("money", "") if way == "each" else ("", " in batches (--batch)")
+            lines.append(f"  {name:<16} about ${made} to be made, ${rest} as recorded for the rest{how}")
     for line in lines:
         say(line, err=options.as_json)
 

@@ -156,7 +156,7 @@ class RunOptions(LiveOptions, ManyOptions):
 def command(options: RunOptions) -> int:
     """Turn a prompt into a verified script; "-" reads the prompt from standard input.
 
-    With --tasks every task of a file is run, and a batch that was stopped is resumed: an attempt is known by its task,
+    With --tasks every task of a file is run, and one that was stopped is resumed: an attempt is known by its task,
     number, settings, prompts and --tag.
     """
     from codetape.cli.run_session import again_live, drive
@@ -186,7 +186,9 @@ def command(options: RunOptions) -> int:
         **budget_settings(options),
     )
     if options.tasks is not None:
-        return _batch(agent, options)
+        return _series(agent, options)
+    if options.in_batches:
+        raise UsageError("--batch is for many sessions.", remedy="It goes with --tasks.")
     task: dict[str, Any] = {
         "schema": text_of(options.schema_file),
         "constraints": options.constraints,
@@ -223,18 +225,19 @@ _ONE_TASK = (
 """Options of one task, which a task file states itself."""
 
 
-def _batch(agent: "AutoCoderAgent", options: RunOptions) -> int:
-    from codetape.cli import run_batch
+def _series(agent: "AutoCoderAgent", options: RunOptions) -> int:
+    from codetape.cli import run_series
 
     if conflicts := [name for name in _ONE_TASK if getattr(options, name)]:
         remedy = "The task file says it, a task a line."
         raise UsageError(f"--tasks does not go with {conflicts[0].replace('_', '-')}.", remedy=remedy)
-    return run_batch.run(
+    return run_series.run(
         agent,
         options.tasks or "",
         attempts=options.attempts,
         concurrent=options.concurrent,
         tags=options.tags,
+        in_batches=options.in_batches,
         as_json=options.as_json,
     )
 

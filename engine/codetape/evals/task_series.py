@@ -1,12 +1,12 @@
 """Many tasks, several attempts each: a corpus of sessions, made from a file of tasks, and resumed where it stopped.
 
 A session's id is the hash of everything that defines it: the task, the configuration, the prompt pack, the number of
-the attempt and the batch's name. So a batch that is started again finds the sessions it has, and makes only the others.
+the attempt and the series' name. So a series that is started again finds the sessions it has, and makes only the others.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,12 +19,13 @@ from codetape.eventlog.fold import fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import EventStore
 from codetape.runtime.agent import AutoCoderAgent, EventHook
+from codetape.runtime.batched_calls import BatchedCalls
 from codetape.text.records import records
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a batch is. ``stopped`` did not end: an outage, a question, a budget. ``cost`` is in picodollars."""
+    """How far a series is. ``stopped`` did not end: an outage, a question, a budget. ``cost`` is in picodollars."""
 
     total: int
     done: int = 0
@@ -55,7 +56,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Series:
     """The outcome of every attempt, in the order of tasks and attempts. ``found`` of them existed before."""
 
     attempts: tuple[Attempt, ...]
@@ -80,18 +81,25 @@ async def run_tasks(
     *,
     attempts: int = 1,
     concurrent: int = 1,
-    batch: str = "",
+    series: str = "",
     tags: Iterable[str] = (),
     on_progress: Callable[[Progress, Attempt | None], None] | None = None,
     on_event: EventHook | None = None,
-) -> Batch:
+    in_batches: bool = False,
+    on_batch: Callable[[str], None] = lambda _words: None,
+) -> Series:
     """Make ``attempts`` sessions of every task, up to ``concurrent`` at once; resume those that an earlier call left.
+
+    With ``in_batches`` all go forward together, and their calls through the provider's batch endpoint;
+    ``concurrent`` of them use the sandbox at once, and ``on_batch`` is told in words what becomes of each batch.
 
     All tasks are checked before the first session starts. An attempt that another process drives, or that an outage
     stopped, is counted as stopped and does not stop the others. Raises UsageError for a task that cannot be run.
     """
     if not 1 <= attempts <= 1000 or not 1 <= concurrent <= 256:
-        raise UsageError("A batch makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
+        raise UsageError("A series makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
+    if in_batches:
+        agent.price_share()
     shared = agent.resolved()
     store = shared.opened_store()
     planned = [
@@ -99,18 +107,20 @@ async def run_tasks(
             task,
             number,
             shared.session_id(
-                task.prompt, key=(batch, number), tags=_tags(task, tags), task=task.id, **_other_options(task)
+                task.prompt, key=(series, number), tags=_tags(task, tags), task=task.id, **_other_options(task)
             ),
         )
         for task in tasks
         for number in range(1, attempts + 1)
     ]
     stored_ids = {row["session"] for row in store.sessions().rows}
-    slots, progress = asyncio.Semaphore(concurrent), [Progress(len(planned))]
+    progress = [Progress(len(planned))]
 
-    async def run_attempt(task: TaskSpec, number: int, session: str) -> Attempt:
+    async def run_attempt(
+        agent: AutoCoderAgent, slots: AbstractAsyncContextManager[None], task: TaskSpec, number: int, session: str
+    ) -> Attempt:
         async with slots:
-            attempt = await _attempt(shared, store, task, number, session, tuple(tags), on_event)
+            attempt = await _attempt(agent, store, task, number, session, tuple(tags), on_event)
             progress[0] = progress[0].plus(attempt)
             if on_progress:
                 on_progress(progress[0], attempt)
@@ -118,8 +128,25 @@ async def run_tasks(
 
     if on_progress:
         on_progress(progress[0], None)
-    results = await all_of([run_attempt(*plan) for plan in planned])
-    return Batch(tuple(results), sum(session in stored_ids for _, _, session in planned))
+    async with together(len(planned), concurrent, on_batch if in_batches else None) as (batched, slots):
+        of_all = replace(shared, batched=batched)
+        results = await all_of([run_attempt(of_all, slots, *plan) for plan in planned])
+    return Series(tuple(results), sum(session in stored_ids for _, _, session in planned))
+
+
+@asynccontextmanager
+async def together(
+    attempts: int, concurrent: int, on_batch: Callable[[str], None] | None
+) -> AsyncIterator[tuple[BatchedCalls | None, AbstractAsyncContextManager[None]]]:
+    """Yield what attempts share: the batches of their calls, if ``on_batch`` is told of some, and a place for each.
+
+    A place is entered for as long as an attempt goes on.
+    """
+    if on_batch is None:
+        yield None, asyncio.Semaphore(concurrent)
+        return
+    async with BatchedCalls(attempts, executions=concurrent, on_progress=on_batch) as batched:
+        yield batched, batched.places
 
 
 async def all_of(work: list[Any]) -> list[Any]:
@@ -159,7 +186,7 @@ async def _attempt(
             on_event(event, state)
 
     try:
-        # looked up here, not from the batch's list: another process may have made it since the batch started
+        # looked up here, not from the series' list: another process may have made it since that started
         if (stored_state := await recorded(store, session)) is not None:
             if stored_state.state in ("succeeded", "failed"):
                 return Attempt.of(stored_state, number)
@@ -176,7 +203,7 @@ async def _attempt(
         return Attempt.of(last[-1] if last else await loaded(store, session), number)
     except CodetapeError as error:
         if isinstance(error, UsageError) and not last:
-            raise  # nothing was started: the task itself is at fault, so the whole batch stops
+            raise  # nothing was started: the task itself is at fault, so the whole series stops
         if (stored_state := await _ended(store, session)) is not None:  # another process was quicker
             return Attempt.of(stored_state, number)
         return _stopped(task, number, session, error)

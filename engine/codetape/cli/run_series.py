@@ -8,32 +8,41 @@ from codetape.cli.output import say, say_json
 from codetape.cli.progress import LiveLine
 from codetape.domain.money import money
 from codetape.evals.attempt import Attempt
-from codetape.evals.batch import Batch, Progress
+from codetape.evals.task_series import Progress, Series
 from codetape.runtime.agent import AutoCoderAgent
 
 
 def run(
-    agent: AutoCoderAgent, file: str, *, attempts: int, concurrent: int, tags: tuple[str, ...], as_json: bool
+    agent: AutoCoderAgent,
+    file: str,
+    *,
+    attempts: int,
+    concurrent: int,
+    tags: tuple[str, ...],
+    in_batches: bool,
+    as_json: bool,
 ) -> int:
     """Run a task file; print one line per attempt and the totals; return the exit code."""
-    display = BatchProgress(quiet=as_json)
+    display = SeriesProgress(quiet=as_json)
     try:
         with display:
-            batch = asyncio.run(
+            series = asyncio.run(
                 arun_tasks(
                     file,
                     agent,
                     attempts=attempts,
                     concurrent=concurrent,
-                    batch=",".join(tags),
+                    series=",".join(tags),
                     tags=tags,
                     on_progress=display.progress,
+                    in_batches=in_batches,
+                    on_batch=display.line,
                 )
             )
     except KeyboardInterrupt:
         say("Interrupted. The same command continues where it stopped.", err=True)
         return 130
-    sums = batch.progress
+    sums = series.progress
     if as_json:
         say_json(
             {
@@ -41,22 +50,22 @@ def run(
                 "solved": sums.solved,
                 "failed": sums.failed,
                 "stopped": sums.stopped,
-                "found": batch.found,
+                "found": series.found,
                 "tokens": sums.tokens,
-                "attempts": batch.records(),
+                "attempts": series.records(),
             }
         )
     else:
-        say(f"\n{line_of(sums)}" + (f"; {batch.found} were there before" if batch.found else ""))
-        for attempt in batch.attempts:
+        say(f"\n{line_of(sums)}" + (f"; {series.found} were there before" if series.found else ""))
+        for attempt in series.attempts:
             if attempt.solved is None:
                 say(f"  stopped     {attempt.task} ({attempt.session}): {attempt.reason}")
         if sums.stopped:
             say("  next        the same command resumes what was stopped")
-    return exit_code(batch)
+    return exit_code(series)
 
 
-def exit_code(made: Batch) -> int:
+def exit_code(made: Series) -> int:
     """Return 1 for an error, 101 for a budget, 104 for a question, 100 for an unsolved task, else 0."""
     reasons = {a.cause for a in made.attempts if a.solved is None}
     sums = made.progress
@@ -77,8 +86,8 @@ def line_of(progress: Progress) -> str:
     )
 
 
-class BatchProgress:
-    """Shows the progress of a batch: one line per attempt, and totals in a live line. A context manager."""
+class SeriesProgress:
+    """Shows the progress of a series: one line per attempt, and totals in a live line. A context manager."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._display = LiveLine(self._status, quiet=quiet)
@@ -99,6 +108,10 @@ class BatchProgress:
         outcome = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
         reason = f" ({attempt.reason})" if attempt.reason else ""
         self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {outcome}{reason}, {attempt.session}")
+
+    def line(self, words: str) -> None:
+        """Show a line of its own."""
+        self._display.line(words)
 
     def _status(self) -> Any:
         from rich.text import Text
