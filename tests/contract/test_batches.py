@@ -267,6 +267,9 @@ def test_a_killed_run_finds_its_batch_again_and_pays_once(bubblewrap, corpus):
         process.kill()
         process.wait()
         assert not held.answered
+        shown = codetape_command("show", "last").stdout
+        assert "planning: its call waits in batch" in shown
+        assert "codetape resume" in shown
         held.slow = 1
         done = codetape_command(*words(url), env={"OPENAI_API_KEY": "k"})
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from codetape.decider.remedies import EXAMPLE
 from codetape.domain.money import dollars, money, pico
 from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.errors import UsageError
+from codetape.eventlog import machine
 from codetape.eventlog.session_state import SessionState
 from codetape.reporting.event_text import server_line
 from codetape.rules.evidence import in_words
@@ -166,7 +167,7 @@ def summarise(
     if result.succeeded:
         say(f"succeeded, {result.confidence}: {CONFIDENCE[result.confidence]}")
     else:
-        say(f"{result.status}: {result.reason}")
+        say(f"{result.status}: {result.reason or without_end(session)}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
     say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
     if result.succeeded:
@@ -208,11 +209,20 @@ def summarise(
         say(f"  next        {line}")
 
 
+def without_end(session: SessionState) -> str:
+    """Say of a session that has no end what it waits for."""
+    if session.call is not None and session.call.batch:
+        return f"its call waits in batch {session.call.batch_id or session.call.batch}"
+    return "it has no end yet"
+
+
 def next_steps(result: GenerateResult, session: SessionState, path: Path | None, again: Again) -> list[str]:
     """Return the next steps as complete commands."""
     name, server = result.session, session.the_config.server
     if server and "--base-url" not in again.model:
         again = replace(again, model=(*again.model, "--base-url", server))
+    if result.status in machine.ACTIVE:  # its process ended, or its call waits in a batch
+        return [again.resume(name)]
     if result.status == "suspended":
         return _resumes(result, session, again)
     if result.status == "failed":
