@@ -306,6 +306,7 @@ def test_what_failed_becomes_a_pytest_file_that_needs_no_codetape():
 
 def test_python_continues_the_check_that_the_command_began(bubblewrap, two_tasks, monkeypatch):
     """The same check has one id, whoever starts it: no attempt is paid for twice."""
+    Path(two_tasks).write_text(Path(two_tasks).read_text().splitlines()[0])
     import codetape as python
 
     monkeypatch.setenv("OPENAI_API_KEY", "k")
@@ -319,4 +320,4 @@ def test_python_continues_the_check_that_the_command_began(bubblewrap, two_tasks
         report = python.check(prompts=other, base_url=url, sandbox="bubblewrap", control=True)
         assert len(model.asked) == paid
     assert report.id == first["id"]
-    assert report.found == len(report.attempt_records()) == 4
+    assert report.found == len(report.attempt_records()) == 2

@@ -156,12 +156,18 @@ def store(tmp_path_factory):
     store.close()
 
 
+@pytest.fixture(scope="module")
+def read(store):
+    """The calls of all sessions, and their streams."""
+    streams = [asyncio.run(store.read(row["session"])) for row in store.sessions()[0]]
+    return list(CallReader().calls(store.call_events())), streams
+
+
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(KEYS), max_size=3, unique=True))
-def test_sums_agree_with_the_events_to_the_last_token_however_they_are_told_apart(store, by):
-    calls = list(CallReader().calls(store.call_events()))
+def test_sums_agree_with_the_events_to_the_last_token_however_they_are_told_apart(read, by):
+    calls, streams = read
     found = spend(calls, by)
-    streams = [asyncio.run(store.read(row["session"])) for row in store.sessions()[0]]
     for name, total in tokens_of(streams).items():
         assert getattr(found.total, name) == total
         assert sum(getattr(row, name) for row in found.rows) == total  # every session has one label

@@ -197,7 +197,7 @@ def test_the_moves_that_happen_are_the_moves_in_the_table():
         | a_fresh_sample_pending()
         | a_confirming_run_outlives_every_fix()
     )
-    left, _ = explored(every - by_hand - told, seed=2)
+    left, _ = explored(every - by_hand - told, seed=13)
     assert sorted(left) == []
 
 

@@ -7,6 +7,7 @@ and of the filters those whose arguments are short literals.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from codetape.errors import TemplateError
 
@@ -18,14 +19,16 @@ _SIGNS = (".", ",", "(", ")", "[", "]", "|", "==", "!=", "<", ">", "<=", ">=")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"[^"\\]*"|'[^'\\]*')|(?P<number>\d+)|(?P<name>[A-Za-z_]\w*)|(?P<sign>==|!=|<=|>=|[.,()\[\]|<>]))"""
 )
+_OPENING = re.compile(r"\{\{|\{%|\{#")
 _FOR = re.compile(r"[A-Za-z]\w* in [A-Za-z]\w*(?: \. [A-Za-z]\w*)*")
 _CLOSING = {"{{": "}}", "{%": "%}"}
 
 
+@lru_cache(maxsize=256)  # thousands of sessions share a pack, and each of them has it from its own tape
 def check(name: str, text: str) -> None:
     """Raise TemplateError, naming the template and the line, for anything that a pack may not use."""
     at = 0
-    while found := re.compile(r"\{\{|\{%|\{#").search(text, at):
+    while found := _OPENING.search(text, at):
         opening, line = found[0], text.count("\n", 0, found.start()) + 1
         if opening == "{#":
             end = text.find("#}", found.end())

@@ -22,7 +22,7 @@ def _templates(pack: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in pack.items() if name.endswith(".md")}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _environment(templates: tuple[tuple[str, str], ...]) -> minijinja.Environment:
     for name, text in templates:
         if len(text) > MAX_TEMPLATE:
