@@ -17,7 +17,7 @@ def identity() -> tuple[str, str, int, str]:
 def _boot() -> str:
     """Return the kernel's boot id and the PID namespace: a pid means another process in another namespace."""
     with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - a link that leads nowhere
     return ""
 
@@ -25,7 +25,7 @@ def _boot() -> str:
 def _process_start(pid: int) -> str:
     """Return the kernel's start time of a process, so that a reused pid is told apart; empty where it is gone."""
     with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     return ""
 
 

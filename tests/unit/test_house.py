@@ -1,6 +1,7 @@
 """The house: names that cannot be confused, floors that nothing leaves, and a public surface that is written down."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -99,3 +100,35 @@ def test_nothing_asks_what_a_port_does_not_say():
             assert text.count("hasattr(") <= (
                 1 if path.parent.name == "cli" or path.name in ("agent.py", "__init__.py") else 0
             ), path
+
+
+def _text_calls_without_encoding(tree):
+    """Calls that read or write text in the encoding of whoever's locale it is."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        words = [
+            a.value for a in (*node.args, *given.values()) if isinstance(a, ast.Constant) and isinstance(a.value, str)
+        ]
+        if "encoding" in given or "utf-8" in words:
+            continue
+        base = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if isinstance(base, ast.Name) and base.id in ("os", "tarfile", "webbrowser"):
+            continue
+        modes = [word for word in words if re.fullmatch(r"[rwax]\+?[bt]?\+?|r:.*|[rw]\|.*", word)]
+        reads = name == "read_text" and not node.args
+        writes = name == "write_text" and len(node.args) == 1
+        opens = name in ("open", "fdopen", "NamedTemporaryFile") and not any("b" in m for m in modes)
+        if reads or writes or opens or ("text" in given and name in ("run", "Popen", "check_output")):
+            yield node.lineno, name
+
+
+def test_files_and_pipes_are_utf_8_whatever_the_locale():
+    found = []
+    for path in MODULES:
+        if "guest" in path.parts:
+            continue  # inside the sandbox, whose locale is UTF-8
+        found += [f"{place(path)}:{line} {name}" for line, name in _text_calls_without_encoding(ast.parse(path.read_text("utf-8")))]  # fmt: skip
+    assert found == []

@@ -1,9 +1,11 @@
 """The command line: parse, wire, print. Each command is a module, loaded when it is called."""
 
+import os
+import signal
 import sys
 from typing import Any
 
-from codetape.errors import CodetapeError
+from codetape.errors import CodetapeError, UsageError
 
 COMMANDS = {
     "run": "Turn a prompt into a verified script.",
@@ -37,7 +39,8 @@ Usage: codetape [OPTIONS] COMMAND [ARGS]...
   Turn a prompt into a verified Python script, and keep the whole run on a tape.
 
   A session is named by its id, a unique prefix of it, or "last". Exit codes: 0 done, 1 could not work, 2 usage,
-  100 not solved, 101 budget, 102 divergence, 103 inconclusive, 104 a person's answer is needed, 130 interrupted.
+  100 not solved, 101 budget, 102 divergence, 103 inconclusive, 104 a person's answer is needed, 130 interrupted
+  (143, 129 by SIGTERM, SIGHUP).
 
 Options:
   --version   Show the version and exit.
@@ -58,7 +61,9 @@ def help_text() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code. Users see a traceback only with --debug."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        _open_what_is_closed()
+        arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     words = [a for a in arguments if a != "--debug"]
     if words in (["--help"], ["-h"], []):  # before click is imported: that takes longer than printing this
@@ -70,10 +75,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without the character gets its escape
+            # a terminal without the character gets its escape; JSON is UTF-8, whatever the locale
+            stream.reconfigure(errors="backslashreplace", **({"encoding": "utf-8"} if as_json else {}))
     if sys.stdout is None:
         sys.exit(_say("OSError", "standard output is closed.", "", 1, as_json=False))
+    stopped = _stop_on_signals()
     try:
+        words = [_utf8(word) for word in words]
         code = cli.main(words, prog_name="codetape", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
@@ -98,7 +106,48 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         message = f"an error of codetape's own: {type(error).__name__}: {error}"
         code = _say(type(error).__name__, message, "Please report it, with the output of --debug.", 1, as_json)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(128 + stopped[0] if stopped and code == _INTERRUPTED else code if isinstance(code, int) else 0)
+
+
+_INTERRUPTED = 130
+
+
+def _open_what_is_closed() -> None:
+    """Put the null device where a standard stream is closed, as daemons and cron have it.
+
+    A file that is opened later would take its number, and be written into.
+    """
+    for number, name in ((0, "stdin"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which this one is
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+
+
+def _stop_on_signals() -> list[int]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; return which of them came, when one has."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came[:] = [number]
+        signal.raise_signal(signal.SIGINT)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # one that is ignored, as under nohup, stays so
+            signal.signal(number, stop)
+    return came
+
+
+def _utf8(word: str) -> str:
+    """Return an argument as the text that its bytes are in UTF-8. Raises UsageError for others."""
+    try:
+        return os.fsencode(word).decode() if any("\ud800" <= sign <= "\udfff" for sign in word) else word
+    except UnicodeError:
+        raise UsageError(f"An argument is not UTF-8: {word[:80]!r}.", remedy="Give its text in UTF-8.") from None
 
 
 def _usage(error: Any) -> str:

@@ -35,7 +35,9 @@ def _uv() -> DoctorFinding:
         path = shutil.which("uv") or ""
     if not path:
         return DoctorFinding("uv", "bad", "not found", "Install it: `pip install uv`.", needed=True)
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - our uv
+    version = subprocess.run(  # noqa: S603 - our own uv
+        [path, "--version"], capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+    )
     return DoctorFinding("uv", "well", version.stdout.strip().partition(" (")[0])
 
 

@@ -79,6 +79,7 @@ class LiveOptions(ServerOptions, BudgetOptions, RedactOptions, DatabaseOptions):
 
     sandbox: str
     folder: str | None
+    force: bool
 
 
 def typed(options: type[Options]) -> Callable[[Callable[[Options], int]], Callable[..., int]]:
@@ -164,6 +165,20 @@ def server(function: F) -> F:
                 "The variable that holds the key: OPENAI_API_KEY, if not given; no key goes to ollama:, lmstudio:, "
                 "llamacpp: and vllm: then."
             ),
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def written(function: F) -> F:
+    """Add -o and --force."""
+    for option in (
+        click.option(
+            "--force", is_flag=True, help="Let -o replace files that codetape did not write, or that changed."
+        ),
+        click.option(
+            "-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there."
         ),
     ):
         function = option(function)
@@ -359,12 +374,9 @@ def text_of(path: str | None) -> str | None:
     """Return a text file's content; None where no path is given. Raises UsageError."""
     if path is None:
         return None
-    try:
-        return Path(path).read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text: it is not UTF-8.") from error
+    from codetape.runtime.text_file import read_text_file
+
+    return read_text_file(Path(path))
 
 
 def write_text(file: str, text: str) -> None:

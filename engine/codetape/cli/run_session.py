@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -13,6 +12,7 @@ from codetape.cli import summary
 from codetape.cli.options import LiveOptions, ServerOptions, words
 from codetape.cli.output import say, say_json
 from codetape.cli.progress import SessionProgress
+from codetape.cli.script_folder import ScriptFolder
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE
@@ -25,7 +25,13 @@ Begin = Callable[[Hook], Awaitable[GenerateResult]]
 
 
 def drive(
-    agent: AutoCoderAgent, session: str, begin: Begin, *, folder: str | None, as_json: bool, again: summary.Again
+    agent: AutoCoderAgent,
+    session: str,
+    begin: Begin,
+    *,
+    folder: ScriptFolder | None,
+    as_json: bool,
+    again: summary.Again,
 ) -> int:
     """Run a session to its end, asking a person in interactive use; print the summary; return the exit code.
 
@@ -33,7 +39,7 @@ def drive(
     """
     started_at = time.monotonic()
     if folder:
-        summary.prepare(Path(folder))
+        folder.prepare()
     last: list[SessionState] = []
     progress = SessionProgress(quiet=as_json)
 
@@ -52,23 +58,24 @@ def drive(
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
         say(f"Interrupted. Resume with: {again.resume(session)}", err=True)
         return 130
-    return _end(result, last[-1], time.monotonic() - started_at, folder, as_json=as_json, again=again)
+    return end(result, last[-1], time.monotonic() - started_at, folder, as_json=as_json, again=again)
 
 
 async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
     return await begin(hook)
 
 
-def _end(
+def end(
     result: GenerateResult,
     session: SessionState,
     seconds: float,
-    folder: str | None,
+    folder: ScriptFolder | None,
     *,
     as_json: bool,
     again: summary.Again,
 ) -> int:
-    path = summary.write_files(result, Path(folder)) if folder else None
+    """Write a session's files, print its summary, and return its exit code."""
+    path = folder.write(result) if folder else None
     if as_json:
         say_json(summary.as_object(result, seconds, path))
     else:

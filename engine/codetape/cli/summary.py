@@ -8,15 +8,12 @@ from typing import Any
 from codetape.cli.output import say
 from codetape.decider.remedies import EXAMPLE
 from codetape.domain.money import dollars, money, pico
-from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
-from codetape.errors import UsageError
 from codetape.eventlog import machine
 from codetape.eventlog.session_state import SessionState
 from codetape.reporting.event_text import server_line
 from codetape.rules.evidence import in_words
 from codetape.runtime.redaction import find_keys
 from codetape.runtime.result import GenerateResult
-from codetape.runtime.script_header import script_header
 from codetape.text.escape import first_line
 
 
@@ -118,44 +115,6 @@ def example_of(question: str) -> str:
 def keys_in(result: GenerateResult) -> tuple[str, ...]:
     """Return the kinds of keys that script and tests seem to hold: reported, not redacted, as they may be intended."""
     return find_keys(f"{result.solution.code if result.solution else ''}\n{result.tests}")
-
-
-def prepare(folder: Path) -> None:
-    """Create the folder before anything is spent. Raises UsageError if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".codetape-probe"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be written: {error.strerror}.", remedy="Name another folder with -o."
-        ) from error
-
-
-def write_files(result: GenerateResult, folder: Path) -> Path | None:
-    """Write the script, its tests, its lock and the result into a folder; return the script's path."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n")
-        if result.solution is None:
-            return None
-        files = {
-            SOLUTION_FILE: script_header(result) + result.solution.code,
-            TEST_FILE: result.tests,
-            USER_FILE: result.given_tests,
-            ANCHOR_FILE: result.anchors,
-            "requirements.lock": result.lock,
-        }
-        for name, text in files.items():
-            if text.strip():
-                (folder / name).write_text(text)
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be written: {error.strerror}.",
-            remedy="The session is on its tape: `codetape show --code` prints the script.",
-        ) from error
-    return folder / SOLUTION_FILE
 
 
 def summarise(

@@ -6,7 +6,7 @@ from packaging.utils import canonicalize_name
 
 from codetape.errors import UsageError
 
-_SYSTEM_NAME = re.compile(r"^[a-z0-9][a-z0-9+.\-]{1,80}$")
+_SYSTEM_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,79}[a-z0-9+.]")  # a name that ends in - has apt remove it
 
 
 def package_name(text: str) -> str:
@@ -37,7 +37,7 @@ def valid_name(text: str) -> str:
 
 def valid_system_name(text: str) -> bool:
     """Whether the text can be the name of a distribution's package (Debian's rules)."""
-    return bool(_SYSTEM_NAME.match(text))
+    return bool(_SYSTEM_NAME.fullmatch(text))
 
 
 def bare(package: str) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 from codetape.domain.canonical import well_formed
 from codetape.errors import UsageError
+from codetape.runtime.text_file import read_text_file
 
 MAX_TASKS = 100_000
+MAX_BYTES = 256 << 20  # of a task file
 _KNOWN = ("id", "prompt", "inputs", "outputs", "tests", "oracle", "schema", "constraints", "tags")
 _PATHS = ("file:", "directory:")
 _PATH = re.compile(r"[^\s():=\0]{1,400}\.py")
@@ -32,12 +34,7 @@ def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
     UsageError that names the line where it is no task.
     """
     path = Path(place)
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The task file {place} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."
-        ) from error
+    lines = read_text_file(path, f"The task file {place}", most=MAX_BYTES).split("\n")
     tasks = [
         _task(line, f"{place}, line {number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()
     ]
@@ -54,7 +51,7 @@ def read_tasks(place: str | Path) -> tuple[TaskSpec, ...]:
 
 def _task(line: str, where: str, folder: Path) -> TaskSpec:
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: no JSON: {error}.") from error
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("id", "prompt")):
@@ -77,6 +74,10 @@ def _task(line: str, where: str, folder: Path) -> TaskSpec:
         if not all(isinstance(text, str) for text in _list(options.get(key, []), f"{where}: {key}")):
             raise UsageError(f"{where}: {key} is a list of texts.")
     return TaskSpec(name, value["prompt"], options)
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no number that JSON has")
 
 
 def _mapping(value: Any, where: str, folder: Path) -> dict[str, str]:
@@ -102,7 +103,4 @@ def _test_text(value: Any, where: str, folder: Path) -> str:
         raise UsageError(f"{where} is a pytest file's text, or its path.")
     if not _PATH.fullmatch(value):
         return value
-    try:
-        return (folder / value).read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{where}: {value} cannot be read.") from error
+    return read_text_file(folder / value, f"{where}: {value}")

@@ -29,6 +29,7 @@ from codetape.eventlog.fold import fold
 from codetape.eventlog.hash_chain import check_blobs, check_chain
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
+from codetape.runtime.text_file import opened_file
 
 FORMAT = 1
 MAX_LINE = 16 << 20  # characters
@@ -198,7 +199,7 @@ def opened(place: str) -> Iterator[BinaryIO]:
     try:
         if path.stat().st_size > MAX_TAPE:
             raise CorruptTape(f"{place} is larger than a tape may be ({MAX_TAPE >> 20} MB).")
-        with path.open("rb") as file:
+        with path.open("rb") if place == "demo" else opened_file(path) as file:
             yield file
     except OSError as error:
         raise UsageError(f"The tape {place} cannot be read: {error.strerror}.") from error

@@ -32,7 +32,7 @@ def read_task(
         raise UsageError(f"The prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed.")
     fields = {
         "prompt": well_formed(prompt.strip()),
-        "data_schema": well_formed(schema if isinstance(schema, str) else canonical(dict(schema)) if schema else ""),
+        "data_schema": well_formed(schema if isinstance(schema, str) else _schema(schema) if schema else ""),
         "constraints": tuple(well_formed(c) for c in (constraints or ()) if c.strip()),
         "inputs": read_inputs(inputs),
         "outputs": read_outputs(outputs),
@@ -45,6 +45,13 @@ def read_task(
         raise UsageError(f"{wrong[0][:80]!r} is no label.", remedy="Give 1 to 200 characters without a comma.")
     task_read = Task.model_validate({**fields, "id": task or sha256(canonical(parts))[:12], "tags": labels})
     return redactor.model(task_read)
+
+
+def _schema(schema: Mapping[str, Any]) -> str:
+    try:
+        return canonical(dict(schema))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"The schema is no JSON: {error}.") from error
 
 
 def _test_file(what: str, text: str | None) -> str:

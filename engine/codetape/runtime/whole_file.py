@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 
-def write_whole(path: Path, lines: Iterable[str]) -> int:
+def write_whole(path: Path, lines: Iterable[str], *, private: bool = False) -> int:
     """Write a file through one beside it that takes its place; return its bytes. A link stays one, and a file keeps its
-    mode.
+    mode; a new one that is ``private`` is read by its user alone.
 
     What is no regular file (a pipe, a device) is written to as it is. Raises OSError, and leaves what was there.
     """
@@ -16,7 +16,7 @@ def write_whole(path: Path, lines: Iterable[str]) -> int:
         with path.open("w", encoding="utf-8", newline="\n") as out:
             return _all(out.write, lines)
     target = path.resolve()
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600 if private else 0o666 & ~_umask()
     with NamedTemporaryFile(
         "w", encoding="utf-8", newline="\n", dir=target.parent, prefix=".codetape-", delete=False
     ) as out:

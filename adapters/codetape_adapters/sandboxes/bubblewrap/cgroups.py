@@ -49,7 +49,9 @@ class Cgroup:
     def add(self, pid: int) -> None:
         """Put a process in; its later children are in too."""
         with ThreadPoolExecutor(len(self.folders)) as pool:  # each write waits for the kernel's grace period
-            list(pool.map(lambda folder: (folder / "cgroup.procs").write_text(str(pid)), self.folders))
+            list(
+                pool.map(lambda folder: (folder / "cgroup.procs").write_text(str(pid), encoding="utf-8"), self.folders)
+            )
 
     def kill(self) -> None:
         """Kill everything in the group."""
@@ -81,12 +83,12 @@ class Cgroup:
     def _pids(self) -> Iterator[int]:
         for folder in self.folders[:1]:
             with suppress(OSError):
-                yield from map(int, (folder / "cgroup.procs").read_text().split())
+                yield from map(int, (folder / "cgroup.procs").read_text("utf-8").split())
 
     def _counter(self, file: str, name: str) -> int:
         for folder in self.folders:
             with suppress(OSError, ValueError):
-                for line in (folder / file).read_text().splitlines():
+                for line in (folder / file).read_text("utf-8").splitlines():
                     key, _, value = line.partition(" ")
                     if key == name:
                         return int(value)
@@ -105,10 +107,10 @@ def whole_cpus(limits: Resources) -> int:
 
 def _enable(root: Path) -> None:
     """Hand the controllers down to groups below the root."""
-    enabled = set((root / "cgroup.subtree_control").read_text().split())
+    enabled = set((root / "cgroup.subtree_control").read_text("utf-8").split())
     missing = {"memory", "pids", "cpu"} - enabled
     if missing:
-        (root / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(missing)))
+        (root / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(missing)), encoding="utf-8")
 
 
 def _settings(limits: Resources, *, version_2: bool) -> list[tuple[str, str]]:
@@ -133,7 +135,7 @@ def _write(group: Cgroup, file: str, value: str) -> None:
     optional = file in ("memory.swap.max", "memory.memsw.limit_in_bytes")
     for folder in group.folders:
         if (folder / file).exists():
-            (folder / file).write_text(value)
+            (folder / file).write_text(value, encoding="utf-8")
             return
     if not optional:
         raise FileNotFoundError(file)

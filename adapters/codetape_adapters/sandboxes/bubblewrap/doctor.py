@@ -43,11 +43,11 @@ def machine(*, bounded: bool) -> Iterator[DoctorFinding]:
 
 def _namespaces() -> DoctorFinding:
     limit = Path("/proc/sys/user/max_user_namespaces")
-    if limit.exists() and limit.read_text().strip() == "0":
+    if limit.exists() and limit.read_text(encoding="utf-8").strip() == "0":
         remedy = "Set user.max_user_namespaces above 0."
         return DoctorFinding("user namespaces", "bad", "switched off", remedy, needed=True)
     apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-    if apparmor.exists() and apparmor.read_text().strip() == "1":
+    if apparmor.exists() and apparmor.read_text(encoding="utf-8").strip() == "1":
         remedy = "Install the distribution's bubblewrap and apparmor-profiles."
         return DoctorFinding("user namespaces", "note", "restricted by AppArmor", remedy)
     return DoctorFinding("user namespaces", "well", "allowed")

@@ -40,7 +40,7 @@ class Environments:
         """Return the lock of a finished environment; None where there is none."""
         file = self.path(spec, python) / "ready.json"
         try:
-            record = json.loads(file.read_text())
+            record = json.loads(file.read_text("utf-8"))
             os.utime(file)  # when it was last used
         except (OSError, ValueError):
             return None
@@ -51,7 +51,7 @@ class Environments:
         images = []
         for file in sorted(self._folder.glob("*/ready.json")):
             with suppress(OSError, ValueError, KeyError):
-                record, folder = json.loads(file.read_text()), file.parent
+                record, folder = json.loads(file.read_text("utf-8")), file.parent
                 size = sum(p.lstat().st_size for p in folder.rglob("*") if not p.is_dir())
                 names = tuple(sorted(pins(record["lock"])))
                 images.append(StoredImage(record["name"], folder.name, "bubblewrap", size, names, file.stat().st_mtime))
@@ -82,7 +82,7 @@ class Environments:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with (self._folder / f".{name}.lock").open("w") as handle:
+        with (self._folder / f".{name}.lock").open("w", encoding="utf-8") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
@@ -100,7 +100,7 @@ class Environments:
             _hand_over(fresh, SANDBOX_UID)
             compile_inside(fresh)
             _hand_over(fresh, 0)
-            (fresh / "ready.json").write_text(json.dumps({"name": spec.name, "lock": lock}))
+            (fresh / "ready.json").write_text(json.dumps({"name": spec.name, "lock": lock}), encoding="utf-8")
             fresh.rename(target)
         except OSError as error:
             raise SandboxUnavailable(

@@ -127,7 +127,12 @@ def _base_python(version: str) -> str:
     if version == ".".join(map(str, sys.version_info[:2])):
         return str(getattr(sys, "_base_executable", sys.executable))
     result = subprocess.run(  # noqa: S603 - our own uv
-        [uv(), "python", "find", "--no-project", "--system", version], capture_output=True, text=True, check=False
+        [uv(), "python", "find", "--no-project", "--system", version],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     if result.returncode:
         raise SandboxUnavailable(
@@ -139,7 +144,14 @@ def _base_python(version: str) -> str:
 
 
 def _output_of(python: str, code: str) -> str:
-    result = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - a base Python of this machine
+    result = subprocess.run(  # noqa: S603 - a base Python of this machine
+        [python, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
     if result.returncode:
         raise SandboxUnavailable(f"The Python at {python} does not start.", step="python")
     return result.stdout.strip()

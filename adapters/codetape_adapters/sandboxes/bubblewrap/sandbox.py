@@ -130,7 +130,7 @@ class BubblewrapSandbox(Sandbox):
     def _harness(self) -> Path:
         """The runner, the reporter and a few files of /etc, where the sandbox's user can read them."""
         files = {
-            **{name: (GUEST_FOLDER / name).read_text() for name in HARNESS_FILES},
+            **{name: (GUEST_FOLDER / name).read_text("utf-8") for name in HARNESS_FILES},
             "pytest.ini": "[pytest]\n",
             "passwd": "sandbox:x:1000:1000::/tmp:/bin/sh\n",
             "group": "sandbox:x:1000:\n",
@@ -143,7 +143,7 @@ class BubblewrapSandbox(Sandbox):
             fresh.mkdir()
             fresh.chmod(0o755)
             for name, text in files.items():
-                (fresh / name).write_text(text)
+                (fresh / name).write_text(text, encoding="utf-8")
                 (fresh / name).chmod(0o644)
             with suppress(OSError):
                 fresh.rename(folder)
@@ -370,14 +370,14 @@ def _refusal(output: str) -> SandboxUnavailable:
     """Return the error for a failed self-test: what is missing, and what to do about it."""
     text = " ".join(output.split())[:300]
     apparmor = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-    if apparmor.exists() and apparmor.read_text().strip() == "1" and not is_root():
+    if apparmor.exists() and apparmor.read_text(encoding="utf-8").strip() == "1" and not is_root():
         remedy = (
             "Ubuntu's AppArmor forbids user namespaces to this bwrap: install the distribution's bubblewrap and the "
             "package apparmor-profiles, or add a profile that holds `userns,` for it in /etc/apparmor.d."
         )
         return SandboxUnavailable(f"bubblewrap cannot make a user namespace: {text}", remedy=remedy, step="apparmor")
     limit = Path("/proc/sys/user/max_user_namespaces")
-    if limit.exists() and limit.read_text().strip() == "0":
+    if limit.exists() and limit.read_text(encoding="utf-8").strip() == "0":
         return SandboxUnavailable(
             "User namespaces are switched off here.",
             remedy="Set user.max_user_namespaces above 0.",

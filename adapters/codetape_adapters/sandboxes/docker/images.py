@@ -97,10 +97,10 @@ class Images:
     def _probed(self, name: str, image: Any) -> Base:
         record = self._folder / f"base-{image.id.removeprefix('sha256:')[:16]}.json"
         try:
-            value = json.loads(record.read_text())
+            value = json.loads(record.read_text("utf-8"))
         except (OSError, ValueError):
             value = self._probe(name, image)
-            record.write_text(json.dumps(value))
+            record.write_text(json.dumps(value), encoding="utf-8")
         return Base(
             name,
             image.id,
@@ -137,7 +137,7 @@ class Images:
                 return None
         file = self._lock_of(spec.name, image.id)
         try:
-            lock = file.read_text()
+            lock = file.read_text("utf-8")
             os.utime(file)  # when it was last used
         except OSError:
             return None  # built with another cache: building again reuses the engine's layers
@@ -157,7 +157,7 @@ class Images:
                     packages = tuple(labels.get(f"{LABEL}.packages", "").split())
                     file = self._lock_of(name, image.id)
                     try:
-                        used, lock = file.stat().st_mtime, file.read_text()
+                        used, lock = file.stat().st_mtime, file.read_text("utf-8")
                         packages = tuple(sorted(pins(lock)))
                     except OSError:
                         used = _created(image)
@@ -208,7 +208,7 @@ class Images:
                 return refusal
             with translated("image"):
                 image = self._client.images.get(f"{spec.name}:latest")
-            self._lock_of(spec.name, image.id).write_text(record)
+            self._lock_of(spec.name, image.id).write_text(record, encoding="utf-8")
             return Built(image=spec.name, lock=record, cached=False)
         except OSError as error:
             raise SandboxUnavailable(
@@ -238,7 +238,7 @@ class Images:
             labels = {LABEL: "system", f"{LABEL}.packages": names}
             try:
                 image, _ = self._client.images.build(
-                    fileobj=_context(dockerfile, None), custom_context=True, tag=tag, rm=True, forcerm=True, pull=False,
+                    fileobj=_context(dockerfile, None), custom_context=True, encoding="utf-8", errors="replace", tag=tag, rm=True, forcerm=True, pull=False,
                     labels=labels, network_mode=self._network,
                 )  # fmt: skip
             except docker.errors.BuildError as error:
@@ -257,13 +257,13 @@ class Images:
         (folder / "bin" / "python").symlink_to(base.executable)
         home = str(Path(base.executable).parent)
         (folder / "pyvenv.cfg").write_text(
-            f"home = {home}\ninclude-system-site-packages = false\nversion = {base.version}\n"
+            f"home = {home}\ninclude-system-site-packages = false\nversion = {base.version}\n", encoding="utf-8"
         )
         labels = {LABEL: "image", f"{LABEL}.packages": " ".join(spec.packages), f"{LABEL}.base": base.name}
         with translated("build"):
             try:
                 self._client.images.build(
-                    fileobj=_context(dockerfile, folder), custom_context=True, tag=f"{spec.name}:latest", rm=True,
+                    fileobj=_context(dockerfile, folder), custom_context=True, encoding="utf-8", errors="replace", tag=f"{spec.name}:latest", rm=True,
                     forcerm=True, pull=False, labels=labels, network_mode=self._network if spec.commands else "none",
                 )  # fmt: skip
             except docker.errors.BuildError as error:
@@ -279,7 +279,7 @@ class Images:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        with (self._folder / f".{name}.lock").open("w") as handle:
+        with (self._folder / f".{name}.lock").open("w", encoding="utf-8") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 

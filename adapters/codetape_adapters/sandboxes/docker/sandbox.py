@@ -129,7 +129,7 @@ class DockerSandbox(Sandbox):
 
     @cached_property
     def _frames(self) -> str:
-        return (GUEST_FOLDER / "container_init.py").read_text()
+        return (GUEST_FOLDER / "container_init.py").read_text("utf-8")
 
     def _base(self, version: str, name: str = "") -> Base:
         with self._lock:

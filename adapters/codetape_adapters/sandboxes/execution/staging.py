@@ -37,7 +37,7 @@ def lay_out(stage: Path, job: Job, *, owner: int | None) -> None:
     for name in ("work", "inputs"):
         (stage / name).mkdir(parents=True)
     for name, text in job.files.items():
-        (stage / "work" / name).write_text(text)
+        (stage / "work" / name).write_text(text, encoding="utf-8")
     for declared in job.inputs:
         if declared.sample:
             _copy(declared, stage / "inputs" / declared.name)

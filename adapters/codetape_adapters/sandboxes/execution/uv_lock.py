@@ -49,7 +49,7 @@ def locked(spec: BuildSpec, options: list[str]) -> str | BuildRejected:
 
 def install(lock: str, file: Path, spec: BuildSpec, options: list[str]) -> BuildRejected | None:
     """Install exactly what a lock says; the lock is written to ``file`` for it."""
-    file.write_text(lock)
+    file.write_text(lock, encoding="utf-8")
     fixed = ["pip", "install", "--quiet", "--no-build", "--no-deps", "--require-hashes", "--link-mode", "copy"]
     done = run_uv([*fixed, *options, "-r", str(file)], spec)
     return done if isinstance(done, BuildRejected) else None
@@ -68,6 +68,8 @@ def run_uv(arguments: list[str], spec: BuildSpec, text: str = "") -> str | Build
             input=text,
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=BUILD_SECONDS,
             env=build_environment(os.environ),
             cwd="/",

@@ -1,5 +1,6 @@
 """Opening a database: whose it is, how new it is, and what its errors mean to a person."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from codetape.errors import StoreError
+from codetape_adapters.stores.sqlite.open_file import holder
 
 APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
@@ -46,7 +48,11 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
             f"{path} could not be written to disk: {text}.", remedy="Free some space; the session resumes."
         )
     if "locked" in text or "busy" in text:
-        return StoreError(f"{path} was locked by another process for {BUSY_SECONDS} s.", remedy="Try again.")
+        who = holder(path)
+        return StoreError(
+            f"{path} was locked by {who or 'another process'} for {BUSY_SECONDS} s.",
+            remedy="Let it go on, or end it; then try again." if who else "Try again.",
+        )
     return StoreError(f"{path}: {text}.")
 
 
@@ -93,6 +99,7 @@ def open_database(path: Path, *, read_only: bool) -> Connection:
         if read_only:
             raise StoreError(f"There is no database at {path}.", remedy="`codetape run` makes one; --db names another.")
         _make_folder(path.parent)
+        _make_private(path)
     if read_only:
         return _for_reading(path)
     try:
@@ -194,13 +201,19 @@ def _migrate(db: Connection) -> None:
         raise
 
 
+def _make_private(path: Path) -> None:
+    """Make the file so that its user alone reads it; SQLite makes those beside it alike."""
+    with suppress(OSError):  # another process was quicker, or it cannot be made: opening it says why
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
 def _make_folder(folder: Path) -> None:
     if folder.exists():
         return
     try:
         folder.mkdir(parents=True, mode=0o700)
         if folder.name == ".codetape":
-            (folder / ".gitignore").write_text("*\n")
+            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
         if not folder.is_dir():
             raise StoreError(

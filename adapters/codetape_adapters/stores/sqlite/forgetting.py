@@ -42,7 +42,7 @@ def rewrite(path: Path, session: str, added: Sequence[Event]) -> int:
             stale.unlink()
         needed = _needed(old, session)
         blobs_before = old.execute("SELECT count(*) FROM blobs").fetchone()[0]
-        with NamedTemporaryFile(dir=path.parent, prefix=_COPY, suffix=".db", delete=False) as file:
+        with NamedTemporaryFile("wb", dir=path.parent, prefix=_COPY, suffix=".db", delete=False) as file:
             copy = Path(file.name)
         try:
             blobs_left = _copy(old, copy, needed, session, added)

@@ -27,6 +27,7 @@ from codetape_adapters.process_identity import alive, identity
 from codetape_adapters.stores.sqlite import catalog, recovery, reservations
 from codetape_adapters.stores.sqlite.connection import Transaction, one, open_database, translated
 from codetape_adapters.stores.sqlite.forgetting import rewrite
+from codetape_adapters.stores.sqlite.open_file import OpenFile
 from codetape_adapters.stores.sqlite.projection import project
 from codetape_adapters.stores.sqlite.recovery import MAX_TEXT, ROW, unpack
 
@@ -108,7 +109,12 @@ class SqliteStore(Store):
         for _, data in packed:
             if len(data) > MAX_TEXT:
                 raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
-        with self._transaction() as db:
+        db = self._db()
+        file: OpenFile | None = getattr(self._local, "file", None)
+        if file is None:
+            file = self._local.file = OpenFile(self.path)
+        file.check()
+        with Transaction(db, self.path):
             payload = event.payload
             predecessor = payload.parent if type(payload) is SessionForked else event.session
             insertion = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, predecessor))
@@ -274,7 +280,7 @@ class SqliteStore(Store):
         db: Connection | None = getattr(self._local, "db", None)
         if db is not None:
             db.close()
-            self._local.db = None
+            self._local.db = self._local.file = None
 
     def _transaction(self) -> Transaction:
         return Transaction(self._db(), self.path)

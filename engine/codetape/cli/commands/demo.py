@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database
+from codetape.cli.options import as_json, database, written
 from codetape.cli.output import say
 from codetape.domain.task import Task
 from codetape.errors import SandboxUnavailable
@@ -22,15 +22,16 @@ from codetape.ports import Sandbox
     metavar="NAME",
     help="Where code runs; a named one is used or the demo refuses.",
 )
-@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@written
 @database
 @as_json
-def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
+def command(sandbox: str, folder: str | None, force: bool, db: str, as_json: bool) -> int:
     """Watch the loop work on a recorded run: the model's replies come from a tape, the rest really happens.
 
     Where no sandbox is available, the tape's outcomes are shown instead, and the first and last line say so.
     """
     from codetape.cli.run_session import again, drive
+    from codetape.cli.script_folder import ScriptFolder
     from codetape.playback import tape_file
     from codetape.runtime import plugins
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
@@ -53,7 +54,7 @@ def command(sandbox: str, folder: str | None, db: str, as_json: bool) -> int:
         agent,
         session,
         lambda hook: agent.agenerate(task.prompt, session=session, on_event=hook, **_task_arguments(task)),
-        folder=folder,
+        folder=ScriptFolder.of(folder, force=force),
         as_json=as_json,
         again=again(db),
     )

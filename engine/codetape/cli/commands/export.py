@@ -193,6 +193,6 @@ def _write(file: str, lines: Iterable[str]) -> int:
             remedy="Name one with -o, or - for standard output.",
         )
     try:
-        return write_whole(path, lines)
+        return write_whole(path, lines, private=True)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from error

@@ -16,6 +16,7 @@ from codetape.cli.options import (
     server,
     text_of,
     typed,
+    written,
 )
 from codetape.cli.output import say
 from codetape.errors import UsageError
@@ -54,7 +55,7 @@ class ForkOptions(LiveOptions):
 @click.option("--edit-reply", "reply", metavar="FILE", help="What the answer at the point is to be instead.")
 @click.option("--base-url", metavar="URL", help="Where the model's server is.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
-@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@written
 @budget
 @redacting
 @server
@@ -70,6 +71,7 @@ def command(options: ForkOptions) -> int:
     from codetape.api.driving import afork
     from codetape.api.opening import open_session
     from codetape.cli.run_session import again_live, drive
+    from codetape.cli.script_folder import ScriptFolder
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
     from codetape.runtime.fork import point
 
@@ -100,7 +102,7 @@ def command(options: ForkOptions) -> int:
             on_event=hook,
             **settings,
         ),
-        folder=options.folder,
+        folder=ScriptFolder.of(options.folder, force=options.force),
         as_json=options.as_json,
         again=again_live(options),
     )

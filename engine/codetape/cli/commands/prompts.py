@@ -69,7 +69,7 @@ def export(folder: str, session: str | None, db: str) -> int:
             raise UsageError(f"The pack holds a file outside of its folder: {name!r}.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
     say(f"{folder}: {len(pack)} files")

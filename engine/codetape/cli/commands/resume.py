@@ -16,6 +16,7 @@ from codetape.cli.options import (
     redacting,
     server,
     typed,
+    written,
 )
 from codetape.decider.remedies import example
 from codetape.errors import UsageError
@@ -52,7 +53,7 @@ class ResumeOptions(LiveOptions):
 @click.option("--max-output-tokens", type=click.IntRange(256), help="Of one answer: a new limit.")
 @click.option("--base-url", metavar="URL", help="Where the model's server is now.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
-@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@written
 @click.option("--model", hidden=True)
 @click.option("--prompts", hidden=True)
 @budget
@@ -68,8 +69,10 @@ def command(options: ResumeOptions) -> int:
     """
     from codetape.api.driving import aresume, check_resumable
     from codetape.api.opening import open_session
-    from codetape.cli.run_session import again_live, drive
+    from codetape.cli.run_session import again_live, drive, end
+    from codetape.cli.script_folder import ScriptFolder
     from codetape.runtime.agent import AutoCoderAgent
+    from codetape.runtime.result import GenerateResult
 
     _refuse_others()
     recorded = open_session(options.session, store=options.db)
@@ -79,6 +82,11 @@ def command(options: ResumeOptions) -> int:
         for names in (options.drop, options.keep)
     )
     answers = _answers((*options.allow, *drop), (*options.deny, *keep))
+    folder = ScriptFolder.of(options.folder, force=options.force)
+    if folder and recorded.run.state == "succeeded":  # there is nothing left but to write it
+        folder.prepare()
+        result = GenerateResult.of(recorded.run, recorded.stream)
+        return end(result, recorded.run, result.duration_s, folder, as_json=options.as_json, again=again_live(options))
     check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
     if options.max_output_tokens is not None:
@@ -97,7 +105,7 @@ def command(options: ResumeOptions) -> int:
             on_event=hook,
             **settings,
         ),
-        folder=options.folder,
+        folder=folder,
         as_json=options.as_json,
         again=again_live(options),
     )

@@ -22,6 +22,7 @@ from codetape.cli.options import (
     several,
     text_of,
     typed,
+    written,
 )
 from codetape.errors import UsageError
 
@@ -146,7 +147,7 @@ class RunOptions(LiveOptions, ManyOptions):
 @click.option("--tag", "tags", multiple=True, metavar="T", help="A label for the session.")
 @click.option("--tasks", metavar="F.jsonl", help="Run every task of a file: a JSON object a line, with id and prompt.")
 @several
-@click.option("-o", "folder", metavar="DIR", help="Write solution.py, its tests, its lock and result.json there.")
+@written
 @budget
 @redacting
 @server
@@ -160,6 +161,7 @@ def command(options: RunOptions) -> int:
     number, settings, prompts and --tag.
     """
     from codetape.cli.run_session import again_live, drive
+    from codetape.cli.script_folder import ScriptFolder
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
 
     prompt = _prompt(options.prompt, options.prompt_file) if options.tasks is None else ""
@@ -204,7 +206,7 @@ def command(options: RunOptions) -> int:
         agent,
         session,
         lambda hook: agent.agenerate(prompt, session=session, on_event=hook, **task),
-        folder=options.folder,
+        folder=ScriptFolder.of(options.folder, force=options.force),
         as_json=options.as_json,
         again=again_live(options),
     )
@@ -221,6 +223,7 @@ _ONE_TASK = (
     "oracle",
     "task",
     "folder",
+    "force",
 )
 """Options of one task, which a task file states itself."""
 
@@ -274,14 +277,29 @@ def _policy(text: str) -> tuple[Literal["known", "allow", "allowlist"], tuple[st
 
 
 def _resources(options: RunOptions) -> "Resources":
+    from pydantic import ValidationError
+
     from codetape.domain.task import Resources
 
-    try:
-        if not 0 < float(options.cpus) <= 1024:
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"--cpus {options.cpus!r} is no number of CPUs.") from None
     memory = memory_mb(options.memory)
     if memory < 64:
         raise UsageError(f"--memory {options.memory} is less than Python and pytest need (64M).")
-    return Resources(cpus=options.cpus, memory_mb=memory, wall_seconds=options.timeout)
+    try:
+        if not float(options.cpus) >= 0.01:  # NaN is not either
+            raise UsageError(f"--cpus {options.cpus[:80]} cannot be.", remedy=f"Give {_RESOURCES['cpus'][1]}.")
+    except ValueError:
+        pass  # the pattern below says so
+    try:
+        return Resources(cpus=options.cpus, memory_mb=memory, wall_seconds=options.timeout)
+    except ValidationError as error:
+        option, most = _RESOURCES[str(error.errors()[0]["loc"][0])]
+        given = {"--cpus": options.cpus, "--memory": options.memory, "--timeout": options.timeout}[option]
+        raise UsageError(f"{option} {str(given)[:80]} cannot be.", remedy=f"Give {most}.") from None
+
+
+_RESOURCES = {
+    "cpus": ("--cpus", "a number of CPUs from 0.01 to 1024, such as 0.5"),
+    "memory_mb": ("--memory", "64M to 1024G"),
+    "wall_seconds": ("--timeout", "1 to 86400 seconds"),
+}
+"""What each resource is called, and what it may be."""

@@ -10,9 +10,11 @@ import click
 
 from codetape.api.opening import opened
 from codetape.cli import summary
-from codetape.cli.options import as_json, database, words
+from codetape.cli.options import as_json, database, words, written
 from codetape.cli.output import say, say_json
-from codetape.errors import CorruptTape, StoreError
+from codetape.cli.run_session import end
+from codetape.cli.script_folder import ScriptFolder
+from codetape.errors import CorruptTape, StoreError, UsageError
 from codetape.eventlog.events import Answered, Decided, Requested
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
@@ -32,19 +34,36 @@ from codetape.text.unified_diff import unified
 @click.option(
     "--iteration", type=click.IntRange(0), help="Only what belongs to this run of the tests (0: before the first)."
 )
+@written
 @database
 @as_json
-def command(session: str, what: str | None, iteration: int | None, db: str, as_json: bool) -> int:
-    """Show a session: its verdict, or its events, prompts, script or changes."""
+def command(
+    session: str, what: str | None, iteration: int | None, folder: str | None, force: bool, db: str, as_json: bool
+) -> int:
+    """Show a session: its verdict, or its events, prompts, script or changes; with -o write its files.
+
+    What `run -o` would have written can be written at any time.
+    """
+    if folder is not None and (what or iteration is not None):
+        raise UsageError("-o writes a session's files as they are at its end.", remedy="Leave the other options out.")
     store = opened(db)
     stream, problem = _read(store, store.find(session))
     if problem:
         say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
-    if what is None:
+    if target := ScriptFolder.of(folder, force=force):
+        _write(stream, target, as_json, summary.Again(db=words("--db", db, DEFAULT_STORE)))
+    elif what is None:
         _verdict(stream, iteration, as_json, summary.Again(db=words("--db", db, DEFAULT_STORE)))
     else:
         {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
     return 0
+
+
+def _write(stream: Stream, folder: ScriptFolder, as_json: bool, again: summary.Again) -> None:
+    folder.prepare()
+    session = fold(stream.events, stream.texts)
+    result = GenerateResult.of(session, stream)
+    end(result, session, result.duration_s, folder, as_json=as_json, again=again)
 
 
 def _read(store: Store, session: str) -> tuple[Stream, str]:
