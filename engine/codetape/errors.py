@@ -123,7 +123,7 @@ class CorruptTape(CodetapeError):
 
 
 class Divergence(CodetapeError):
-    """A replay asks or decides differently than recorded; ``layer`` is kind, purpose, fingerprint or length."""
+    """A replay asks or decides differently than recorded; ``layer`` is kind, purpose, fingerprint, request or decision."""
 
     exit_code = 102
 

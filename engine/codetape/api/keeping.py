@@ -27,8 +27,13 @@ class Verification:
 
     @property
     def sound(self) -> bool:
+        """Whether nothing is wrong, and all was derived as it stands."""
+        return self.unbroken and not self.drifted
+
+    @property
+    def unbroken(self) -> bool:
         """Whether nothing is wrong; drift does not count."""
-        return not self.problems and all(record["sound"] for record in self.verified)
+        return not self.problems and not any(record["findings"] for record in self.verified)
 
     @property
     def corrupt(self) -> bool:
@@ -69,7 +74,7 @@ def verify(
     else:
         records = [verify_many.named(name, listing, head, heads, alone=len(names) == 1) for name in names]
     verification = Verification(records, problems, known_heads, len(heads))
-    if head_hashes and verification.sound:
+    if head_hashes and verification.unbroken:
         head_file.write(head_hashes, heads)
     return verification
 

@@ -1,7 +1,7 @@
 """A recorded session replayed from its events: the same rules derive every request and decision again.
 
 No model is called, and nothing is built or executed. The first event that is derived differently than recorded is a
-divergence, reported in layers: kind, purpose, fingerprint, request, decision, length. Where other versions than these
+divergence, reported in layers: kind, purpose, fingerprint, request, decision. Where other versions than these
 derived the tape, it is drift: the replay follows what was recorded, and lists it.
 """
 
@@ -48,17 +48,23 @@ class DriftedEvent:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A replay that reached the tape's end: the state there, how many events were derived, and drift."""
+    """A replay that reached the tape's end: the state there, how many events were derived, and drift.
+
+    An ``unfinished`` session ends where it would continue: its process ended, or has not ended yet.
+    """
 
     run: SessionState
     derived: int
     drift: tuple[DriftedEvent, ...] = ()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the session would continue from here."""
+        return self.run.state not in ("suspended", "succeeded", "failed")
 
-def replay(
-    stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Follow = "recorded", whole: bool = True
-) -> Replayed:
-    """Derive a stream's events again and compare them. ``whole`` requires a session that has ended or waits.
+
+def replay(stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Follow = "recorded") -> Replayed:
+    """Derive a stream's events again and compare them.
 
     ``pack`` is a prompt pack to render with instead of the tape's own. A tape is derived by the version of the rules
     that recorded it, if this codetape has that version; ``rules="current"`` derives by the present one, treats drift as
@@ -85,14 +91,6 @@ def replay(
         theirs = getattr(event.payload, "versions", theirs)
         if rules == "current":
             session = _by_present_rules(session)
-    if (
-        whole
-        and session.call is None
-        and session.state not in ("suspended", "succeeded", "failed")
-        and decide(session) is not None
-    ):
-        message = f"{session.session} stops at seq {session.seq - 1}, where it would continue."
-        raise Divergence(message, seq=session.seq, layer="length")
     return Replayed(session, derived, tuple(drift))
 
 

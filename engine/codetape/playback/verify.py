@@ -35,6 +35,9 @@ class Defect:
     message: str
 
 
+Judgement = Literal["sound", "not settled", "not sound"]
+
+
 @dataclass(frozen=True)
 class Verified:
     """The result of verifying one session. ``derived`` counts the requests and decisions that were derived again.
@@ -53,14 +56,23 @@ class Verified:
     content: bool = True
 
     @property
-    def sound(self) -> bool:
-        """Whether no defect was found."""
-        return not self.findings
+    def judgement(self) -> Judgement:
+        """What was found, in the words of every command. With drift nothing is settled: a difference may be another
+        version's doing, or a forgery."""
+        return "not sound" if self.findings else "not settled" if self.drift else "sound"
 
     @property
-    def settled(self) -> bool:
-        """Whether these versions could decide: with drift, a difference may be another version's doing or a forgery."""
-        return not self.drift
+    def sound(self) -> bool:
+        """Whether no defect was found, and all was derived as it stands."""
+        return self.judgement == "sound"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of every command that judges: 1 where something was edited or is missing, 102 where decisions do
+        not follow, 103 where these versions cannot settle it."""
+        if any(finding.what in CORRUPT for finding in self.findings):
+            return 1
+        return {"not sound": 102, "not settled": 103, "sound": 0}[self.judgement]
 
 
 def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str = "", content: bool = True) -> Verified:
@@ -95,7 +107,7 @@ def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str =
     replayed: Replayed | None = None
     try:
         # a replay folds as it goes; not `whole`, for an interrupted session is no forgery
-        replayed = replay(Stream(tuple(events), texts), whole=False)
+        replayed = replay(Stream(tuple(events), texts))
     except Divergence as error:
         findings.append(Defect(error.seq, "decision", error.message))
     except CodetapeError as error:

@@ -53,7 +53,7 @@ class Examined:
 def examined(rows: Any, texts: Any, problems: Iterable[str], *, head: str = "", content: bool = True) -> Examined:
     """Verify rows and blobs; return the result without the session's state."""
     verified = verify(rows, texts, head=head, content=content)
-    facts = _facts(verified.run) if verified.sound and verified.run is not None else None
+    facts = _facts(verified.run) if not verified.findings and verified.run is not None else None
     chain = tuple((row.session, row.seq, row.hash) for row in rows)
     return Examined(replace(verified, run=None), facts, chain, tuple(problems))
 
@@ -130,7 +130,8 @@ def judged(
         "name": name,
         "session": verified.session,
         "content": verified.content,
-        "sound": not findings,
+        "sound": not findings and not verified.drift,
+        "judgement": replace(verified, findings=tuple(findings)).judgement,
         "events": verified.events,
         "derived": verified.derived,
         "head": verified.head,

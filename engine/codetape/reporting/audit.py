@@ -23,7 +23,7 @@ from codetape.eventlog.events import (
 )
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
-from codetape.playback.verify import verify
+from codetape.playback.verify import Judgement, verify
 from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
 from codetape.reporting.event_text import describe, server_line
@@ -45,8 +45,8 @@ class AuditStep:
 
 @dataclass(frozen=True)
 class Audit:
-    """The whole audit. A fork's ``inherited`` calls are its parent's, and cost it nothing; ``sound`` is the outcome of
-    verification."""
+    """The whole audit. A fork's ``inherited`` calls are its parent's, and cost it nothing; ``judgement`` and
+    ``exit_code`` are those of `codetape verify`."""
 
     result: GenerateResult
     calls: tuple[CallRecord, ...]
@@ -55,10 +55,16 @@ class Audit:
     steps: tuple[AuditStep, ...]
     versions: dict[str, Any]
     pack: dict[str, str]
-    sound: bool
+    judgement: Judgement
+    exit_code: int
     findings: tuple[str, ...]
     derived: int
     drift: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong, and all was derived as it stands."""
+        return self.judgement == "sound"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -74,6 +80,7 @@ class Audit:
             "prompts": self.pack,
             "verified": {
                 "sound": self.sound,
+                "judgement": self.judgement,
                 "findings": list(self.findings),
                 "derived": self.derived,
                 "drift": self.drift,
@@ -96,7 +103,8 @@ def audit(stream: Stream) -> Audit:
         steps=tuple(_steps(stream)),
         versions=(session.versions or started.versions).model_dump(mode="json"),
         pack=dict(started.pack),
-        sound=verification.sound,
+        judgement=verification.judgement,
+        exit_code=verification.exit_code,
         findings=tuple(finding.message for finding in verification.findings),
         derived=verification.derived,
         drift=len(verification.drift),
@@ -155,7 +163,9 @@ def facts(found: Audit) -> list[tuple[str, str]]:
     checked = (
         f"sound: every hash, the chain, and {found.derived} requests and decisions derived again"
         if found.sound
-        else "; ".join(found.findings[:3])
+        else f"not settled: {found.drift} of {found.derived} were derived by other versions than these, and otherwise"
+        if found.judgement == "not settled"
+        else "not sound: " + "; ".join(found.findings[:3])
     )
     return [
         ("session", result.session),

@@ -34,4 +34,4 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
             say(f"{name:<18} {value}")
         for file in files:
             say(f"{'report':<18} {file}")
-    return 0 if report.sound else 1
+    return report.exit_code

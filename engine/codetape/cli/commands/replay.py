@@ -98,6 +98,7 @@ def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
         "identical": True,
         "events": len(tape.events),
         "derived": replayed.derived,
+        "unfinished": replayed.unfinished,
         "head": tape.head,
     }
     record["drift"] = [vars(drift) for drift in replayed.drift]
@@ -126,6 +127,8 @@ def _say(record: dict[str, Any]) -> None:
         )
         return
     how = "follows its tape, with drift" if record["drift"] else "identical"
+    if record["unfinished"]:
+        how += " as far as it goes: it is unfinished"
     how = how if record["identical"] else "identical as recorded, but not when executed again"
     say(
         f"{record['name']}: {how}, {record['events']} events, {record['derived']} derived, head {record['head']}",

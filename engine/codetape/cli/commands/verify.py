@@ -83,25 +83,25 @@ def command(options: VerifyOptions) -> int:
             heads = f"{known} heads were there to check against, {verification.kept - known} are new"
             say(
                 f"{options.anchor}: {heads}"
-                if verification.sound
+                if verification.unbroken
                 else f"{options.anchor}: {heads}; it was left as it is",
-                err=not verification.sound,
+                err=not verification.unbroken,
             )
     if verification.corrupt:
         return 1
-    return 103 if verification.sound and verification.drifted else 0 if verification.sound else 102
+    return 0 if verification.sound else 103 if verification.unbroken else 102
 
 
 def _say(record: dict[str, Any]) -> None:
+    if record.get("judgement") == "not settled":
+        first = record["drift"][0]
+        say(
+            f"{record['name']}: not settled: {len(record['drift'])} of {record['derived']} were derived by other "
+            f"versions than these, and otherwise; the first at {first['seq']}: {first['message']}",
+            err=True,
+        )
+        return
     if record["sound"]:
-        if record["drift"]:
-            first = record["drift"][0]
-            say(
-                f"{record['name']}: not settled: {len(record['drift'])} of {record['derived']} were derived by other "
-                f"versions than these, and otherwise; the first at {first['seq']}: {first['message']}",
-                err=True,
-            )
-            return
         how = f"{record['derived']} derived again" if record["content"] else "no content: decisions were not derived"
         say(f"{record['name']}: sound, {record['events']} events, {how}, head {record['head']}")
         return
