@@ -281,7 +281,8 @@ def test_a_killed_run_finds_its_batch_again_and_pays_once(bubblewrap, corpus):
 
 
 @pytest.mark.sandbox
-def test_a_check_goes_through_batches_and_its_estimate_names_both_prices(bubblewrap, corpus):
+def test_a_check_goes_through_batches_and_its_estimate_names_both_prices(bubblewrap, corpus, monkeypatch):
+    monkeypatch.setenv("CODETAPE_TRUST", str(Path.cwd()))
     Path("codetape.toml").write_text('[prices]\n"openai:*" = {input = 10, output = 100}\n')
     with serving(Chat) as (url, held):
         server = ["--base-url", f"{url}/v1", "--sandbox", "bubblewrap"]

@@ -33,7 +33,7 @@ def database():
     return ".codetape/tape.db"
 
 
-def test_spend_in_every_form(database):
+def test_spend_in_every_form(database, monkeypatch):
     done = codetape("spend", "--by", "disposition,purpose")
     assert done.returncode == 0
     assert "unpriced" in done.stdout
@@ -48,6 +48,7 @@ def test_spend_in_every_form(database):
     assert files["total"] == value["total"]
     one = json.loads(codetape("spend", "--task", "till", "--json").stdout)
     assert one["total"]["tokens"] == 32_444
+    monkeypatch.setenv("CODETAPE_TRUST", str(Path.cwd()))
     Path("codetape.toml").write_text('[prices]\n"openai:relay" = { input = "1", output = "2" }\n')
     assert codetape("spend", "--json", "--csv", "-").returncode == 2
     priced = json.loads(codetape("spend", "--task", "till", "--prices-as-of", "2026-11-01", "--json").stdout)

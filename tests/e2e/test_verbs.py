@@ -60,21 +60,24 @@ def test_flags_come_before_variables_before_files_before_defaults(tmp_path):
     found = read_settings({"CODETAPE_MEMORY": "3G"}, inner)
     assert (found["max-iterations"].value, found["max-iterations"].source) == (5, str(tmp_path / "pyproject.toml"))
     assert (found["memory"].value, found["memory"].source) == ("3G", "CODETAPE_MEMORY")
-    assert found["packages"].value == ["pandas"]
+    assert (found["packages"].value, found["packages"].ignored) == ([], (str(tmp_path / "pyproject.toml"), ["pandas"]))
     assert found["timeout"].source == "default"
     (inner / "codetape.toml").write_text("max-iterations = 7\n")
     assert read_settings({}, inner)["max-iterations"].value == 7
     done = codetape("config", "--json", env={"CODETAPE_TIMEOUT": "9"})
     settings = {s["name"]: s for s in json.loads(done.stdout)["settings"]}
     assert set(settings) == set(DEFAULTS)
-    assert settings["timeout"] == {"name": "timeout", "value": 9, "source": "CODETAPE_TIMEOUT"}
+    assert settings["timeout"] == {"name": "timeout", "value": 9, "source": "CODETAPE_TIMEOUT", "ignored": None}
 
 
 def test_settings_reach_the_verbs_and_flags_override_them():
     Path("codetape.toml").write_text('model = "tape:nowhere.jsonl"\ndb = "other.db"\n')
-    assert "nowhere.jsonl cannot be read" in codetape("run", PROMPT).stderr
-    assert "elsewhere.jsonl cannot be read" in codetape("run", PROMPT, "--model", "tape:elsewhere.jsonl").stderr
-    assert "other.db" in codetape("list").stderr
+    env = {"CODETAPE_TRUST": str(Path.cwd())}
+    assert "nowhere.jsonl cannot be read" in codetape("run", PROMPT, env=env).stderr
+    assert (
+        "elsewhere.jsonl cannot be read" in codetape("run", PROMPT, "--model", "tape:elsewhere.jsonl", env=env).stderr
+    )
+    assert "other.db" in codetape("list", env=env).stderr
 
 
 def test_nothing_that_a_projects_file_sets_hides_behind_a_cut_or_a_line_of_its_own():
@@ -89,31 +92,92 @@ def test_nothing_that_a_projects_file_sets_hides_behind_a_cut_or_a_line_of_its_o
     assert len(codetape("list").stderr.splitlines()) == 1
 
 
-def test_what_a_projects_file_decides_is_told_and_what_is_the_users_own_is_not_obeyed(tmp_path):
-    """A cloned repository is a folder like any other: its settings are told in one line before anything happens."""
-    home = tmp_path / "home"
-    env = {"HOME": str(home), "XDG_CONFIG_HOME": ""}
-    Path("codetape.toml").write_text(
-        'model = "tape:x.jsonl"\ndb = "/elsewhere/their.db"\nprompts = "theirs"\n'
-        'package-policy = "allow"\npackages = ["evil"]\nsandbox = "docker"\nmax-iterations = 2\n'
-    )
-    done = codetape("run", PROMPT, env=env)
-    told = done.stderr.splitlines()[0]
-    for name in ("model", "db", "prompts", "package-policy", "packages", "sandbox"):
+THEIRS = (
+    'model = "tape:x.jsonl"\ndb = "/elsewhere/their.db"\nprompts = "theirs"\npackage-policy = "allow"\n'
+    'packages = ["evil"]\nsandbox = "docker"\nmax-iterations = 200\nmax-output-tokens = 90000\ntimeout = 9\n'
+)
+GUARDED = ("model", "db", "prompts", "package-policy", "packages", "sandbox", "max-iterations", "max-output-tokens")
+
+
+@pytest.fixture
+def home(tmp_path):
+    return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": ""}
+
+
+def test_a_folder_decides_on_nothing_that_matters_until_its_user_trusts_it(tmp_path, home):
+    """A cloned repository is a folder like any other: one line says what it is not obeyed on."""
+    Path("codetape.toml").write_text(THEIRS)
+    (told, *_) = codetape("run", PROMPT, env=home).stderr.splitlines()
+    for name in GUARDED:
         assert f"{name} = " in told, name
-    assert "is not obeyed on db = /elsewhere/their.db, package-policy = allow" in told
-    assert "CODETAPE_DB, CODETAPE_PACKAGE_POLICY" in told
-    assert done.returncode != 0
-    found = read_settings(env, tmp_path)
-    assert (found["db"].value, found["package-policy"].value) == (DEFAULTS["db"], "known")
-    assert found["sandbox"].value == "docker"
-    (home / ".config" / "codetape").mkdir(parents=True)
-    (home / ".config" / "codetape" / "config.toml").write_text('package-policy = "allow"\nmodel = "mine"\n')
-    mine = read_settings(env, tmp_path)
-    assert (mine["package-policy"].value, mine["model"].value) == ("allow", "tape:x.jsonl")
-    assert codetape("list", env={**env, "CODETAPE_MODEL": "m"}).stderr.count("codetape.toml sets") == 1
-    Path("codetape.toml").unlink()
-    assert "sets" not in codetape("list", env=env).stderr, "the user's own file is no news"
+        assert read_settings(home, tmp_path)[name].value == DEFAULTS[name]
+    assert "codetape trust" in told
+    assert read_settings(home, tmp_path)["timeout"].value == 9
+    done = codetape("trust", env=home)
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in GUARDED)
+    found = read_settings(home, tmp_path)
+    assert (found["sandbox"].value, found["max-iterations"].value, found["db"].value) == (
+        "docker",
+        200,
+        "/elsewhere/their.db",
+    )
+    assert "not obeyed" not in codetape("list", env=home).stderr
+    Path("codetape.toml").write_text(THEIRS.replace("evil", "worse"))
+    assert "worse" in codetape("list", env=home).stderr
+    assert read_settings(home, tmp_path)["sandbox"].value == "auto"
+    codetape("trust", env=home)
+    assert codetape("trust", "--remove", env=home).returncode == 0
+    assert read_settings(home, tmp_path)["sandbox"].value == "auto"
+
+
+def test_a_folder_may_ask_for_less(tmp_path, home):
+    Path("codetape.toml").write_text("max-iterations = 2\nmax-output-tokens = 500\n")
+    found = read_settings(home, tmp_path)
+    assert (found["max-iterations"].value, found["max-output-tokens"].value) == (2, 500)
+
+
+def test_trust_is_a_persons_and_of_one_file(tmp_path, home):
+    """Another folder with the same file, the trust file writable by others, a relative name in the variable: none is trust."""
+    Path("codetape.toml").write_text(THEIRS)
+    codetape("trust", env=home)
+    kept = tmp_path / "home/.config/codetape/trusted.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "codetape.toml").write_text(THEIRS)
+    assert read_settings(home, other)["sandbox"].value == "auto"
+    assert read_settings({**home, "CODETAPE_TRUST": "."}, other)["sandbox"].value == "auto"
+    assert read_settings({**home, "CODETAPE_TRUST": f"/nowhere:{other}"}, other)["sandbox"].value == "docker"
+    kept.chmod(0o666)
+    assert read_settings(home, tmp_path)["sandbox"].value == "auto"
+
+
+@pytest.mark.parametrize("planted", ["another user's", "where everybody writes", "below where everybody writes"])
+def test_a_file_that_somebody_else_may_have_put_there_is_not_read_at_all(tmp_path, home, planted):
+    folder = tmp_path / "shared" / "work"
+    folder.mkdir(parents=True)
+    file = folder / "codetape.toml"
+    file.write_text("timeout = 9\n")
+    if planted == "another user's":
+        if os.geteuid():
+            pytest.skip("only root can give a file away")
+        os.chown(file, 65534, 65534)
+    (folder if planted == "where everybody writes" else folder.parent if "below" in planted else tmp_path).chmod(
+        0o777 if "writes" in planted else 0o700
+    )
+    assert read_settings(home, folder)["timeout"].value == DEFAULTS["timeout"]
+    done = codetape("trust", str(folder), env={**home, "CODETAPE_TRUST": str(folder)})
+    assert (done.returncode, "cannot be trusted" in done.stderr) == (2, True)
+
+
+def test_the_users_own_file_decides_and_is_no_news(tmp_path, home):
+    own = tmp_path / "home" / ".config" / "codetape"
+    own.mkdir(parents=True)
+    (own / "config.toml").write_text('package-policy = "allow"\nmodel = "mine"\n')
+    found = read_settings(home, tmp_path)
+    assert (found["package-policy"].value, found["model"].value) == ("allow", "mine")
+    assert "config.toml" not in codetape("list", env=home).stderr
 
 
 @pytest.mark.parametrize(

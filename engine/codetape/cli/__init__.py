@@ -30,6 +30,7 @@ COMMANDS = {
     "import": "Add tape files to a database.",
     "images": "List, show or remove the environments that sandboxes keep.",
     "prompts": "List, show, export or check the prompts.",
+    "trust": "Let a folder's settings file decide on models, prompts, packages and prices.",
     "config": "Show each setting and where it comes from.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
 }

@@ -40,7 +40,7 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Take the settings of variables and files as defaults."""
-    if ctx.invoked_subcommand not in (None, "config"):
+    if ctx.invoked_subcommand not in (None, "config", "trust"):
         ctx.default_map = _defaults()
 
 

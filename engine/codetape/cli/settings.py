@@ -2,18 +2,21 @@
 
 A project's file is ``codetape.toml``, or the table ``[tool.codetape]`` of ``pyproject.toml``, in the working folder or
 the nearest folder above it that has one. The user's own file is ``codetape/config.toml`` in the configuration folder. A
-key is an option's name: ``max-iterations = 5``. A project may come from a stranger, so its file cannot set the package
-policy or the database, and what it sets of models, prompts and sandboxes is announced before anything happens.
+key is an option's name: ``max-iterations = 5``. A project may come from a stranger: until its user trusts its file
+(`codetape.cli.trust`), that decides on nothing that touches safety, money or where data goes.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codetape.cli import trust
 from codetape.errors import UsageError
 from codetape.ports import DEFAULT_STORE
+from codetape.runtime.text_file import read_text_file
 
 DEFAULTS: dict[str, Any] = {
     "model": None,
@@ -36,10 +39,11 @@ DEFAULTS: dict[str, Any] = {
 """Every setting, with its default. Lists are TOML arrays, or words between commas in a variable."""
 
 
-TOLD = ("model", "prompts", "sandbox", "packages")
-"""Settings of a project's file that are announced before anything happens."""
-OWN = ("db", "package-policy")
-"""Settings that only the user decides: a project's file is not obeyed on them, and that is announced."""
+GUARDED = ("model", "prompts", "sandbox", "packages", "db", "package-policy")
+"""Settings that a project's file decides on where its user trusts it; otherwise it is told that it does not."""
+NO_MORE = ("max-iterations", "max-output-tokens")
+"""Settings of which a project's file may ask for less than the default, and for more where its user trusts it."""
+MAX_FILE = 1 << 20  # bytes of a settings file
 _MAX_TOLD = 4000  # characters of one setting
 TABLES = ("prices", "redact")
 """Settings without an option: prices by model, patterns by name."""
@@ -71,41 +75,48 @@ def own_file(environment: Mapping[str, str]) -> Path:
 
 def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
     """Return every setting, flags aside. Raises UsageError for a file or value that cannot be read."""
-    file, project = _file(folder)
+    file, project = file_in(folder)
+    if file and trust.whose(Path(file)):
+        file, project = "", {}
     own_path = own_file(environment)
     personal = _table(own_path) if own_path.is_file() else {}
     for source, table in ((file, project), (str(own_path), personal)):
         _check(source, table)
+    trusted = bool(file) and trust.is_trusted(Path(file), project, environment)
     return {
-        name: _setting(name, default, environment, (file, project), (str(own_path), personal))
+        name: _setting(name, default, environment, (file, project), (str(own_path), personal), trusted=trusted)
         for name, default in DEFAULTS.items()
     }
 
 
 def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], folder: Path) -> str:
-    """Return one line on what a project's file sets, and what it may not set; empty if neither applies."""
-    file, project = _file(folder)
-    announced = [s for s in settings.values() if s.name in TOLD and s.source == file and s.name in project]
+    """Return one line on what a project's file is not obeyed on; empty where it is, or is trusted."""
+    file, project = file_in(folder)
+    if file and (why := trust.whose(Path(file))):
+        return f"{file} is not obeyed: {why}"
+    if not file or trust.is_trusted(Path(file), project, environment):
+        return ""
     ignored = [(s.ignored[1], s.name) for s in settings.values() if s.ignored]
-    sets = [
-        *(f"{s.name} = {_whole(s)}" for s in announced),
-        *(f"{name} of its own" for name in TABLES if name in project),
-    ]
-    parts = [f"sets {', '.join(sets)}"] if sets else []
-    if ignored:
-        values = ", ".join(f"{name} = {_short(value)}" for value, name in ignored)
-        variables = ", ".join(variable(name) for _, name in ignored)
-        parts.append(f"is not obeyed on {values} (use the option, {variables}, or {own_file(environment)})")
+    parts = ["sets redact of its own"] if "redact" in project else []
+    values = [f"{name} = {_whole(name, value, file)}" for value, name in ignored]
+    values += ["prices of its own"] if "prices" in project else []
+    if values:
+        parts.append(
+            f"is not obeyed on {', '.join(values)} (to have it obeyed: `codetape trust`; `codetape config` says more)"
+        )
     return f"{file} {'; '.join(parts)}" if parts else ""
 
 
-def _whole(setting: Setting) -> str:
+def guarded_in(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of what a project's file decides on where it is trusted."""
+    return [name for name in (*GUARDED, *NO_MORE, "prices") if name in settings]
+
+
+def _whole(name: str, value: Any, file: str) -> str:
     """Return a value in full: a shortened one could hide what a project sets. Raises UsageError if it is too long."""
-    text = " ".join(str(setting.value).split())
+    text = " ".join(str(value).split())
     if len(text) > _MAX_TOLD:
-        raise UsageError(
-            f"{setting.source} sets {setting.name} to more than {_MAX_TOLD} characters.", remedy="Give less."
-        )
+        raise UsageError(f"{file} sets {name} to more than {_MAX_TOLD} characters.", remedy="Give less.")
     return text
 
 
@@ -129,20 +140,38 @@ def _check(file: str, settings: Mapping[str, Any]) -> None:
 
 
 def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
-    """Return the project's settings file and one of its tables. Raises UsageError if it is not a table."""
-    file, settings = _file(folder)
-    value = settings.get(name, {})
-    if not isinstance(value, dict):
-        raise UsageError(f"{name} in {file} is no table.")
-    return file, value
+    """Return the project's settings file and one of its tables, where it may decide on that, and the user's own beside
+    it. Raises UsageError if one is no table.
+
+    Patterns to redact are taken from any file of the user's folders: what they hide, they hide from everybody.
+    """
+    file, settings = file_in(folder)
+    own = own_file(os.environ)
+    obeyed = (
+        bool(file)
+        and not trust.whose(Path(file))
+        and (name == "redact" or trust.is_trusted(Path(file), settings, os.environ))
+    )
+    found: dict[str, Any] = {}
+    for source, values in ((str(own), _table(own) if own.is_file() else {}), (file, settings if obeyed else {})):
+        value = values.get(name, {})
+        if not isinstance(value, dict):
+            raise UsageError(f"{name} in {source} is no table.")
+        found |= value
+    return file or str(own), found
 
 
 Source = tuple[str, Mapping[str, Any]]
 
 
-def _setting(name: str, default: Any, environment: Mapping[str, str], project: Source, own: Source) -> Setting:
+def _setting(
+    name: str, default: Any, environment: Mapping[str, str], project: Source, own: Source, *, trusted: bool
+) -> Setting:
     project_setting = _in_file(name, default, project)
-    ignored = (project[0], project_setting.value) if project_setting and name in OWN else None
+    obeyed = trusted or name not in (*GUARDED, *NO_MORE)
+    if project_setting and name in NO_MORE and project_setting.value <= default:
+        obeyed = True
+    ignored = (project[0], project_setting.value) if project_setting and not obeyed else None
     if (text := environment.get(variable(name))) is not None:
         return Setting(name, _typed(name, text, default, variable(name)), variable(name), ignored)
     for setting in (None if ignored else project_setting, _in_file(name, default, own)):
@@ -180,7 +209,8 @@ def _typed(name: str, value: Any, default: Any, source: str) -> Any:
     return str(value)
 
 
-def _file(folder: Path) -> tuple[str, dict[str, Any]]:
+def file_in(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the settings file of a folder or of the nearest above it, and what it sets; empty where there is none."""
     for parent in (folder, *folder.parents):
         for name in ("codetape.toml", "pyproject.toml"):
             if (path := parent / name).is_file():
@@ -196,8 +226,6 @@ def _file(folder: Path) -> tuple[str, dict[str, Any]]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from error
+        return tomllib.loads(read_text_file(path, most=MAX_FILE))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML that can be read: {_short(error)}.") from error

@@ -16,12 +16,19 @@ def command(as_json: bool) -> int:
     """Show each setting, its value and where it comes from.
 
     Flags come first, then CODETAPE_* variables, then codetape.toml or [tool.codetape] in pyproject.toml, in this folder
-    or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file does not
-    decide on db and package-policy.
+    or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file decides
+    on models, prompts, packages, sandboxes, prices and databases where you trust it (`codetape trust`).
     """
     settings = read_settings(os.environ, Path.cwd())
     if as_json:
-        say_json({"settings": [{"name": s.name, "value": s.value, "source": s.source} for s in settings.values()]})
+        say_json(
+            {
+                "settings": [
+                    {"name": s.name, "value": s.value, "source": s.source, "ignored": s.ignored}
+                    for s in settings.values()
+                ]
+            }
+        )
         return 0
     for setting in settings.values():
         value = "not set" if setting.value is None else setting.value or "none"
@@ -29,5 +36,5 @@ def command(as_json: bool) -> int:
         say(f"{setting.name:<18} {' '.join(str(value).split()):<24} {origin}")
         if setting.ignored:
             file, other = setting.ignored
-            say(f"{'':<18} {' '.join(str(other).split()):<24} {file}: not obeyed from there")
+            say(f"{'':<18} {' '.join(str(other).split()):<24} {file}: not obeyed until you trust it")
     return 0
