@@ -1,6 +1,9 @@
-"""Who holds a lease: this process, and whether another one is still alive."""
+"""Whose something is: this process's, and whether another one is still alive."""
 
+import hashlib
 import os
+import re
+import secrets
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +30,32 @@ def _process_start(pid: int) -> str:
     with suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     return ""
+
+
+_OWNED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{8})-(\d{1,10})-(\d{0,20})-[0-9a-f]{12}")
+
+
+def owned_name() -> str:
+    """Return a new name for what this process makes: host, boot, PID namespace, pid and start time are read from it."""
+    host, boot, pid, start = identity()
+    machine, _, namespace = boot.partition(" ")
+    return "-".join((*map(_short, (host, machine, namespace)), str(pid), start, secrets.token_hex(6)))
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether what has this name was made by a process that has certainly ended; False for other names."""
+    match = _OWNED.fullmatch(name)
+    host, boot, _, _ = identity()
+    machine, _, namespace = boot.partition(" ")
+    if match is None or match[1] != _short(host) or not machine:
+        return False
+    if match[2] != _short(machine):
+        return True  # the machine has rebooted since
+    return match[3] == _short(namespace) and _process_start(int(match[4])) != match[5]
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def alive(row: Any, now: float) -> bool:

@@ -1,9 +1,9 @@
 """Files that are written whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 
 def write_whole(path: Path, lines: Iterable[str], *, private: bool = False) -> int:
@@ -17,19 +17,33 @@ def write_whole(path: Path, lines: Iterable[str], *, private: bool = False) -> i
             return _all(out.write, lines)
     target = path.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600 if private else 0o666 & ~_umask()
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", newline="\n", dir=target.parent, prefix=".codetape-", delete=False
-    ) as out:
-        fresh = Path(out.name)
-        try:
+    number, fresh = _unnamed(target.parent)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8", newline="\n") as out:
             size = _all(out.write, lines)
             out.flush()
-            fresh.chmod(mode)
+            os.fchmod(number, mode)
+            if not fresh.exists():
+                os.link(
+                    f"/proc/self/fd/{number}", fresh, src_dir_fd=number, follow_symlinks=True
+                )  # with a descriptor: linkat, which follows
             fresh.replace(target)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        return size
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def _unnamed(folder: Path) -> tuple[int, Path]:
+    """Open a new file in a folder that has no name yet, so that a kill leaves nothing of it; and the name that it gets
+    when it is whole. Where that cannot be, it has the name at once."""
+    fresh = folder / f".codetape-{secrets.token_hex(8)}"
+    try:
+        if not Path("/proc/self/fd").exists():
+            raise OSError
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), fresh
+    except (OSError, AttributeError):  # a file system, or a system, without them
+        return os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), fresh
 
 
 def _all(write: Callable[[str], object], lines: Iterable[str]) -> int:

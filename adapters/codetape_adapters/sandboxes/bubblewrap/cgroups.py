@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codetape.domain.task import Resources
+from codetape_adapters.process_identity import is_abandoned
 
 ROOT = Path("/sys/fs/cgroup")
 _PREFIX = "codetape-"
@@ -45,6 +46,21 @@ class Cgroup:
             group.remove()
             return None
         return group
+
+    @classmethod
+    def sweep(cls, root: Path = ROOT) -> int:
+        """Kill and remove the groups of processes that were killed; return how many folders there were."""
+        parents = [root, *(root / kind for kind in ("memory", "pids", "cpu"))]
+        left = [
+            folder
+            for parent in parents
+            if parent.is_dir()
+            for folder in parent.glob(f"{_PREFIX}*")
+            if is_abandoned(folder.name.removeprefix(_PREFIX))
+        ]
+        for folder in left:
+            cls((folder,)).remove()
+        return len(left)
 
     def add(self, pid: int) -> None:
         """Put a process in; its later children are in too."""

@@ -23,10 +23,12 @@ from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
+from codetape_adapters.process_identity import owned_name
 from codetape_adapters.sandboxes.bubblewrap import doctor
 from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup, whole_cpus
 from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus
 from codetape_adapters.sandboxes.bubblewrap.environment_cache import Environments
+from codetape_adapters.sandboxes.bubblewrap.guardian import GUARDIAN
 from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter, bwrap, interpreter
 from codetape_adapters.sandboxes.bubblewrap.process import (
     Running,
@@ -38,7 +40,7 @@ from codetape_adapters.sandboxes.bubblewrap.process import (
     stage_binds,
 )
 from codetape_adapters.sandboxes.cache import cache_root, is_root
-from codetape_adapters.sandboxes.execution import report_parser, seccomp
+from codetape_adapters.sandboxes.execution import report_parser, seccomp, staging
 from codetape_adapters.sandboxes.execution.limits import WORK, cancellable, rlimits
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
@@ -84,6 +86,7 @@ class BubblewrapSandbox(Sandbox):
 
     def images(self) -> list[StoredImage]:
         """Return the environments in the cache."""
+        self.sweep()
         return self._environments.images()
 
     def remove_image(self, key: str) -> bool:
@@ -92,7 +95,13 @@ class BubblewrapSandbox(Sandbox):
 
     def doctor(self) -> Iterable[DoctorFinding]:
         """Check isolation, environment, and what the kernel allows."""
+        self.sweep()
         return (doctor.isolation(self), doctor.environment(self), *doctor.machine(bounded=self.bounded))
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed have left: control groups with what is in them, staged files."""
+        Cgroup.sweep()
+        staging.sweep(self.cache / "runs")
 
     # ---- parts, each made once
 
@@ -108,7 +117,7 @@ class BubblewrapSandbox(Sandbox):
     @cached_property
     def bounded(self) -> bool:
         """Whether limits bind the whole process tree here."""
-        group = Cgroup.create(f"probe-{secrets.token_hex(4)}", Resources())
+        group = Cgroup.create(owned_name(), Resources())
         if group is None:
             return False
         group.remove()
@@ -175,6 +184,7 @@ class BubblewrapSandbox(Sandbox):
         if self._checked:
             return
         python = self._interpreter(version or ".".join(map(str, sys.version_info[:2])))
+        self.sweep()
         limits = Resources(wall_seconds=20, memory_mb=512)
         raw = self._run([str(python.executable), "-I", "-S", "-c", self_test(_OWN_CHECKS)], python, limits)
         if PASSED not in raw.stdout:
@@ -297,7 +307,7 @@ class BubblewrapSandbox(Sandbox):
         for name, value in env.items():
             if "\0" in name + value or "=" in name or not (name + value).isprintable():
                 raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
-        group = Cgroup.create(secrets.token_hex(6), limits)
+        group = Cgroup.create(owned_name(), limits)
         names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
         pairs = {name: os.pipe() for name in names}
         gate_read, gate_write = os.pipe()
@@ -345,7 +355,7 @@ class BubblewrapSandbox(Sandbox):
                 stdout=write_ends["stdout"],
                 stderr=write_ends["stderr"],
                 pass_fds=inherited,
-                env={"PATH": "/usr/bin:/bin"},
+                env={"PATH": "/usr/bin:/bin", **GUARDIAN.marked()},
                 cwd="/",
                 start_new_session=True,
                 **account,  # type: ignore[call-overload]  # keyword arguments by case

@@ -24,7 +24,7 @@ from codetape_adapters.sandboxes.cache import cache_root
 from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, connect, remove_container, translated
 from codetape_adapters.sandboxes.docker.container import Container, labels_of
 from codetape_adapters.sandboxes.docker.images import LABEL, Base, Images
-from codetape_adapters.sandboxes.execution import report_parser, seccomp
+from codetape_adapters.sandboxes.execution import report_parser, seccomp, staging
 from codetape_adapters.sandboxes.execution.limits import WORK, cancellable
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
@@ -105,6 +105,7 @@ class DockerSandbox(Sandbox):
     def _client(self) -> docker.DockerClient:
         client = connect()
         sweep(client)
+        staging.sweep((self._cache_override or cache_root()) / "docker" / "runs")
         return client
 
     @cached_property

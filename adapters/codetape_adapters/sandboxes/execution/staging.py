@@ -1,22 +1,22 @@
 """A job's files on the host, before they are bound into a sandbox: readable by its user, and writable by nobody."""
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from codetape.domain.job import Job
 from codetape.domain.sample_digest import sample_digest
 from codetape.domain.task import Input
 from codetape.errors import SandboxUnavailable, UsageError
+from codetape_adapters.process_identity import is_abandoned, owned_name
 
 
 @contextmanager
 def staged(runs: Path, job: Job, *, owner: int | None) -> Iterator[Path]:
     """Lay a job's files out in a fresh folder below ``runs``, which is gone afterwards. Raises SandboxUnavailable."""
-    stage = runs / secrets.token_hex(8)
+    stage = runs / owned_name()
     try:
         try:
             lay_out(stage, job, owner=owner)
@@ -29,13 +29,26 @@ def staged(runs: Path, job: Job, *, owner: int | None) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def sweep(runs: Path) -> int:
+    """Remove what processes that were killed have left below ``runs``, private samples among it; return how much."""
+    left = [stage for stage in runs.iterdir() if is_abandoned(stage.name)] if runs.is_dir() else []
+    for stage in left:
+        for place, folders, _ in os.walk(stage):
+            for path in (place, *(os.path.join(place, name) for name in folders)):  # noqa: PTH118 - os.walk gives text
+                with suppress(OSError):
+                    os.chmod(path, 0o700)  # noqa: PTH101 - likewise
+        shutil.rmtree(stage, ignore_errors=True)
+    return len(left)
+
+
 def lay_out(stage: Path, job: Job, *, owner: int | None) -> None:
     """Write the job's files and copies of its samples below ``stage``. Raises UsageError for a changed sample."""
-    stage.parent.mkdir(exist_ok=True)
+    stage.parent.mkdir(parents=True, exist_ok=True)
     if owner is not None:
         stage.parent.chmod(0o711)
+    stage.mkdir(mode=0o700)  # while it fills, nobody else reads the samples in it
     for name in ("work", "inputs"):
-        (stage / name).mkdir(parents=True)
+        (stage / name).mkdir()
     for name, text in job.files.items():
         (stage / "work" / name).write_text(text, encoding="utf-8")
     for declared in job.inputs:
