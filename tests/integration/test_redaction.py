@@ -3,11 +3,14 @@
 import base64
 import json
 import os
+import re
+import textwrap
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codetape.domain.report import Frame, Report, TestResult
@@ -178,3 +181,76 @@ def test_a_key_echoed_by_a_server_is_cut_from_its_answer(monkeypatch):
     result, _ = generate({"plan": [Reply(text=None, refusal=f"your key {SECRET} is odd")]})
     assert SECRET not in result.model_dump_json()
     assert os.environ["OPENAI_API_KEY"] == SECRET
+
+
+# ---- spelled in other ways
+
+PLAIN = "sk-proj-Ab/c+9.d_e~F\"g\\h'iJ"
+
+
+def spelled(draw, sign):
+    code = ord(sign)
+    ways = [
+        sign,
+        f"%{code:02x}",
+        f"%{code:02X}",
+        f"\\u{code:04x}",
+        f"\\u{code:04X}",
+        f"\\x{code:02x}",
+        f"\\{code:03o}",
+        f"\\\\u{code:04x}",
+    ]
+    return draw(st.sampled_from([*ways, *([f"\\{sign}"] if not sign.isalnum() else [])]))
+
+
+@st.composite
+def other_spellings(draw):
+    kind = draw(st.sampled_from(["escaped", "hex", "base64"]))
+    if kind == "escaped":
+        return "".join(spelled(draw, sign) for sign in PLAIN)
+    if kind == "hex":
+        gap, text = draw(st.sampled_from(["", " ", ":", "\n", "\r\n  "])), PLAIN.encode().hex()
+        return gap.join(text[at : at + 2] for at in range(0, len(text), 2)).upper() if draw(st.booleans()) else text
+    before, after = draw(st.binary(max_size=7)), draw(st.binary(max_size=7))
+    encode = draw(st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]))
+    text, width = encode(before + PLAIN.encode() + after).decode(), draw(st.integers(4, 76))
+    return draw(st.sampled_from(["\n", "\r\n", "\\n", "\n    "])).join(textwrap.wrap(text, width))
+
+
+@settings(max_examples=200)
+@given(other_spellings(), st.text("ab %\\\n", max_size=6), st.text("ab %\\\n", max_size=6))
+def test_no_way_to_spell_a_secret_gets_past(spelling, before, after):
+    redacted = Redactor({"MY_KEY": PLAIN}).text(f"{before} {spelling} {after}")
+    assert "[redacted:MY_KEY]" in redacted
+    assert not reads_as_the_secret(redacted)
+
+
+def reads_as_the_secret(text):
+    """Decode what is there in the ways that a reader could."""
+    unescaped = re.sub(r"\\+u00(..)|\\+x(..)|%(..)", lambda m: chr(int(next(filter(None, m.groups())), 16)) if re.fullmatch("[0-9a-fA-F]{2}", next(filter(None, m.groups()))) else m[0], text)  # fmt: skip
+    dense = "".join(text.split()).replace("\\n", "")
+    runs = re.findall(r"[A-Za-z0-9+/_-]{16,}", dense)
+    decoded = [base64.b64decode(run[at:].replace("-", "+").replace("_", "/")[: (len(run) - at) // 4 * 4]) for run in runs for at in range(4)]  # fmt: skip
+    return PLAIN in text or PLAIN in unescaped or PLAIN.encode().hex() in dense.replace(":", "").lower() or any(PLAIN.encode() in one for one in decoded)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", range(8, len(PLAIN)))
+def test_a_secret_that_a_cut_goes_through_is_gone_on_both_sides(size):
+    redactor = Redactor({"MY_KEY": PLAIN})
+    assert redactor.text(f"key: {PLAIN[:size]}") == "key: [redacted:MY_KEY]"
+    assert redactor.text(f"{PLAIN[-size:]} and more") == "[redacted:MY_KEY] and more"
+
+
+def test_what_a_reply_spells_out_is_redacted_when_it_is_read():
+    """JSON's own escapes: the plan that is read from the reply holds no key."""
+    escaped = "".join(f"\\u{ord(sign):04x}" for sign in PLAIN)
+    redacted = Redactor({"MY_KEY": PLAIN}).text(f'{{"description": "{escaped}"}}')
+    assert json.loads(redacted) == {"description": "[redacted:MY_KEY]"}
+
+
+def test_looking_for_spellings_takes_little_where_there_are_none():
+    redactor = Redactor({f"KEY_{n}": f"{PLAIN}{n:04}" for n in range(20)})
+    text = ("def f(x):\n    return x % 7, '\\n', 'aGVsbG8gd29ybGQ='\n" * 40_000)[: 2 << 20]
+    begun = time.process_time()
+    assert redactor.text(text) == text
+    assert time.process_time() - begun < 20

@@ -93,7 +93,7 @@ class Effects:
             return NewEvent(refused, blobs)
 
         def put(text: str) -> str:
-            return blobs.put(self.redactor.text(well_formed(text)))
+            return blobs.put(self.redactor.text(well_formed(text))[:MAX_KEPT])  # cut afterwards: a cut hides the end
 
         def short(text: str, size: int) -> str:
             return self.redactor.text(well_formed(text))[:size]
@@ -101,8 +101,8 @@ class Effects:
         thoughts, text = thoughts_and_answer(reply)
         payload = Answered(
             call=call,
-            text=put(text[:MAX_KEPT]) if text is not None else None,
-            reasoning=put(thoughts[:MAX_KEPT]) if thoughts else None,
+            text=put(text) if text is not None else None,
+            reasoning=put(thoughts) if thoughts else None,
             refusal=put(reply.refusal) if reply.refusal else None,
             finish_reason="length" if len(reply.text or "") > MAX_KEPT else short(reply.finish_reason, 40),
             model=short(reply.model, 200),

@@ -238,7 +238,7 @@ class Images:
             labels = {LABEL: "system", f"{LABEL}.packages": names}
             try:
                 image, _ = self._client.images.build(
-                    fileobj=_context(dockerfile, None), custom_context=True, encoding="utf-8", errors="replace", tag=tag, rm=True, forcerm=True, pull=False,
+                    fileobj=_context(dockerfile, None), custom_context=True, tag=tag, rm=True, forcerm=True, pull=False,
                     labels=labels, network_mode=self._network,
                 )  # fmt: skip
             except docker.errors.BuildError as error:
@@ -263,7 +263,7 @@ class Images:
         with translated("build"):
             try:
                 self._client.images.build(
-                    fileobj=_context(dockerfile, folder), custom_context=True, encoding="utf-8", errors="replace", tag=f"{spec.name}:latest", rm=True,
+                    fileobj=_context(dockerfile, folder), custom_context=True, tag=f"{spec.name}:latest", rm=True,
                     forcerm=True, pull=False, labels=labels, network_mode=self._network if spec.commands else "none",
                 )  # fmt: skip
             except docker.errors.BuildError as error:
