@@ -272,6 +272,7 @@ def test_a_database_in_a_place_that_cannot_be_written_is_read(tmp_path):
     for path in (tmp_path / "place", tmp_path, *tmp_path.parents[:-1]):
         if path.stat().st_mode & 0o005 != 0o005 and "pytest" in str(path):
             path.chmod(0o755)
+    (tmp_path / "place" / "x.db").chmod(0o644)  # its owner lets others read it
     (tmp_path / "place").chmod(0o555)
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()

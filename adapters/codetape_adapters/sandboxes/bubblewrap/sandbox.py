@@ -95,7 +95,8 @@ class BubblewrapSandbox(Sandbox):
 
     def doctor(self) -> Iterable[DoctorFinding]:
         """Check isolation, environment, and what the kernel allows."""
-        self.sweep()
+        with suppress(SandboxUnavailable):  # no cache: the first check below says so
+            self.sweep()
         return (doctor.isolation(self), doctor.environment(self), *doctor.machine(bounded=self.bounded))
 
     def sweep(self) -> None:
