@@ -5,7 +5,7 @@ A batch there bears no name of ours: it is found by the names of its results, wh
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from codetape.domain.model_request import ModelRequest
@@ -13,17 +13,18 @@ from codetape.ports import BatchEndpoint, BatchState, ItemFailed, Reply, Request
 from codetape_adapters.models.batch_items import (
     MAX_LISTED,
     count,
+    earliest,
     item_answered,
     item_failed,
     lines,
+    listed,
     long_replies,
     named,
+    object_of,
 )
-from codetape_adapters.models.provider_errors import provider_error
-from codetape_adapters.models.server_calls import BadReply, Server, ask_server, decoded, getter, poster
+from codetape_adapters.models.server_calls import Server, ask_server, getter, poster
 
 _PATH = "/v1/messages/batches"
-_CLOCKS = timedelta(minutes=10)  # by which this machine's and the provider's may differ
 _NO_ANSWER = {
     "expired": ItemFailed("Its time was over before it was answered.", again=True),
     "canceled": ItemFailed("The batch was cancelled."),
@@ -48,17 +49,16 @@ class AnthropicBatches(BatchEndpoint):
         body = {"requests": [{"custom_id": name, "params": self._form(asked)} for name, asked in requests.items()]}
         make = await poster("anthropic", self._server, _PATH, body)
         once = replace(self._server, tries=1)  # another try might make another batch
-        return await ask_server(once, make, lambda body: named(_object(body).get("id")))
+        return await ask_server(once, make, lambda body: named(object_of(body).get("id")))
 
     async def find(self, key: str, since: str) -> str | None:
         """Look through the results of the batches made since then; one that has not ended leaves it open."""
-        first = datetime.fromisoformat(since.replace("Z", "+00:00")) - _CLOCKS if since else None
+        first = earliest(since)
         after: dict[str, Any] = {}
         open_ones = False
         for _ in range(MAX_LISTED):
             page = await self._get(_PATH, {"limit": 100, **after})
-            listed = page.get("data")
-            batches = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+            batches = listed(page)
             for batch in batches:
                 if first is not None and _time(batch.get("created_at")) < first:
                     return None if open_ones else ""
@@ -107,14 +107,7 @@ class AnthropicBatches(BatchEndpoint):
 
     async def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
         get = await getter("anthropic", self._server, path, query)
-        return await ask_server(self._server, get, _object)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    value = decoded(body)
-    if not isinstance(value, dict) or value.get("type") == "error":
-        raise BadReply("The server answered, but not with a batch.", provider_error(value))
-    return value
+        return await ask_server(self._server, get, object_of)
 
 
 def _time(value: Any) -> datetime:

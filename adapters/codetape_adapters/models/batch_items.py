@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from codetape.domain.model_request import ModelRequest
@@ -14,6 +15,7 @@ from codetape_adapters.models.server_calls import BadReply, decoded
 
 MAX_FILE = 256 << 20  # bytes of a file of answers
 MAX_LISTED = 20  # pages of batches that are looked through
+_CLOCKS = timedelta(minutes=10)  # by which this machine's and the provider's may differ
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -22,6 +24,25 @@ def named(value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise BadReply("The server answered, but not with the name of a batch or a file.")
     return value
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the object that a reply's body holds. Raises BadReply for an error in its place, or none."""
+    value = decoded(body)
+    if not isinstance(value, dict) or value.get("type") == "error" or (value.get("error") and "id" not in value):
+        raise BadReply("The server answered, but not with a batch.", provider_error(value))
+    return value
+
+
+def listed(page: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the batches on a page of them."""
+    found = page.get("data")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def earliest(since: str) -> datetime | None:
+    """Return when a batch that was sent since then may have been made by the provider's clock; None for any time."""
+    return datetime.fromisoformat(since.replace("Z", "+00:00")) - _CLOCKS if since else None
 
 
 def count(value: Any) -> int:

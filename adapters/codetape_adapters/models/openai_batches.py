@@ -5,7 +5,6 @@ A batch bears its key as metadata, by which it is found among the account's batc
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any
 
 from codetape.domain.model_request import ModelRequest
@@ -14,21 +13,23 @@ from codetape.ports import BatchEndpoint, BatchState, ItemFailed, Reply, Request
 from codetape_adapters.models.batch_items import (
     MAX_LISTED,
     count,
+    earliest,
     file_of,
     item_answered,
     item_failed,
     lines,
+    listed,
     long_replies,
     named,
+    object_of,
 )
 from codetape_adapters.models.provider_errors import provider_error
-from codetape_adapters.models.server_calls import BadReply, Server, ask_server, decoded, getter, poster
+from codetape_adapters.models.server_calls import Server, ask_server, getter, poster
 
 _KEY = "codetape"
 _ENDED = frozenset({"completed", "expired", "cancelled"})
 _EXPIRED = frozenset({"batch_expired"})
 _CANCELLED = frozenset({"batch_cancelled"})
-_CLOCKS = timedelta(minutes=10)  # by which this machine's and the provider's may differ
 
 
 class OpenAIBatches(BatchEndpoint):
@@ -53,7 +54,7 @@ class OpenAIBatches(BatchEndpoint):
         ]
         try:
             upload = await poster("openai", self._server, "/files", {"purpose": "batch"}, file_of(items))
-            file = await ask_server(self._server, upload, lambda body: named(_object(body).get("id")))
+            file = await ask_server(self._server, upload, lambda body: named(object_of(body).get("id")))
         except ModelUnavailable as error:  # a file alone costs nothing
             error.maybe_billed, error.unanswered = False, 0
             raise
@@ -65,21 +66,24 @@ class OpenAIBatches(BatchEndpoint):
         }
         make = await poster("openai", self._server, "/batches", body)
         one_try = _once(self._server)  # another one might make another batch
-        return await ask_server(one_try, make, lambda body: named(_object(body).get("id")))
+        return await ask_server(one_try, make, lambda body: named(object_of(body).get("id")))
 
     async def find(self, key: str, since: str) -> str | None:
         """Look the key up among the batches, newest first."""
-        first = (datetime.fromisoformat(since.replace("Z", "+00:00")) - _CLOCKS).timestamp() if since else 0.0
+        first = earliest(since)
         after: dict[str, Any] = {}
         for _ in range(MAX_LISTED):
             page = await self._get("/batches", {"limit": 100, **after})
-            listed = page.get("data")
-            batches = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+            batches = listed(page)
             for batch in batches:
                 metadata = batch.get("metadata")
                 if isinstance(metadata, dict) and metadata.get(_KEY) == key:
                     return named(batch.get("id"))
-            if not batches or page.get("has_more") is not True or count(batches[-1].get("created_at")) < first:
+            if (
+                not batches
+                or page.get("has_more") is not True
+                or (first is not None and count(batches[-1].get("created_at")) < first.timestamp())
+            ):
                 return ""
             after = {"after": named(batches[-1].get("id"))}
         return ""
@@ -91,8 +95,8 @@ class OpenAIBatches(BatchEndpoint):
         answered = count(counts.get("completed")) + count(counts.get("failed"))
         failed = ""
         if batch.get("status") == "failed":
-            listed = errors.get("data") if isinstance(errors := batch.get("errors"), dict) else None
-            said = provider_error({"error": listed}) if listed else None
+            told = errors.get("data") if isinstance(errors := batch.get("errors"), dict) else None
+            said = provider_error({"error": told}) if told else None
             failed = said.message if said and said.message else "it failed"
         ended = bool(failed) or batch.get("status") in _ENDED
         return BatchState(ended, answered, count(counts.get("total")), failed)
@@ -133,17 +137,8 @@ class OpenAIBatches(BatchEndpoint):
 
     async def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
         get = await getter("openai", self._server, path, query)
-        return await ask_server(self._server, get, _object)
+        return await ask_server(self._server, get, object_of)
 
 
 def _once(server: Server) -> Server:
     return replace(server, tries=1)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    value = decoded(body)
-    if not isinstance(value, dict):
-        raise BadReply("The server answered, but not with a batch.", provider_error(value))
-    if value.get("error") and "id" not in value:
-        raise BadReply("The server answered with an error.", provider_error(value))
-    return value

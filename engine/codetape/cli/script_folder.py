@@ -5,7 +5,6 @@ without --force: result.json says which files it wrote, by their hashes.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -17,6 +16,7 @@ from codetape.errors import InfrastructureError, UsageError
 from codetape.runtime.result import GenerateResult
 from codetape.runtime.script_header import script_header
 from codetape.runtime.text_file import read_text_file
+from codetape.runtime.whole_file import put_whole
 
 RESULT_FILE, LOCK_FILE = "result.json", "requirements.lock"
 NAMES = (SOLUTION_FILE, TEST_FILE, USER_FILE, ANCHOR_FILE, LOCK_FILE, RESULT_FILE)
@@ -96,18 +96,7 @@ class ScriptFolder:
         return {*same, RESULT_FILE}
 
     def _write(self, name: str, text: str) -> None:
-        """Write one file whole, in the place of what has its name, be that a link."""
-        with NamedTemporaryFile("wb", dir=self.path, prefix=".codetape-", delete=False) as out:
-            fresh = Path(out.name)
-            try:
-                out.write(text.encode())
-                out.flush()
-                os.fsync(out.fileno())
-                fresh.chmod(0o666 & ~_umask())
-                fresh.replace(self.path / name)
-            except BaseException:
-                fresh.unlink(missing_ok=True)
-                raise
+        put_whole(self.path / name, [text])
 
 
 def _files(result: GenerateResult) -> dict[str, str]:
@@ -121,9 +110,3 @@ def _files(result: GenerateResult) -> dict[str, str]:
         LOCK_FILE: result.lock,
     }
     return {name: text for name, text in files.items() if text.strip()}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -16,7 +16,14 @@ def write_whole(path: Path, lines: Iterable[str], *, private: bool = False) -> i
         with path.open("w", encoding="utf-8", newline="\n") as out:
             return _all(out.write, lines)
     target = path.resolve()
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600 if private else 0o666 & ~_umask()
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600 if private else None
+    return put_whole(target, lines, mode)
+
+
+def put_whole(target: Path, lines: Iterable[str], mode: int | None = None) -> int:
+    """Write a file in the place of what has its name, be that a link; return its bytes. Without a ``mode`` it gets that of
+    any new file. Raises OSError, and leaves what was there."""
+    mode = 0o666 & ~_umask() if mode is None else mode
     number, fresh = _unnamed(target.parent)
     try:
         with os.fdopen(number, "w", encoding="utf-8", newline="\n") as out:
