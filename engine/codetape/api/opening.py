@@ -25,6 +25,7 @@ from codetape.eventlog.session_state import SessionState
 from codetape.playback import tape_file
 from codetape.playback.tape_file import is_tape, is_tape_or_folder
 from codetape.ports import DEFAULT_STORE, Clock, Store, Stream
+from codetape.rules.build_approval import Approve
 from codetape.runtime import plugins
 from codetape.runtime.pricing import Prices
 from codetape.runtime.result import GenerateResult
@@ -34,7 +35,8 @@ StoreLike = str | Path | Store
 
 
 class AgentSettings(TypedDict, total=False):
-    """The settings of `AutoCoderAgent` on how its model is reached, what is redacted, and what calls cost."""
+    """The settings of `AutoCoderAgent` on how its model is reached, what is redacted, what calls cost, and what
+    a recorded session may have built."""
 
     base_url: str | None
     api_key_env: str | None
@@ -44,6 +46,7 @@ class AgentSettings(TypedDict, total=False):
     prices: Prices
     redact: Mapping[str, str]
     clock: Clock
+    allow_build: bool | Approve
 
 
 @dataclass(frozen=True)

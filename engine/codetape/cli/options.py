@@ -109,7 +109,8 @@ def allow_build(function: F) -> F:
         "--allow-build",
         is_flag=True,
         help=(
-            "Let the recorded environment have what it asks for: commands, its base image, packages that are not known."
+            "Let a recorded environment have what it asks for: commands, its base image, packages that are not known, "
+            "limits above the usual."
         ),
     )(function)
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from codetape.cli.output import say
+from codetape.decider.environments import spec_of
 from codetape.decider.remedies import EXAMPLE
 from codetape.domain.money import dollars, money, pico
 from codetape.eventlog import machine
 from codetape.eventlog.session_state import SessionState
 from codetape.reporting.event_text import server_line
+from codetape.rules.build_approval import unapproved
 from codetape.rules.evidence import in_words
 from codetape.runtime.redaction import find_keys
 from codetape.runtime.result import GenerateResult
@@ -181,17 +183,17 @@ def next_steps(result: GenerateResult, session: SessionState, path: Path | None,
     if server and "--base-url" not in again.model:
         again = replace(again, model=(*again.model, "--base-url", server))
     if result.status in machine.ACTIVE:  # its process ended, or its call waits in a batch
-        return [again.resume(name)]
+        return [again.resume(name, *_approval(session))]
     if result.status == "suspended":
         return _resumes(result, session, again)
     if result.status == "failed":
         goes_on = {
-            "iterations": [again.resume(name, "--max-iterations", str(result.iterations + 5))],
-            "unusable": [again.resume(name)],  # another sample may be usable
+            "iterations": [again.resume(name, "--max-iterations", str(result.iterations + 5), *_approval(session))],
+            "unusable": [again.resume(name, *_approval(session))],  # another sample may be usable
         }
         return [again.command("show", name, "--prompts"), *goes_on.get(session.cause, [])]
     if result.outputs and all(i.value is not None or i.sample for i in result.inputs):
-        return [again.command("exec", name, sandbox=True)]
+        return [again.command("exec", name, *_approval(session), sandbox=True)]
     if path:
         return [shlex.join(["uv", "run", str(path)])]
     return [again.command("show", name, "--code")]
@@ -201,14 +203,15 @@ def _resumes(result: GenerateResult, session: SessionState, again: Again) -> lis
     """Return the commands that resume a suspended session: with an answer, a higher budget, or unchanged."""
     name = result.session
     if session.cause == "question" and (test := example_of(result.question)):
-        return [again.resume(name, f"--{verb}-test", test) for verb in ("drop", "keep")]
+        return [again.resume(name, f"--{verb}-test", test, *_approval(session)) for verb in ("drop", "keep")]
     if session.cause == "question":
-        return [again.resume(name, f"--{verb}-package", result.question) for verb in ("allow", "deny")]
+        more = _approval(session, result.question)
+        return [again.resume(name, f"--{verb}-package", result.question, *more) for verb in ("allow", "deny")]
     if session.cause != "budget":
-        return [again.resume(name)]
+        return [again.resume(name, *_approval(session))]
     config, used = session.the_config, result.total_input_tokens + result.total_output_tokens
     # a call reserves its whole output beforehand: a limit without room for that would suspend the session at once
-    budgets: list[str] = []
+    budgets = [*_approval(session)]
     if config.max_tokens is not None:
         budgets += ["--max-tokens", str(max(2 * config.max_tokens, used + 2 * config.max_output_tokens + 40_000))]
     if config.max_cost:
@@ -219,6 +222,14 @@ def _resumes(result: GenerateResult, session: SessionState, again: Again) -> lis
         label, sign, amount = total.rpartition("=")
         budgets += ["--max-total-cost", f"{label}{sign}{_more(amount, 0)}"]
     return [again.resume(name, *budgets)]
+
+
+def _approval(session: SessionState, besides: str = "") -> tuple[str, ...]:
+    """Return --allow-build where a later command would ask for what this session was allowed; ``besides`` one subject
+    that the command answers."""
+    config = session.the_config
+    wanted = {*unapproved(spec_of(session), config.sandbox, config.resources)} - {besides}
+    return ("--allow-build",) if wanted else ()
 
 
 def _more(amount: str, spent: int) -> str:

@@ -22,11 +22,9 @@ from codetape.eventlog.events import BuildFinished, BuildRefused, Requested, Tes
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import BuildRejected, Built, Sandbox, Stream
-from codetape.rules.build_approval import check_approved
+from codetape.rules.build_approval import MOST, Approval, Approve
 from codetape.rules.normalise import normalise
 
-MOST = {"memory_mb": 4096, "wall_seconds": 600, "processes": 512, "disk_mb": 2048, "output_kb": 16384}
-"""Upper bounds for one execution of a tape: a tape names its own limits, and may come from anybody."""
 CONFIRMING = 3  # the first version of the rules that runs what passed a second time
 _SHOWN = 5  # differences of one execution that are listed
 
@@ -46,16 +44,21 @@ class Rerun:
 
 
 async def rerun(
-    stream: Stream, sandbox: Sandbox, *, pin: bool = False, folder: Path | None = None, allow_build: bool = False
+    stream: Stream,
+    sandbox: Sandbox,
+    *,
+    pin: bool = False,
+    folder: Path | None = None,
+    allow_build: bool | Approve = False,
 ) -> AsyncIterator[Rerun]:
     """Yield each build and execution of a stream, done again in the sandbox. ``pin`` installs the recorded lock.
 
-    A build that a tape asks for needs the user's approval: see `build_approval`. Samples are looked for where they
+    What a tape asks for beyond the usual needs the user's approval: ``allow_build`` is True, or asks. Samples are looked for where they
     were, then in ``folder``: a tape's samples often lie beside it.
 
     Raises what the sandbox raises, and UsageError where a sample has changed.
     """
-    session, drifted, lock = SessionState(), False, ""
+    session, drifted, lock, approval = SessionState(), False, "", Approval(allow_build)
     following: dict[str, Event] = {getattr(e.payload, "call", ""): e for e in stream.events if e.kind != "Requested"}
     for event in stream.events:
         request = event.payload
@@ -70,7 +73,7 @@ async def rerun(
                 else None
             )
             if spec is not None:
-                check_approved(spec, sandbox.facts(), allowed=allow_build)
+                approval.check(spec, sandbox.facts())
             if isinstance(recorded, BuildFinished | BuildRefused):
                 lock = stream.texts[recorded.lock] if isinstance(recorded, BuildFinished) else ""
                 result = await _build(event.seq, command, recorded, lock, sandbox, pin=pin)

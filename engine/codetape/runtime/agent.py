@@ -18,6 +18,7 @@ from codetape.errors import UsageError
 from codetape.eventlog.envelope import SESSION_ID, Event
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE, Clock, Model, Sandbox, Store, complete, same_server
+from codetape.rules.build_approval import Approval, Approve
 from codetape.runtime import plugins
 from codetape.runtime.batched_calls import BatchedCalls, no_batches
 from codetape.runtime.clock import SystemClock
@@ -51,7 +52,8 @@ class AutoCoderAgent:
     ``max_cost`` (dollars), ``max_tokens`` and ``max_seconds`` (of work) are a session's budget: the call that would not
     fit
     is not made, and the session is suspended. ``redact`` maps names to patterns that are replaced before anything is
-    written. ``limits`` are budgets of several sessions together, by tag or database.
+    written. ``limits`` are budgets of several sessions together, by tag or database. ``allow_build`` lets a recorded
+    session that is resumed or forked build what this agent's own settings do not allow, or asks whether it may.
     """
 
     model: str | Model
@@ -87,6 +89,7 @@ class AutoCoderAgent:
     max_seconds: int | None = None
     limits: tuple[Limit, ...] = ()
     batched: BatchedCalls | None = None
+    allow_build: bool | Approve = False
     prices: Prices = Prices()
     redact: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
@@ -209,7 +212,7 @@ class AutoCoderAgent:
         if self.prompts is not None or {"model", "prompts"} & set(changes or {}):
             raise UsageError("A session keeps its model and prompts: with others it is a fork, a session of its own.")
         sandbox = self._sandbox()
-        driver = self._driver(session, sandbox, self._redactor(), on_event)
+        driver = self._driver(session, sandbox, self._redactor(), on_event, self._approval(answers or {}, changes))
         await driver.run(answers=answers, changes=changes, model=self._model_name(), server_named=self._names_server)
         return await self._result(driver, sandbox)
 
@@ -255,7 +258,7 @@ class AutoCoderAgent:
             reply=redactor.text(well_formed(reply)) if reply is not None else None,
             tags=tuple(tags),
         )
-        driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event)
+        driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event, self._approval({}, changes))
         await driver.run(begin, base=known)
         return await self._result(driver, sandbox)
 
@@ -271,7 +274,32 @@ class AutoCoderAgent:
 
     # ---- making the parts
 
-    def _driver(self, session: str, sandbox: Sandbox, redactor: Redactor, on_event: EventHook | None) -> CodeGenSession:
+    def _approval(self, answers: Mapping[str, str], changes: Mapping[str, Any] | None) -> Approval:
+        """Return what a recorded session may have: what is allowed by this agent's settings, and by the answers and
+        changes given now."""
+
+        def own(name: str) -> Any:
+            return (changes or {}).get(name, getattr(self, name))
+
+        named = {*own("packages"), *own("base_packages"), *own("allowlist")}
+        named |= {"apt:" + name for name in own("system_packages")}
+        named |= {"run:" + command for command in (changes or {}).get("commands", ())}
+        named |= {subject for subject, answer in answers.items() if answer == "allow"}
+        try:
+            limits = Resources.model_validate(own("resources"))
+        except ValueError:  # the change itself is refused elsewhere, by its name
+            limits = Resources()
+        policies = own("package_policy") == "allow", own("command_policy") == "allow"
+        return Approval(self.allow_build, frozenset(named), *policies, limits)
+
+    def _driver(
+        self,
+        session: str,
+        sandbox: Sandbox,
+        redactor: Redactor,
+        on_event: EventHook | None,
+        approval: Approval | None = None,
+    ) -> CodeGenSession:
         return CodeGenSession(
             session,
             model=self._model(),
@@ -283,6 +311,7 @@ class AutoCoderAgent:
             prices=self.prices,
             limits=self.limits,
             batched=self.batched,
+            approval=approval,
         )
 
     async def _result(self, driver: CodeGenSession, sandbox: Sandbox) -> GenerateResult:

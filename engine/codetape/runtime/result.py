@@ -20,7 +20,7 @@ from codetape.eventlog.events import Answered, Requested, TestsFinished
 from codetape.eventlog.fold import fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import EventStore, Sandbox, Stream
-from codetape.rules.build_approval import check_approved
+from codetape.rules.build_approval import Approval, Approve
 from codetape.rules.evidence import Evidence, evidence_of
 from codetape.rules.failing_tests import FailingTest, failing
 from codetape.rules.session_view import all_files
@@ -103,7 +103,7 @@ class GenerateResult(FrozenModel):
     _sandbox: Sandbox | None = PrivateAttr(default=None)
     _secrets: Callable[[], dict[str, str]] = PrivateAttr(default=dict)
     _recorded: bool = PrivateAttr(default=False)
-    _allowed: bool = PrivateAttr(default=False)
+    _allowed: bool | Approve = PrivateAttr(default=False)
 
     def __repr__(self) -> str:
         """Say which session and how it ended; `model_dump_json` gives everything."""
@@ -184,12 +184,12 @@ class GenerateResult(FrozenModel):
 
     @classmethod
     async def load(
-        cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None, allow_build: bool = False
+        cls, store: EventStore, session: str, *, sandbox: Sandbox | None = None, allow_build: bool | Approve = False
     ) -> "GenerateResult":
         """Read a session's result from the log; with a sandbox, its script can be run.
 
-        ``allow_build`` lets its environment be made as recorded: with commands, an image or packages that are not
-        known.
+        ``allow_build`` lets its environment be made as recorded, with commands, an image, packages that are not known,
+        or limits above the usual; a function is asked whether it may, with what is wanted in words.
         """
         stream = await store.read(session)
         result = cls.of(fold(stream.events, stream.texts), stream)
@@ -213,7 +213,7 @@ class GenerateResult(FrozenModel):
                 "This result has no sandbox.", remedy="Load it with one: GenerateResult.load(..., sandbox=...)."
             )
         if self._recorded:
-            check_approved(self.spec, self._sandbox.facts(), allowed=self._allowed)
+            Approval(self._allowed).check(self.spec, self._sandbox.facts(), self.config.resources)
         job = Job(
             purpose="script",
             spec=self.spec,

@@ -44,6 +44,7 @@ from codetape.eventlog.events import (
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import OpenCall, SessionState
 from codetape.ports import Clock, EventStore, Lease, Model, Reply, RequestRefused, Sandbox, same_server
+from codetape.rules.build_approval import Approval
 from codetape.runtime.batched_calls import BatchedCalls
 from codetape.runtime.call_budget import reservation
 from codetape.runtime.effects import Effects
@@ -91,11 +92,14 @@ class CodeGenSession:
         prices: Prices | None = None,
         limits: tuple[Limit, ...] = (),
         batched: BatchedCalls | None = None,
+        approval: Approval | None = None,
     ) -> None:
+        """Make the parts. ``approval`` is what the user allows a recorded session; None for a new one of their own."""
         self.session = session
         self._effects = Effects(model, sandbox, clock, redactor, prices or Prices())
         self._limits = limits
         self._batched = batched
+        self._approval = approval
         self._model, self._sandbox, self._store, self._clock = model, sandbox, store, clock
         self._redactor = redactor
         self._on_event = on_event
@@ -223,6 +227,9 @@ class CodeGenSession:
         if isinstance(command, Record):
             await self._append(command.draft)
             return
+        if (refusal := self._refusal(command)) is not None:
+            await self._append(self._suspension("outage", refusal))
+            return
         try:
             share = self._share(command)
             reserved = reservation(command, self.folded, self._effects, self._limits, share=share or "1")
@@ -237,6 +244,17 @@ class CodeGenSession:
             return
         async with self._slot(command):
             await self._make(command, call)
+
+    def _refusal(self, command: CallModel | Build | Execute) -> str | None:
+        """Say what a recorded session wants on this machine that its user has not allowed; None where nothing is."""
+        if self._approval is None or isinstance(command, CallModel):
+            return None
+        spec, limits = (command.spec, None) if isinstance(command, Build) else (command.job.spec, command.job.resources)
+        try:
+            self._approval.check(spec, self._sandbox.facts(), limits)
+        except UsageError as error:
+            return str(error)
+        return None
 
     async def _make(self, command: CallModel | Build | Execute, call: str) -> None:
         """Perform an effect in the time that is left, and close its call."""

@@ -14,6 +14,7 @@ from codetape.cli.options import (
     ManyOptions,
     RedactOptions,
     ServerOptions,
+    allow_build,
     as_json,
     database,
     own_patterns,
@@ -53,6 +54,7 @@ class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, Red
     files: tuple[str, ...]
     control_base_url: str | None
     sandbox: str
+    allow_build: bool
 
 
 @click.command("check")
@@ -85,6 +87,7 @@ class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, Red
 @click.option("--base-url", metavar="URL", help="Where the model's server is.")
 @click.option("--control-base-url", metavar="URL", help="Where the recorded model's server is, if elsewhere.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
+@allow_build
 @redacting
 @server
 @database
@@ -109,6 +112,7 @@ def command(options: CheckOptions) -> int:
         **server_settings(options),
         "prices": own_prices(),
         "redact": own_patterns(options),
+        "allow_build": options.allow_build,
     }
     preparation = prepare_check(
         *options.sources,

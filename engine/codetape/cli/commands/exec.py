@@ -30,12 +30,13 @@ def command(
 ) -> int:
     """Run a session's verified script on inputs, in its own environment; print its typed outputs."""
     from codetape.api.opening import opened
+    from codetape.cli.approval import approving
     from codetape.runtime import plugins
     from codetape.runtime.result import GenerateResult
 
-    store = opened(db)
+    store, allowed = opened(db), approving(allowed=allow_build)
     name = store.find(session)
-    result = asyncio.run(GenerateResult.load(store, name, sandbox=plugins.sandbox(sandbox), allow_build=allow_build))
+    result = asyncio.run(GenerateResult.load(store, name, sandbox=plugins.sandbox(sandbox), allow_build=allowed))
     arguments = {key.replace("-", "_"): value for key, value in pairs(inputs, "input").items()}
     outputs = {key: _shown(key, value, folder) for key, value in result.run(**arguments).items()}
     if as_json:

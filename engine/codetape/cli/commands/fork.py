@@ -6,6 +6,7 @@ import click
 
 from codetape.cli.options import (
     LiveOptions,
+    allow_build,
     as_json,
     budget,
     budget_changes,
@@ -33,6 +34,7 @@ class ForkOptions(LiveOptions):
     settings: tuple[str, ...]
     remark: str
     reply: str | None
+    allow_build: bool
 
 
 @click.command("fork")
@@ -56,6 +58,7 @@ class ForkOptions(LiveOptions):
 @click.option("--base-url", metavar="URL", help="Where the model's server is.")
 @click.option("--sandbox", default="auto", show_default=True, metavar="NAME", help="Where code runs.")
 @written
+@allow_build
 @budget
 @redacting
 @server
@@ -70,6 +73,7 @@ def command(options: ForkOptions) -> int:
     """
     from codetape.api.driving import afork
     from codetape.api.opening import open_session
+    from codetape.cli.approval import approving
     from codetape.cli.run_session import again_live, drive
     from codetape.cli.script_folder import ScriptFolder
     from codetape.runtime.agent import AutoCoderAgent, new_session_id
@@ -84,6 +88,7 @@ def command(options: ForkOptions) -> int:
     if reserved := {"model", "sandbox"} & set(changes):
         raise UsageError(f"--set cannot set {', '.join(sorted(reserved))}.", remedy="It has an option of its own.")
     fork, settings, reply = new_session_id(), live_settings(options), text_of(options.reply)
+    settings["allow_build"] = approving(allowed=options.allow_build)
     model = options.model or recorded.run.the_config.model
     return drive(
         AutoCoderAgent(model=model, sandbox=options.sandbox, store=options.db, **settings),

@@ -109,11 +109,13 @@ def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
 
 
 async def _execute_again(name: str, stream: Any, options: ReplayOptions) -> list[dict[str, Any]]:
+    from codetape.cli.approval import approving
     from codetape.playback.reexecute import rerun
     from codetape.runtime import plugins
 
     folder = Path(name).parent if Path(name).is_file() else None
-    rows = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folder=folder, allow_build=options.allow_build)
+    allowed = approving(allowed=options.allow_build)
+    rows = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folder=folder, allow_build=allowed)
     return [vars(row) async for row in rows]
 
 

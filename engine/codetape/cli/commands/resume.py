@@ -8,6 +8,7 @@ from click.core import ParameterSource
 
 from codetape.cli.options import (
     LiveOptions,
+    allow_build,
     as_json,
     budget,
     budget_changes,
@@ -31,6 +32,7 @@ class ResumeOptions(LiveOptions):
     deny: tuple[str, ...]
     drop: tuple[str, ...]
     keep: tuple[str, ...]
+    allow_build: bool
     max_iterations: int | None
     max_output_tokens: int | None
     model: str | None
@@ -56,6 +58,7 @@ class ResumeOptions(LiveOptions):
 @written
 @click.option("--model", hidden=True)
 @click.option("--prompts", hidden=True)
+@allow_build
 @budget
 @redacting
 @server
@@ -69,6 +72,7 @@ def command(options: ResumeOptions) -> int:
     """
     from codetape.api.driving import aresume, check_resumable
     from codetape.api.opening import open_session
+    from codetape.cli.approval import approving
     from codetape.cli.run_session import again_live, drive, end
     from codetape.cli.script_folder import ScriptFolder
     from codetape.runtime.agent import AutoCoderAgent
@@ -89,6 +93,7 @@ def command(options: ResumeOptions) -> int:
         return end(result, recorded.run, result.duration_s, folder, as_json=options.as_json, again=again_live(options))
     check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
+    settings["allow_build"] = approving(allowed=options.allow_build)
     if options.max_output_tokens is not None:
         changes["max_output_tokens"] = options.max_output_tokens
     model = recorded.run.the_config.model
