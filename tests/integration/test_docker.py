@@ -95,6 +95,30 @@ def test_commands_are_part_of_the_image(docker_sandbox):
     refused = asyncio.run(docker_sandbox.build(spec_for(docker_sandbox, commands=("false",))))
     assert isinstance(refused, BuildRejected)
     assert refused.reason == "needs_commands"
+    assert containers(docker_sandbox) == []
+
+
+WHO = "(id -u; wc -l < /proc/net/dev; grep -E 'Seccomp:|NoNewPrivs' /proc/self/status)"
+
+
+@pytest.mark.parametrize(
+    ("needs", "user", "online"),
+    [
+        ("true", 1000, False),
+        ("touch /opt/by-root", 0, False),
+        ("test $(wc -l < /proc/net/dev) -gt 3", 1000, True),
+        ("touch /opt/by-root && test $(wc -l < /proc/net/dev) -gt 3", 0, True),
+    ],
+)
+def test_a_command_gets_as_little_as_it_takes(docker_sandbox, needs, user, online):
+    spec = spec_for(docker_sandbox, commands=(f"{needs} && {WHO} > /var/tmp/who",))
+    docker_sandbox.remove_image(f"{spec.name}:latest")
+    assert isinstance(asyncio.run(docker_sandbox.build(spec)), Built)
+    said = script(docker_sandbox, "print(open('/var/tmp/who').read())", spec=spec).report.stdout.split()
+    assert int(said[0]) == user
+    assert (int(said[1]) > 3) == online  # two lines of headings, and the loopback's
+    assert said[2:] == ["NoNewPrivs:", "1", "Seccomp:", "2"]
+    assert containers(docker_sandbox) == []
 
 
 def test_nothing_is_left_of_what_ran_over_its_time_or_was_cancelled(docker_sandbox):

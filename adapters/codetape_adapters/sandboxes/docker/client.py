@@ -12,7 +12,9 @@ import requests
 from docker.context import ContextAPI
 
 from codetape.errors import SandboxUnavailable
+from codetape_adapters.process_identity import identity
 
+LABEL = "codetape"
 CALL_SECONDS = 60
 BUILD_SECONDS = 1800
 
@@ -82,6 +84,13 @@ def _remedy(error: Exception) -> str:
     if "Permission" in str(error) or "permission denied" in str(error):
         return "This user may not use its socket: add it to the group docker, or set DOCKER_HOST to a rootless engine."
     return "Start it, or set DOCKER_HOST; bubblewrap needs none: --sandbox bubblewrap."
+
+
+def owner_labels() -> dict[str, str]:
+    """Return the labels of a container of this process: those of a dead one can be found, and removed."""
+    host, boot, pid, start = identity()
+    owner = {"host": host, "boot": boot, "pid": str(pid), "start": start}
+    return {LABEL: "run", **{f"{LABEL}.{name}": value for name, value in owner.items()}}
 
 
 def remove_container(client: Any, name: str, *, seconds: float = 10) -> bool:

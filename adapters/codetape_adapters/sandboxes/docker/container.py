@@ -15,8 +15,8 @@ import docker
 from codetape.domain.report import Exit
 from codetape.domain.task import Resources
 from codetape.errors import SandboxUnavailable
-from codetape_adapters.sandboxes.docker.client import remove_container, translated
-from codetape_adapters.sandboxes.docker.images import LABEL, Base
+from codetape_adapters.sandboxes.docker.client import owner_labels, remove_container, translated
+from codetape_adapters.sandboxes.docker.images import Base
 from codetape_adapters.sandboxes.execution import report_parser
 from codetape_adapters.sandboxes.execution.limits import GRACE_SECONDS, WORK, rlimits
 
@@ -42,11 +42,10 @@ class Container:
         image: str,
         base: Base,
         limits: Resources,
-        labels: dict[str, str],
         frames: str,
     ) -> None:
         self._client, self._base, self._limits = client, base, limits
-        self._image, self._labels, self._frames = image, labels, frames
+        self._image, self._frames = image, frames
         self._id = ""
         self._attachment: Any = None
         self._killed = False
@@ -175,7 +174,7 @@ class Container:
             working_dir=folder,
             environment=env,
             network_disabled=True,
-            labels=self._labels,
+            labels=owner_labels(),
             host_config=host,
             volumes=["/var/inputs"],
             stdin_open=False,
@@ -323,8 +322,3 @@ def _archive_of(folder: Path) -> bytes:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name, filter=plain)
     return stream.getvalue()
-
-
-def labels_of(owner: dict[str, str]) -> dict[str, str]:
-    """Return a container's labels: its owner, so that the containers of a dead process can be found."""
-    return {LABEL: "run", **{f"{LABEL}.{name}": value for name, value in owner.items()}}

@@ -27,10 +27,10 @@ from codetape.domain.job import BuildSpec
 from codetape.domain.lock import pins
 from codetape.errors import SandboxUnavailable
 from codetape.ports import BuildRejected, Built, StoredImage
-from codetape_adapters.sandboxes.docker.client import translated
+from codetape_adapters.sandboxes.docker.build_commands import layered
+from codetape_adapters.sandboxes.docker.client import LABEL, translated
 from codetape_adapters.sandboxes.execution.uv_lock import install, locked, without_addresses
 
-LABEL = "codetape"
 _PROBE = (
     "import sys,os,json,platform;print(json.dumps({'executable':sys.executable,'prefix':sys.base_prefix,"
     "'version':'%d.%d'%sys.version_info[:2],'machine':platform.machine(),'libc':os.confstr('CS_GNU_LIBC_VERSION') "
@@ -200,6 +200,9 @@ class Images:
             if refusal := install(lock, folder / "lock.txt", spec, [*options, "--target", str(target)]):
                 return refusal
             lower_image = self._system(spec, base)
+            if isinstance(lower_image, str) and spec.commands:
+                with translated("commands"):
+                    lower_image = layered(self._client, lower_image, base.executable, spec.commands, self._network)
             if isinstance(lower_image, BuildRejected):
                 return lower_image
             record = f"# base {base.name} {base.id}\n{without_addresses(lock)}"
@@ -246,9 +249,8 @@ class Images:
             return str(image.id)
 
     def _layer(self, spec: BuildSpec, base: Base, lower_image: str, folder: Path) -> BuildRejected | None:
-        commands = "".join(f"RUN {command}\n" for command in spec.commands)
         dockerfile = (
-            f"FROM {lower_image}\nUSER 0:0\n{commands}COPY env /opt/env\n"
+            f"FROM {lower_image}\nUSER 0:0\nCOPY env /opt/env\n"
             f"RUN {base.executable} -I -S -m compileall -q -f --invalidation-mode unchecked-hash /opt/env/lib || true\n"
             "RUN grep -q :1000: /etc/passwd || echo sandbox:x:1000:1000::/tmp:/bin/sh >> /etc/passwd\n"
             f"ENTRYPOINT []\n"
@@ -264,7 +266,7 @@ class Images:
             try:
                 self._client.images.build(
                     fileobj=_context(dockerfile, folder), custom_context=True, tag=f"{spec.name}:latest", rm=True,
-                    forcerm=True, pull=False, labels=labels, network_mode=self._network if spec.commands else "none",
+                    forcerm=True, pull=False, labels=labels, network_mode="none",
                 )  # fmt: skip
             except docker.errors.BuildError as error:
                 log = _log(error)
@@ -274,7 +276,7 @@ class Images:
                         remedy="Free some space: `codetape images prune`.",
                         step="build",
                     ) from error
-                return BuildRejected("needs_commands" if spec.commands else "unknown", log[-2000:])
+                return BuildRejected("unknown", log[-2000:])
         return None
 
     @contextmanager

@@ -19,11 +19,11 @@ from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import SOLUTION_FILE, Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
-from codetape_adapters.process_identity import gone, identity
+from codetape_adapters.process_identity import gone
 from codetape_adapters.sandboxes.cache import cache_root
-from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, connect, remove_container, translated
-from codetape_adapters.sandboxes.docker.container import Container, labels_of
-from codetape_adapters.sandboxes.docker.images import LABEL, Base, Images
+from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, LABEL, connect, remove_container, translated
+from codetape_adapters.sandboxes.docker.container import Container
+from codetape_adapters.sandboxes.docker.images import Base, Images
 from codetape_adapters.sandboxes.execution import report_parser, seccomp, staging
 from codetape_adapters.sandboxes.execution.limits import WORK, cancellable
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
@@ -160,9 +160,7 @@ class DockerSandbox(Sandbox):
         self._checked.add(base.id)
 
     def _container(self, image: str, base: Base, limits: Resources) -> Container:
-        host, boot, pid, start = identity()
-        owner = {"host": host, "boot": boot, "pid": str(pid), "start": start}
-        return Container(self._client, image, base, limits, labels_of(owner), self._frames)
+        return Container(self._client, image, base, limits, self._frames)
 
     def _execute(self, job: Job, register: Callable[[Container], None]) -> Execution:
         built = self._build(job.spec)
