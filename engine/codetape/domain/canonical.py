@@ -4,10 +4,12 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex: of a text (a blob's name), or of an event."""
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+"""How many of something, or a time in milliseconds: no boolean, and no more than a column of a database holds."""
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

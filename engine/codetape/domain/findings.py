@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from codetape.domain.canonical import FrozenModel
+from codetape.domain.canonical import Count, FrozenModel
 from codetape.domain.report import Report
 
 ErrorType = Literal["environment", "logic", "test_error"]
@@ -29,8 +29,8 @@ class FixCounts(FrozenModel):
     """How many applied fixes of each kind one failure has outlived, and the kind it has now."""
 
     signature: str
-    logic: int = 0
-    test: int = 0
+    logic: Count = 0
+    test: Count = 0
     error_type: ErrorType | None = None
 
 
@@ -58,8 +58,8 @@ class Confirmation(FrozenModel):
     ``tests`` are the tests (without parameters) that claim nothing else, and of which every claim came out right.
     """
 
-    blind: int = 0
-    unclear: int = 0
+    blind: Count = 0
+    unclear: Count = 0
     tests: tuple[str, ...] = ()
 
 
@@ -69,8 +69,8 @@ class Strength(FrozenModel):
     Counted are claims that can be evaluated without what they expect; ``total`` is 0 where there are none.
     """
 
-    killed: int = 0
-    total: int = 0
+    killed: Count = 0
+    total: Count = 0
     survivors: tuple[str, ...] = ()
 
     @property

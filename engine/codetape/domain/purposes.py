@@ -55,4 +55,10 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_call(name: str) -> str:
+    return name if name in WAITING_FOR_JOBS else _check_name(name)
+
+
 Purpose = Annotated[str, AfterValidator(_check_name)]
+CallPurpose = Annotated[str, AfterValidator(_check_call)]
+"""Of any call: to a model, of a build, or of an execution."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from codetape.domain.canonical import FrozenModel, Hash
+from codetape.domain.canonical import Count, FrozenModel, Hash
 
 IDLE = ("skipped", "xfailed", "xpassed")
 """Outcomes that say nothing for the code and nothing against it."""
@@ -15,7 +15,7 @@ class Frame(FrozenModel):
     """One frame of a traceback in the job's own files: file and line."""
 
     file: str
-    line: int
+    line: Count
 
 
 class Comparison(FrozenModel):
@@ -42,7 +42,7 @@ class TestResult(FrozenModel):
     frames: tuple[Frame, ...] = ()
     comparison: Comparison | None = None
     parameters: dict[str, str] = {}
-    duration_ms: int = 0
+    duration_ms: Count = 0
 
 
 class Evaluated(FrozenModel):
@@ -52,8 +52,8 @@ class Evaluated(FrozenModel):
     those of the built-in ones that it is. ``turn`` counts evaluations of the same claim under other hash seeds.
     """
 
-    number: int
-    turn: int = 0
+    number: Count
+    turn: Count = 0
     values: tuple[str, ...] = ()
     raised: tuple[str, ...] = ()
     message: str = ""
@@ -62,7 +62,7 @@ class Evaluated(FrozenModel):
 class MutantRun(FrozenModel):
     """What became of one mutant: whether it ended by itself, and the claims for which it gave other values."""
 
-    number: int
+    number: Count
     ended: bool
     differing: tuple[Evaluated, ...] = ()
 
@@ -71,7 +71,7 @@ class OutputFile(FrozenModel):
     """One file that the job left under /var/outputs."""
 
     path: str
-    size: int
+    size: Count
     sha256: Hash
 
 
@@ -84,7 +84,7 @@ class Report(FrozenModel):
 
     exit: Exit
     whole: bool
-    exit_code: int | None = None
+    exit_code: Annotated[int, Field(strict=True, ge=-(2**31), le=2**31)] | None = None
     collected: tuple[str, ...] = ()
     tests: tuple[TestResult, ...] = ()
     stdout: str = ""
@@ -92,7 +92,7 @@ class Report(FrozenModel):
     outputs: tuple[OutputFile, ...] = ()
     rejected_outputs: tuple[str, ...] = ()
     tree_memory_bounded: bool = False
-    duration_ms: int = 0
+    duration_ms: Count = 0
     evaluated: Annotated[tuple[Evaluated, ...], Field(exclude_if=lambda value: not value)] = ()
     mutants: Annotated[tuple[MutantRun, ...], Field(exclude_if=lambda value: not value)] = ()
     warnings: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()

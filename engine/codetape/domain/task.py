@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from codetape.domain.canonical import FrozenModel, Hash
+from codetape.domain.canonical import Count, FrozenModel, Hash
 
 InputType = Literal["str", "int", "float", "bool", "file", "directory"]
 OutputType = Literal["str", "int", "float", "bool", "file", "directory", "datetime", "timedelta"]
@@ -28,7 +28,7 @@ class Sample(FrozenModel):
 
     path: str
     sha256: Hash
-    size: int
+    size: Count
     head: str
     encoding: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
 

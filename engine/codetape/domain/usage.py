@@ -13,11 +13,11 @@ MAX_TOKENS = 2**53
 class Usage(FrozenModel):
     """Tokens of one call, in disjoint buckets. ``source`` tells the provider's figures from an estimate."""
 
-    input: int = Field(default=0, ge=0, le=MAX_TOKENS)
-    cache_read: int = Field(default=0, ge=0, le=MAX_TOKENS)
-    cache_write: int = Field(default=0, ge=0, le=MAX_TOKENS)
-    output: int = Field(default=0, ge=0, le=MAX_TOKENS)
-    reasoning: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    input: int = Field(default=0, strict=True, ge=0, le=MAX_TOKENS)
+    cache_read: int = Field(default=0, strict=True, ge=0, le=MAX_TOKENS)
+    cache_write: int = Field(default=0, strict=True, ge=0, le=MAX_TOKENS)
+    output: int = Field(default=0, strict=True, ge=0, le=MAX_TOKENS)
+    reasoning: int = Field(default=0, strict=True, ge=0, le=MAX_TOKENS)
     source: Literal["provider", "estimated"] = "provider"
 
     @property

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from codetape.domain.canonical import FrozenModel, Hash, sha256
-from codetape.domain.purposes import JobPurpose
+from codetape.domain.canonical import Count, FrozenModel, Hash, sha256
+from codetape.domain.purposes import CallPurpose, JobPurpose
 from codetape.domain.usage import Usage
 
 Effect = Literal["ask", "build", "execute"]
@@ -46,8 +46,8 @@ class Versions(FrozenModel):
     """What derives decisions: a tape of another version of the rules drifts, one of the same version must agree."""
 
     engine: str
-    rules: int
-    machine: int
+    rules: Count
+    machine: Count
     host_python: str
     templates: str
 
@@ -80,7 +80,7 @@ class SessionForked(Payload):
 
     role = "input"
     parent: str
-    seq: int
+    seq: Count
     hash: Hash
     model: str = ""
     server: str | None = None
@@ -98,7 +98,7 @@ class AnchorsExtracted(Payload):
     ``left_out`` is a JSON list of the examples that are no tests, each with the reason; None where there are none.
     """
 
-    count: int
+    count: Count
     anchors: Ref
     left_out: Ref | None = None
 
@@ -108,12 +108,12 @@ class Requested(Payload):
 
     call: str
     effect: Effect
-    purpose: str
+    purpose: CallPurpose
     fingerprint: Hash
     messages: tuple[tuple[str, Ref], ...] = ()
     detail: Ref
-    input_estimate: int = 0
-    max_output_tokens: int = 0
+    input_estimate: Count = 0
+    max_output_tokens: Count = 0
 
 
 BatchKey = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -181,12 +181,12 @@ class Answered(CallClosed):
     matched_by: Literal["", "fingerprint", "order"] = ""
     price: Price | None = None
     tries: tuple[Ref, ...] = ()
-    unanswered: Annotated[int, Field(ge=0, le=1000)] = 0
+    unanswered: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     prompt_cut: bool = False
-    duration_ms: int = 0
+    duration_ms: Count = 0
 
 
-Tokens = Annotated[int, Field(ge=0, le=2**53)]
+Tokens = Count
 
 
 class CallRefused(CallClosed):
@@ -210,7 +210,7 @@ class BuildFinished(CallClosed):
     image: str
     lock: Ref
     cached: bool
-    duration_ms: int = 0
+    duration_ms: Count = 0
 
 
 class BuildRefused(CallClosed):
@@ -219,7 +219,7 @@ class BuildRefused(CallClosed):
     reason: Literal["not_found", "no_wheel", "conflict", "needs_system_packages", "needs_commands", "unknown"]
     packages: tuple[str, ...] = ()
     message: Ref
-    duration_ms: int = 0
+    duration_ms: Count = 0
 
 
 class TestsFinished(CallClosed):
@@ -230,19 +230,19 @@ class TestsFinished(CallClosed):
     purpose: JobPurpose
     exit: str
     whole: bool
-    passed: int
-    failed: int
-    errors: int
-    skipped: int
+    passed: Count
+    failed: Count
+    errors: Count
+    skipped: Count
     report: Ref
-    duration_ms: int = 0
+    duration_ms: Count = 0
 
 
 class CallLost(CallClosed):
     """The call's outcome will never be known: interrupted, or the process died. Possibly billed."""
 
-    input_estimate: int = 0
-    duration_ms: int = 0
+    input_estimate: Count = 0
+    duration_ms: Count = 0
 
 
 class GaveUp(CallClosed):
@@ -254,7 +254,7 @@ class GaveUp(CallClosed):
     message: Ref
     tries: tuple[Ref, ...] = ()
     maybe_billed: bool = False
-    unanswered: Annotated[int, Field(ge=0, le=1000)] = 0
+    unanswered: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
 
 
 def unanswered(payload: CallClosed) -> int:
@@ -302,7 +302,7 @@ class FailureReclassified(Payload):
     test: str
     before: str
     after: str
-    times: int
+    times: Count
     root_cause: Ref
 
 
@@ -338,7 +338,7 @@ class ContentForgotten(Payload):
     """The session's texts were erased; hashes and figures stay. Blobs that other sessions need are kept."""
 
     role = "input"
-    texts: int
+    texts: Count
 
 
 class PersonAnswered(Payload):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from codetape.domain.canonical import canonical
 from codetape.domain.money import picodollars
 from codetape.domain.report import Report
 from codetape.domain.task import Config, Task
@@ -78,7 +79,7 @@ def _with_artifacts(work: Artifacts, changes: Mapping[str, str | None], texts: B
         elif _is_text(name):
             new[name] = texts[ref]
         else:
-            new[name] = field_adapter(Artifacts, name).validate_json(texts[ref])
+            new[name] = field_adapter(Artifacts, name).validate_json(texts[ref], strict=True)
     return work.model_copy(update=new)
 
 
@@ -169,8 +170,8 @@ def _apply(payload: Payload, session: SessionState, texts: BlobMap) -> SessionSt
 
 @_apply.register
 def _(payload: SessionStarted, session: SessionState, texts: BlobMap) -> SessionState:
-    task = Task.model_validate_json(texts[payload.task])
-    config = Config.model_validate_json(texts[payload.config])
+    task = Task.model_validate_json(texts[payload.task], strict=True)
+    config = Config.model_validate_json(texts[payload.config], strict=True)
     pending = first_owed(task, config)
     ledger = Counters(
         owed=pending, packages=config.packages, system_packages=config.system_packages, commands=config.commands
@@ -186,14 +187,19 @@ def _pack(refs_by_name: Mapping[str, str], texts: BlobMap) -> dict[str, str]:
     return {name: texts[ref] for name, ref in refs_by_name.items()}
 
 
+def _changed(config: Config, text: str) -> Config:
+    """Return a configuration with the fields of a JSON object."""
+    changes = json.loads(text)
+    if not isinstance(changes, dict):
+        raise CorruptTape("a change of the configuration is no object.")
+    return Config.model_validate_json(canonical({**config.model_dump(mode="json"), **changes}), strict=True)
+
+
 @_apply.register
 def _(payload: SessionForked, session: SessionState, texts: BlobMap) -> SessionState:
     if (payload.parent, payload.seq, payload.hash) != (session.session, session.seq - 1, session.head):
         raise CorruptTape("it continues from another event than the one before it.")
-    changes = json.loads(texts[payload.config])
-    if not isinstance(changes, dict):
-        raise CorruptTape("a change of the configuration is no object.")
-    config = Config.model_validate({**session.the_config.model_dump(mode="json"), **changes})
+    config = _changed(session.the_config, texts[payload.config])
     task, outcome = session.the_task, session.outcome
     if payload.say is not None:
         task = task.model_copy(update={"constraints": (*task.constraints, texts[payload.say])})
@@ -229,7 +235,7 @@ def first_owed(task: Task, config: Config) -> tuple[str, ...]:
 
 @_apply.register
 def _(payload: AnchorsExtracted, session: SessionState, texts: BlobMap) -> SessionState:
-    left_out = _LEFT_OUT.validate_json(texts[payload.left_out]) if payload.left_out else ()
+    left_out = _LEFT_OUT.validate_json(texts[payload.left_out], strict=True) if payload.left_out else ()
     return session.evolve(anchors=texts[payload.anchors], anchor_count=payload.count, left_out=left_out)
 
 
@@ -258,7 +264,7 @@ def _(payload: CallClosed, session: SessionState, texts: BlobMap) -> SessionStat
         purpose=session.call.purpose,
         event=payload,
         message=texts[message or lock or ""] if message or lock else "",
-        report=Report.model_validate_json(texts[report]) if report else None,
+        report=Report.model_validate_json(texts[report], strict=True) if report else None,
     )
     spent = replace(session.spent, ms=session.spent.ms + getattr(payload, "duration_ms", 0))
     return session.evolve(call=None, outcome=outcome, noted=0, spent=spent)
@@ -365,10 +371,7 @@ for _kind in (FailureReclassified, TestQuarantined, CodeReverted):
 def _(payload: ConfigChanged, session: SessionState, texts: BlobMap) -> SessionState:
     if session.state not in ("suspended", "failed"):
         raise CorruptTape(f"the configuration cannot change in {session.state}.")
-    changes = json.loads(texts[payload.changes])
-    if not isinstance(changes, dict):
-        raise CorruptTape("a change of the configuration is no object.")
-    config = Config.model_validate({**session.the_config.model_dump(mode="json"), **changes})
+    config = _changed(session.the_config, texts[payload.changes])
     return session.evolve(config=config)
 
 

@@ -18,7 +18,7 @@ from codetape.eventlog import machine
 from codetape.eventlog.events import CallClosed, Versions
 
 MAX_COUNT = 1_000_000
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
 
 
 class Counters(FrozenModel):
@@ -59,7 +59,7 @@ class Counters(FrozenModel):
     confirmed: str = ""
     differing: tuple[str, ...] = ()
     proven: bool = False
-    strengthened: int = 0
+    strengthened: Count = 0
     adding: bool = False
 
 

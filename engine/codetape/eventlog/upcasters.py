@@ -28,10 +28,10 @@ def decode_payload(kind: str, version: int, payload: str, seq: int) -> Payload:
         )
     try:
         if version == shape.version:
-            return shape.model_validate_json(payload)
+            return shape.model_validate_json(payload, strict=True)
         value = json.loads(payload)
         while version < shape.version:
             value, version = UPCASTERS[kind, version](value), version + 1
-        return shape.model_validate(value)
+        return shape.model_validate_json(json.dumps(value), strict=True)
     except (ValueError, RecursionError) as error:  # RecursionError: JSON that is nested too deeply
         raise CorruptTape(f"event {seq} is no {kind}: {reason_of(error)}", seq=seq) from error

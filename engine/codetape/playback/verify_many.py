@@ -80,7 +80,13 @@ def _several(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
             saved = store.recover(name)
             yield name, examined(saved.rows, saved.texts, saved.problems)
         except CodetapeError as error:
-            yield name, Examined(Verified(name, 0, "", (Defect(None, "unreadable", str(error)),)))
+            yield name, _unreadable(name, str(error))
+        except Exception as error:  # noqa: BLE001 - one session from elsewhere must not hide what the others are
+            yield name, _unreadable(name, f"It cannot be examined: {type(error).__name__}.")
+
+
+def _unreadable(name: str, message: str) -> Examined:
+    return Examined(Verified(name, 0, "", (Defect(None, "unreadable", message),)))
 
 
 def named(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]], *, alone: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from codetape.errors import StoreError
 from codetape_adapters.stores.sqlite.open_file import holder
+from codetape_adapters.stores.sqlite.schema import differences
 
 APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
@@ -148,6 +150,9 @@ def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) ->
 
 
 def _prepare(db: Connection, path: Path, *, read_only: bool) -> None:
+    db.execute("PRAGMA trusted_schema = OFF")
+    if sys.version_info >= (3, 12):
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
     # Counted before the id is read: the transaction that makes the tables sets it, so tables without it are foreign.
     tables = one(db, "SELECT count(*) FROM sqlite_master")[0]
     version = one(db, "PRAGMA user_version")[0]
@@ -157,6 +162,12 @@ def _prepare(db: Connection, path: Path, *, read_only: bool) -> None:
         raise StoreError(f"{path} is a database, but not one of codetape's.", remedy="Give another with --db.")
     if version > SCHEMA:
         raise StoreError(f"{path} was written by a newer codetape (schema {version}).", remedy="Upgrade codetape.")
+    if tables and (wrong := [d.message for d in differences(db, version) if d.tables or not read_only]):
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise StoreError(
+            f"{path} is not as codetape made it: {', '.join(wrong[:3])}{more}.",
+            remedy="Use another with --db, or what `codetape export` can still read of it: nothing was changed.",
+        )
     db.execute("PRAGMA recursive_triggers = ON")
     if read_only:
         db.execute("PRAGMA query_only = ON")

@@ -16,6 +16,7 @@ from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import StoredEvent
 from codetape.ports import RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import store_error
+from codetape_adapters.stores.sqlite.schema import differences
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
 MAX_TEXT = 64 << 20  # bytes of one blob, unpacked
@@ -53,8 +54,14 @@ def sessions(db: Connection, path: Path) -> SessionList:
         names_listed = {row["session"] for row in listed}
         blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}
         listed += [{**blank, "session": name} for name in session_ids(db, path) if name not in names_listed]
-    lines = [{**row, **{name: row[name] if type(row[name]) is int else 0 for name in _NUMBERS}} for row in listed]
+    lines = [{name: _typed(name, value) for name, value in row.items()} for row in listed]
     return SessionList(lines, problems)  # type: ignore[arg-type]  # the columns are the row's keys
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return a value of the list, if it is of its column's type: a column of SQLite's takes any."""
+    kind = int if name in _NUMBERS else str
+    return value if type(value) is kind else kind()
 
 
 def session_ids(db: Connection, path: Path) -> list[str]:
@@ -114,6 +121,9 @@ def unsound(db: Connection, path: Path) -> list[str]:
     """Return what SQLite finds wrong with the file, and sessions whose line in the list disagrees with their events."""
     rows, problems = _rows(db, path, "PRAGMA quick_check(5)")
     problems += [f"{path}: {row[0]}" for row in rows if row[0] != "ok"]
+    with suppress(sqlite3.Error):
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        problems += [f"{path} is not as codetape made it: {found.message}." for found in differences(db, version)]
     rows, broken = _rows(db, path, _PROJECTED)
     return problems + broken + [f"The list's line on session {row[0]} is not that of its events." for row in rows]
 
