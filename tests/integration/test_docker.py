@@ -121,6 +121,45 @@ def test_a_command_gets_as_little_as_it_takes(docker_sandbox, needs, user, onlin
     assert containers(docker_sandbox) == []
 
 
+PROMISES = """
+import json, os, socket
+def tried(act):
+    try:
+        act()
+    except OSError:
+        return False
+    return True
+def write(path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w").write("x")
+here = os.getcwd()
+places = ["/work/x", "/work/sub/x", "/tmp/x", "/var/outputs/x", "/dev/shm/x", "/var/inputs/x", "/x", "/usr/x", "/opt/env/x",
+          "/opt/codetape/x", "/etc/x", "/proc/sys/kernel/x", "/work/solution.py"]
+found = {place: tried(lambda: write(place)) for place in places}
+found |= {"rename": tried(lambda: os.rename("solution.py", "y")), "unlink": tried(lambda: os.unlink("solution.py")),
+          "chmod": tried(lambda: os.chmod("solution.py", 0o777)), "affinity": tried(lambda: os.sched_setaffinity(0, {0})),
+          "network": tried(lambda: socket.create_connection(("127.0.0.1", 9), 1)), "root": tried(lambda: os.setuid(0))}
+def many():
+    for n in range(5000): os.close(os.open(f"/work/many{n}", os.O_CREAT | os.O_WRONLY))
+found["many"] = tried(many)
+found |= {"here": here, "user": os.getuid(), "groups": sorted({*os.getgroups(), os.getgid()}), "host": socket.gethostname(), "time": __import__("time").tzname[0],
+          "stdin": open(0).read(), "variables": sorted(os.environ.items()), "files": sorted(os.listdir("."))[:3],
+          "size": {p: os.statvfs(p).f_blocks * os.statvfs(p).f_frsize >> 20 for p in ("/work", "/tmp", "/var/outputs", "/dev/shm")}}
+print(json.dumps(found, sort_keys=True))
+"""
+
+
+def test_both_sandboxes_promise_the_same(docker_sandbox, bubblewrap):
+    """What a program may write, may not do, and finds around it, is the same wherever it runs."""
+    limits = Resources(disk_mb=64)
+    outcomes = [script(box, PROMISES, resources=limits).report for box in (docker_sandbox, bubblewrap)]
+    in_docker, in_bubblewrap = (json.loads(report.stdout) for report in outcomes)
+    assert in_docker == in_bubblewrap
+    assert {name for name, well in in_docker.items() if well is True} == {
+        "/work/x", "/work/sub/x", "/tmp/x", "/var/outputs/x", "/dev/shm/x", "many",
+    }  # fmt: skip
+
+
 def test_nothing_is_left_of_what_ran_over_its_time_or_was_cancelled(docker_sandbox):
     report = script(docker_sandbox, "while True: pass", resources=Resources(wall_seconds=2)).report
     assert report.exit == "timeout"

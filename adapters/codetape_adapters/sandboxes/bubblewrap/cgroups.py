@@ -30,6 +30,7 @@ class Cgroup:
     def create(cls, name: str, limits: Resources, root: Path = ROOT) -> "Cgroup | None":
         """Make a group with these limits, or return None where that cannot be done here."""
         version_2 = (root / "cgroup.controllers").exists()
+        root = delegated(root) if version_2 else root
         kinds = ("memory", "pids") if whole_cpus(limits) else ("memory", "pids", "cpu")
         parents = [root] if version_2 else [root / kind for kind in kinds]
         if not all(p.is_dir() for p in parents):
@@ -50,7 +51,7 @@ class Cgroup:
     @classmethod
     def sweep(cls, root: Path = ROOT) -> int:
         """Kill and remove the groups of processes that were killed; return how many folders there were."""
-        parents = [root, *(root / kind for kind in ("memory", "pids", "cpu"))]
+        parents = [root, delegated(root), *(root / kind for kind in ("memory", "pids", "cpu"))]
         left = [
             folder
             for parent in parents
@@ -121,12 +122,32 @@ def whole_cpus(limits: Resources) -> int:
     return int(cpus) if cpus == int(cpus) else 0
 
 
+def delegated(root: Path, own: Path = Path("/proc/self/cgroup")) -> Path:
+    """Return the group of version 2 below which this process may make groups: the root where it may, or the nearest one
+    above its own that was handed to its user with memory and processes, as systemd does for a user's own services."""
+    if os.access(root / "cgroup.procs", os.W_OK):
+        return root
+    with suppress(OSError, StopIteration):
+        line = next(line for line in own.read_text("utf-8").splitlines() if line.startswith("0::/"))
+        group = root / line.removeprefix("0::/")
+        for parent in group.parents:
+            if parent == root or root not in parent.parents:
+                break
+            handed_down = (parent / "cgroup.subtree_control").read_text("utf-8").split()
+            if os.access(parent / "cgroup.procs", os.W_OK) and {"memory", "pids"} <= {*handed_down}:
+                return parent
+    return root
+
+
 def _enable(root: Path) -> None:
     """Hand the controllers down to groups below the root."""
     enabled = set((root / "cgroup.subtree_control").read_text("utf-8").split())
     missing = {"memory", "pids", "cpu"} - enabled
-    if missing:
+    if missing & {"memory", "pids"}:
         (root / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in sorted(missing)), encoding="utf-8")
+    elif missing:  # whole CPUs bind without it
+        with suppress(OSError):
+            (root / "cgroup.subtree_control").write_text("+cpu", encoding="utf-8")
 
 
 def _settings(limits: Resources, *, version_2: bool) -> list[tuple[str, str]]:
@@ -136,6 +157,7 @@ def _settings(limits: Resources, *, version_2: bool) -> list[tuple[str, str]]:
         return [
             ("memory.max", memory),
             ("memory.swap.max", "0"),
+            ("memory.oom.group", "1"),
             ("pids.max", processes),
             ("cpu.max", f"{quota} 100000"),
         ]
@@ -148,7 +170,7 @@ def _settings(limits: Resources, *, version_2: bool) -> list[tuple[str, str]]:
 
 
 def _write(group: Cgroup, file: str, value: str) -> None:
-    optional = file in ("memory.swap.max", "memory.memsw.limit_in_bytes")
+    optional = file in ("memory.swap.max", "memory.oom.group", "memory.memsw.limit_in_bytes", "cpu.max")
     for folder in group.folders:
         if (folder / file).exists():
             (folder / file).write_text(value, encoding="utf-8")

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 
 from codetape.domain.job import BuildSpec, Job
@@ -25,8 +26,8 @@ from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
 from codetape_adapters.process_identity import owned_name
 from codetape_adapters.sandboxes.bubblewrap import doctor
-from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup, whole_cpus
-from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus
+from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup
+from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus, pinned
 from codetape_adapters.sandboxes.bubblewrap.environment_cache import Environments
 from codetape_adapters.sandboxes.bubblewrap.guardian import GUARDIAN
 from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter, bwrap, interpreter
@@ -127,10 +128,6 @@ class BubblewrapSandbox(Sandbox):
     @cached_property
     def _bwrap(self) -> Path:
         return bwrap(self.cache)
-
-    @cached_property
-    def _filter(self) -> bytes:
-        return seccomp.program()
 
     @cached_property
     def _environments(self) -> Environments:
@@ -235,7 +232,7 @@ class BubblewrapSandbox(Sandbox):
     ) -> report_parser.Raw:
         binds = self._binds(python, environment, stage, folder, writable=writable)
         begun = time.monotonic()
-        held = self._cpus.take(whole_cpus(limits))
+        held = self._cpus.take(ceil(float(limits.cpus)))
         try:
             started = self._start(
                 command,
@@ -304,7 +301,7 @@ class BubblewrapSandbox(Sandbox):
         outputs: bool,
     ) -> Started:
         """Start bwrap; its first process waits at a pipe until it is in its control group. Return it and our pipes."""
-        program, rules, hidden = str(self._bwrap), self._filter, b""
+        program, hidden = str(self._bwrap), b""
         for name, value in env.items():
             if "\0" in name + value or "=" in name or not (name + value).isprintable():
                 raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
@@ -312,7 +309,7 @@ class BubblewrapSandbox(Sandbox):
         names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
         pairs = {name: os.pipe() for name in names}
         gate_read, gate_write = os.pipe()
-        filter_fd = memory_file(rules)
+        filter_fd = memory_file(seccomp.program(memory_files=group is not None))
         write_ends = {name: pair[1] for name, pair in pairs.items()}
         settings = {
             **rlimits(limits, bounded=group is not None),
@@ -321,7 +318,6 @@ class BubblewrapSandbox(Sandbox):
             "gate_fd": gate_read,
             "max_bytes": limits.disk_mb << 20 if outputs else 0,
             "max_files": 200,
-            "cpus": sum(1 << cpu for cpu in cpus),
             "max_depth": 16,
         }
         variables = {"PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK, **(env or FIXED_ENV)}
@@ -350,17 +346,18 @@ class BubblewrapSandbox(Sandbox):
         ]
         account = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
         try:
-            process = subprocess.Popen(  # noqa: S603 - argv made here
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=write_ends["stdout"],
-                stderr=write_ends["stderr"],
-                pass_fds=inherited,
-                env={"PATH": "/usr/bin:/bin", **GUARDIAN.marked()},
-                cwd="/",
-                start_new_session=True,
-                **account,  # type: ignore[call-overload]  # keyword arguments by case
-            )
+            with pinned(cpus):
+                process = subprocess.Popen(  # noqa: S603 - argv made here
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=write_ends["stdout"],
+                    stderr=write_ends["stderr"],
+                    pass_fds=inherited,
+                    env={"PATH": "/usr/bin:/bin", **GUARDIAN.marked()},
+                    cwd="/",
+                    start_new_session=True,
+                    **account,  # type: ignore[call-overload]  # keyword arguments by case
+                )
         except (OSError, ValueError) as error:
             for fd in (gate_write, *(pair[0] for pair in pairs.values())):
                 os.close(fd)

@@ -21,6 +21,7 @@ from codetape_adapters.sandboxes.execution import report_parser
 from codetape_adapters.sandboxes.execution.limits import GRACE_SECONDS, WORK, rlimits
 
 HARNESS = "/opt/codetape"
+_FILES = 100_000  # in each file system that a program may write to
 _UNPACK = (
     "import sys,tarfile,os\n"
     "t=tarfile.open(fileobj=sys.stdin.buffer,mode='r|')\n"
@@ -29,6 +30,7 @@ _UNPACK = (
     "    os.makedirs(os.path.dirname(p),exist_ok=True)\n"
     "    with open(p,'xb') as out: out.write(t.extractfile(m).read())\n"
     "    os.chmod(p,0o444)\n"
+    "os.chmod(sys.argv[1],0o1777)\n"  # the engine gives a mount the mode of what lay there; sticky: nobody takes files away
     "print('unpacked')\n"
 )
 
@@ -65,13 +67,13 @@ class Container:
         begun = time.monotonic()
         with translated("container"):
             try:
-                self._create(command, env, inputs, folder, confined=confined)
+                self._create(command, env, inputs, folder, confined=confined, report=report)
                 stream = self._attached()
                 self._client.api.start(self._id)
                 data: dict[str, bytearray] = {name: bytearray() for name in "oercs"}
                 frames = _Frames(stream)
                 self._await_ready(frames, data)
-                self._fill(files)
+                self._fill(files, folder)
                 started = time.monotonic()
                 self._client.api.kill(self._id, signal="SIGUSR1")
                 stopped = self._pump(frames, data, started)
@@ -115,7 +117,7 @@ class Container:
             self._attachment = None
 
     def _create(
-        self, command: list[str], env: dict[str, str], inputs: Path | None, folder: str, *, confined: bool
+        self, command: list[str], env: dict[str, str], inputs: Path | None, folder: str, *, confined: bool, report: bool
     ) -> None:
         limits, api = self._limits, self._client.api
         memory, disk = limits.memory_mb << 20, limits.disk_mb << 20
@@ -124,8 +126,8 @@ class Container:
             **rlimits(limits, bounded=True),
             "max_bytes": disk,
             "max_files": 200,
-            "cpus": 0,
             "max_depth": 16,
+            "reports": int(report),
         }
         # It counts a user's processes on the whole host; pids_limit below counts those of the container.
         del values["RLIMIT_NPROC"]
@@ -159,9 +161,9 @@ class Container:
                 docker.types.Ulimit(name="core", soft=0, hard=0),
             ],
             tmpfs={
-                "/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={64 << 20}",  # noqa: S108 - the container's own
-                folder: f"rw,nosuid,nodev,exec,mode=1777,size={disk}",
-                "/var/outputs": f"rw,nosuid,nodev,mode=1777,size={disk}",
+                "/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={64 << 20},nr_inodes={_FILES}",  # noqa: S108 - the container's own
+                folder: f"rw,nosuid,nodev,exec,mode=1777,size={disk},nr_inodes={_FILES}",
+                "/var/outputs": f"rw,nosuid,nodev,mode=1777,size={disk},nr_inodes={_FILES}",
                 HARNESS: f"rw,nosuid,nodev,mode=0755,size={1 << 20}",
             },
         )
@@ -203,10 +205,10 @@ class Container:
                 )
         data["s"].clear()
 
-    def _fill(self, files: dict[str, bytes]) -> None:
+    def _fill(self, files: dict[str, bytes], folder: str) -> None:
         """Lay the files out as root, which has no capabilities here but owns them: the program cannot change them."""
         api = self._client.api
-        command = [self._base.executable, "-I", "-S", "-c", _UNPACK]
+        command = [self._base.executable, "-I", "-S", "-c", _UNPACK, folder]
         instance = api.exec_create(self._id, command, stdin=True, stdout=True, stderr=True, user="0:0")
         attachment = api.exec_start(instance["Id"], socket=True)
         raw = getattr(attachment, "_sock", attachment)

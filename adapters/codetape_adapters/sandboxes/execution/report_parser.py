@@ -20,6 +20,7 @@ MAX_MUTANTS = 100
 MAX_VALUES = 8000  # of blind claims, all turns together
 MAX_VALUE = 300_000  # characters of one
 MAX_REPORT = 16 << 20  # bytes of a report pipe
+LOST = "the outputs: the sandbox ended before all of them were read"
 KEEP = 32 << 10  # bytes kept of a stream's head, and of its tail
 
 
@@ -61,7 +62,7 @@ def head_and_tail(data: bytes) -> str:
 def read(raw: Raw, job: Job) -> Execution:
     """Return the execution of a job that the raw material tells of. No frame counts but of the job's own files."""
     tests = job.purpose not in ("script", "evaluate")
-    status, files, rejected = _outcome(raw.outcome)
+    status, files, rejected, lost = _outcome(raw.outcome)
     if status is None and raw.stopped is None and b'"begun"' not in raw.outcome[:200]:
         said = head_and_tail(raw.stderr).strip()[-300:]
         raise SandboxUnavailable(
@@ -94,7 +95,7 @@ def read(raw: Raw, job: Job) -> Execution:
     )
     uncollected = any("::" not in t.id and t.outcome != "skipped" for t in results)
     report = Report(
-        exit=_exit(raw, status, 2 if uncollected and finish == status == 1 else finish, tests=tests),
+        exit=_exit(raw, None if lost else status, 2 if uncollected and finish == status == 1 else finish, tests=tests),
         whole=whole and raw.stopped is None,
         exit_code=status,
         collected=collected or (),
@@ -104,7 +105,7 @@ def read(raw: Raw, job: Job) -> Execution:
         outputs=tuple(
             OutputFile(path=p, size=len(d), sha256=hashlib.sha256(d).hexdigest()) for p, d in sorted(files.items())
         ),
-        rejected_outputs=rejected,
+        rejected_outputs=(*rejected, *((LOST,) if lost else ())),
         tree_memory_bounded=raw.tree_memory_bounded,
         duration_ms=raw.duration_ms,
         evaluated=evaluated,
@@ -117,7 +118,7 @@ def read(raw: Raw, job: Job) -> Execution:
 def _exit(raw: Raw, status: int | None, finish: Any, *, tests: bool) -> Exit:
     if raw.stopped:
         return raw.stopped
-    if raw.oom and (status != 0 or not tests):  # a script that lost processes to the limit did not do its work
+    if raw.oom:  # whatever it says, it lost processes to the limit
         return "oom"
     if raw.pids and status != 0:
         return "pids"
@@ -234,9 +235,9 @@ def _result(name: str, line: dict[str, Any], files: frozenset[str]) -> TestResul
         )
 
 
-def _outcome(data: bytes) -> tuple[int | None, dict[str, bytes], tuple[str, ...]]:
-    """Read the runner's pipe: exit status, outputs, and what was rejected."""
-    status, files, rejected, at = None, dict[str, bytes](), list[str](), 0
+def _outcome(data: bytes) -> tuple[int | None, dict[str, bytes], tuple[str, ...], bool]:
+    """Read the runner's pipe: exit status, outputs, what was rejected, and whether it ended before it had said all."""
+    status, files, rejected, at, lost = None, dict[str, bytes](), list[str](), 0, True
     while (end := data.find(b"\n", at)) >= 0:
         try:
             line = json.loads(data[at:end])
@@ -250,10 +251,10 @@ def _outcome(data: bytes) -> tuple[int | None, dict[str, bytes], tuple[str, ...]
                 files[path] = data[at : at + size]
                 at += size
             elif "rejected" in line:
-                rejected = [str(r)[:300] for r in line["rejected"][:50]]
+                rejected, lost = [str(r)[:300] for r in line["rejected"][:50]], False
         except (ValueError, KeyError, TypeError, RecursionError):
             break
-    return status, files, tuple(rejected)
+    return status, files, tuple(rejected), lost and status is not None
 
 
 def _safe(path: str) -> bool:

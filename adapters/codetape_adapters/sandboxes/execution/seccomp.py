@@ -1,13 +1,14 @@
 """The seccomp filter of both sandboxes, as classic BPF: what a Python program does not need is refused.
 
 Refused are other address families than unix, IPv4, IPv6 and netlink, new namespaces, tracing, mounting,
-kernel keys, BPF, io_uring, and pushing characters into a terminal. System call numbers are the kernel's tables.
+kernel keys, BPF, io_uring, choosing CPUs, and pushing characters into a terminal. System call numbers are the kernel's tables.
 """
 
 import errno
 import platform
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 from codetape.errors import SandboxUnavailable
 
@@ -26,6 +27,7 @@ class Table:
 
     audit: int
     refused: dict[str, int]
+    memory_files: tuple[int, ...]
     clone3: int
     socket: int
     socketpair: int
@@ -53,9 +55,9 @@ TABLES = {
             "modify_ldt": 154, "personality": 135, "move_pages": 279, "mbind": 237, "set_mempolicy": 238,
             "migrate_pages": 256, "settimeofday": 164, "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159,
             "sethostname": 170, "setdomainname": 171, "fanotify_init": 300, "nfsservctl": 180, "uselib": 134,
-            "_sysctl": 156,
+            "_sysctl": 156, "sched_setaffinity": 203,
         },
-        clone3=435, socket=41, socketpair=53, ioctl=16, clone=56,
+        memory_files=(319, 447), clone3=435, socket=41, socketpair=53, ioctl=16, clone=56,
     ),
     "aarch64": Table(
         audit=0xC00000B7,
@@ -69,9 +71,9 @@ TABLES = {
             "open_by_handle_at": 265, "kcmp": 272, "lookup_dcookie": 18, "vhangup": 58, "personality": 92,
             "move_pages": 239, "mbind": 235, "set_mempolicy": 237, "migrate_pages": 238, "settimeofday": 170,
             "clock_settime": 112, "clock_adjtime": 266, "adjtimex": 171, "sethostname": 161, "setdomainname": 162,
-            "fanotify_init": 262, "nfsservctl": 42,
+            "fanotify_init": 262, "nfsservctl": 42, "sched_setaffinity": 122,
         },
-        clone3=435, socket=198, socketpair=199, ioctl=29, clone=220,
+        memory_files=(279, 447), clone3=435, socket=198, socketpair=199, ioctl=29, clone=220,
     ),
 }  # fmt: skip
 
@@ -89,8 +91,12 @@ def _refuse(code: int) -> bytes:
     return _op(_RETURN, _ERRNO | code)
 
 
-def program(machine: str | None = None) -> bytes:
-    """Return the filter for an architecture (this machine's by default). Raises SandboxUnavailable for others."""
+@cache
+def program(machine: str | None = None, *, memory_files: bool = True) -> bytes:
+    """Return the filter for an architecture (this machine's by default). Raises SandboxUnavailable for others.
+
+    Without ``memory_files`` none can be made (memfd_create): only a control group counts what is in them.
+    """
     name = machine or platform.machine()
     table = TABLES.get({"arm64": "aarch64", "AMD64": "x86_64"}.get(name, name))
     if table is None:
@@ -101,7 +107,7 @@ def program(machine: str | None = None) -> bytes:
     if table.audit == TABLES["x86_64"].audit:
         code += [_op(_AT_LEAST, _X32, 0, 1), _refuse(errno.ENOSYS)]
     code += _for_call(table.clone3, [_refuse(errno.ENOSYS)])  # its flags cannot be read here: libc falls back to clone
-    for number in sorted(table.refused.values()):
+    for number in sorted((*table.refused.values(), *(() if memory_files else table.memory_files))):
         code += _for_call(number, [_refuse(errno.EPERM)])
     for number in (table.socket, table.socketpair):
         code += _for_call(number, _one_of(_FIRST, _FAMILIES, refused=False))

@@ -28,10 +28,11 @@ def main():
     pipes = {name: os.pipe() for name in CHANNELS}
     gate_read, gate_write = os.pipe()
     os.write(gate_write, b"x")
-    words = f"{words},outcome_fd={pipes['c'][1]},report_fd={pipes['r'][1]},gate_fd={gate_read}"
+    report = pipes["r"][1] if "reports=1" in words.split(",") else -1
+    words = f"{words},outcome_fd={pipes['c'][1]},report_fd={report},gate_fd={gate_read}"
     child = os.fork()
     if child == 0:
-        become(pipes, gate_read, [sys.executable, "-I", "-S", "-B", runner, words, *sys.argv[4:]])
+        become(pipes, gate_read, report, [sys.executable, "-I", "-S", "-B", runner, words, *sys.argv[4:]])
     for _, write in pipes.values():
         os.close(write)
     os.close(gate_read)
@@ -39,14 +40,16 @@ def main():
     frame("s", counted())
 
 
-def become(pipes, gate, command):
+def become(pipes, gate, report, command):
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(pipes["o"][1], 1)
     os.dup2(pipes["e"][1], 2)
-    for fd in (pipes["r"][1], pipes["c"][1], gate):
-        os.set_inheritable(fd, True)
-    os.environ["CODETAPE_REPORT_FD"] = str(pipes["r"][1])
+    for fd in (report, pipes["c"][1], gate):
+        if fd >= 0:
+            os.set_inheritable(fd, True)
+    if report >= 0:
+        os.environ["CODETAPE_REPORT_FD"] = str(report)
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     os.execv(command[0], command)

@@ -85,8 +85,9 @@ def become(settings, command, tell):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-    if settings["cpus"] > 0:  # a bit for each CPU that this execution is held to
-        os.sched_setaffinity(0, {n for n in range(settings["cpus"].bit_length()) if settings["cpus"] >> n & 1})
+    for name, value in (("PWD", os.getcwd()), ("HOSTNAME", "sandbox")):  # what isolation itself put there
+        if os.environ.get(name) == value:
+            del os.environ[name]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.set_inheritable(settings["outcome_fd"], False)
@@ -135,13 +136,17 @@ def ship(pipe, settings):
             elif found.st_size > left:
                 reject(path, "too large")
             else:
-                data = read(name, folder, found.st_size)
-                if data is None:
+                fd = stable(name, folder, found.st_size)
+                if fd is None:
                     reject(path, "cannot be read")
                     continue
-                left -= len(data)
+                left -= found.st_size
                 files += 1
-                pipe.write(b'{"path": %s, "size": %d}\n' % (quoted(path), len(data)) + data)
+                pipe.write(b'{"path": %s, "size": %d}\n' % (quoted(path), found.st_size))
+                try:
+                    copy(fd, pipe, found.st_size)
+                finally:
+                    os.close(fd)
 
     root = opened(OUTPUTS, None, os.O_DIRECTORY)
     if root is not None:
@@ -178,24 +183,26 @@ def opened(name, folder, flags):
     return None
 
 
-def read(name, folder, size):
+def stable(name, folder, size):
+    """Open a file, if it is still what it was: a regular one, of that size."""
     fd = opened(name, folder, 0)
     if fd is None:
         return None
-    try:
-        now = os.fstat(fd)
-        if not stat.S_ISREG(now.st_mode) or now.st_nlink != 1 or now.st_size != size:
-            return None
-        parts = []
-        while size:
-            part = os.read(fd, min(size, 1 << 20))
-            if not part:
-                return None
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-    finally:
+    now = os.fstat(fd)
+    if not stat.S_ISREG(now.st_mode) or now.st_nlink != 1 or now.st_size != size:
         os.close(fd)
+        return None
+    return fd
+
+
+def copy(fd, pipe, size):
+    """Send so many bytes in small parts: the file lies in memory already, and this process has little beside it."""
+    while size:
+        part = os.read(fd, min(size, 1 << 16))
+        if not part:
+            raise OSError("an output became shorter")
+        pipe.write(part)
+        size -= len(part)
 
 
 main()
