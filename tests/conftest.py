@@ -54,7 +54,8 @@ SLOW = {
     "contract": ("test_apis", "test_batches", "test_llamacpp", "test_openai_bounds", "test_openai_faults", "test_sandboxes"),
     "e2e": ("test_audit", "test_cli", "test_going_on", "test_plugin", "test_recorded", "test_studies", "test_verbs"),
     "integration": (
-        "test_agent", "test_check", "test_crash", "test_docker", "test_forged_tapes", "test_forgeries", "test_forks", "test_hard_cases", "test_hostile_tapes",
+        "test_agent", "test_check", "test_crash", "test_docker", "test_forged_tapes", "test_forgeries", "test_forks", "test_hard_cases", "test_hostile_databases",
+        "test_hostile_tapes",
         "test_loop", "test_promises_of_the_loop", "test_sandbox_attacks", "test_spend", "test_whatif",
     ),
 }  # fmt: skip

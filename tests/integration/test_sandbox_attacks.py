@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +174,118 @@ def test_a_script_whose_children_were_killed_for_their_memory_one_by_one_did_not
     )
     report = run(box, code, resources=Resources(memory_mb=256, wall_seconds=30)).report
     assert (report.exit, report.exit_code, report.stdout.strip()) == ("oom", 0, "done")
+
+
+def test_tests_that_pass_while_the_limit_kills_their_processes_are_no_success(box):
+    if not getattr(box, "bounded", True):
+        pytest.skip("no control groups here: the outcome says that the tree's memory is not bounded")
+    tests = (
+        "import os\ndef test_a():\n    if os.fork() == 0:\n        x = bytearray(300 << 20)\n"
+        "        for i in range(0, len(x), 4096): x[i] = 1\n        os._exit(0)\n    os.wait()\n"
+    )
+    spec = BuildSpec(python_version=box.facts().python)
+    job = Job(purpose="run", spec=spec, files={"solution.py": "", "test_solution.py": tests}, targets=("test_solution.py",),
+              resources=Resources(memory_mb=256))  # fmt: skip
+    assert asyncio.run(box.execute(job)).report.exit == "oom"
+
+
+@pytest.mark.parametrize("cpus", ["0.5", "1"])
+def test_no_program_chooses_its_cpus(box, cpus):
+    code = (
+        "import os\nbefore = os.sched_getaffinity(0)\nfor pid in (0, os.getpid(), 1):\n    try:\n"
+        "        os.sched_setaffinity(pid, range(64))\n    except OSError:\n        print('refused')\n"
+        "assert os.sched_getaffinity(0) == before\nprint(len(before))\n"
+    )
+    said = run(box, code, resources=Resources(cpus=cpus)).report.stdout.split()
+    assert said[:3] == ["refused"] * 3
+    if isinstance(box, BubblewrapSandbox):  # the other one has a share of all of them
+        assert said[3] == "1"
+
+
+@pytest.mark.parametrize("size", [100, 200, 250])
+def test_outputs_as_large_as_most_of_the_memory_arrive_whole(box, size):
+    code = (
+        "with open('/var/outputs/big', 'wb') as f:\n"
+        f"    for _ in range({size}): f.write(b'x' * (1 << 20))\nopen('/var/outputs/answer', 'w').write('42')\n"
+    )
+    execution = run(box, code, resources=Resources(memory_mb=320, disk_mb=256, wall_seconds=60))
+    assert (execution.report.exit, execution.report.rejected_outputs) == ("ok", ())
+    assert execution.outputs["answer"] == b"42"
+    assert len(execution.outputs["big"]) == size << 20
+
+
+def test_outputs_that_were_lost_are_an_outcome_that_says_so():
+    job = Job(purpose="script", spec=BuildSpec(python_version="3.11"), files={"solution.py": ""})
+    head = b'{"begun": true}\n{"status": 0}\n{"path": "a", "size": 3}\nabc'
+
+    def outcome(data):
+        return read(Raw(b"", data, b"", b"", None, 1, tree_memory_bounded=True), job).report
+
+    whole = outcome(head + b'{"path": "b", "size": 1}\nx{"rejected": []}\n')
+    assert (whole.exit, whole.rejected_outputs, [o.path for o in whole.outputs]) == ("ok", (), ["a", "b"])
+    for cut in (head, head + b'{"path": "b", "size": 9}\nx', head + b'{"path"'):
+        report = outcome(cut)
+        assert report.exit == "killed"
+        assert "the sandbox ended before all of them were read" in report.rejected_outputs[0]
+
+
+MEMORY_FILES = """
+import os
+n = 0
+try:
+    for _ in range(30):
+        f = os.memfd_create("x")
+        for _ in range(100): n += os.write(f, b"x" * (1 << 20)) >> 20
+except OSError as error:
+    print(error.strerror)
+print(n)
+"""
+
+
+def as_ordinary_user(act):
+    """Return what a function returns in a process of a user without rights, as text."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(4321)
+            os.setuid(4321)
+            said = str(act())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent shows it
+            said = f"{type(error).__name__}: {error}"
+        os.write(writer, said.encode()[:60_000])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_an_ordinary_users_program_has_no_memory_that_nobody_counts():
+    """Without a control group a memory file would hold any number of gigabytes; as root it counts as the program's."""
+    folder = Path(tempfile.mkdtemp(prefix="codetape-ordinary-"))
+    try:
+        folder.chmod(0o755)
+        box = BubblewrapSandbox(cache=folder)
+        assert run(box, MEMORY_FILES, resources=Resources(memory_mb=256)).report.exit == "oom"
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 4321, 4321, follow_symlinks=False)
+
+        def act():
+            del box.__dict__["bounded"]
+            report = run(box, MEMORY_FILES, resources=Resources(memory_mb=256)).report
+            doctor = next(f for f in box.doctor() if f.name == "control groups")
+            return report.stdout, report.tree_memory_bounded, box.facts().unbound, doctor.says
+
+        said = as_ordinary_user(act)
+    finally:
+        shutil.rmtree(folder)
+    assert "Operation not permitted" in said, said
+    assert "\\n0\\n', False, ('the memory of all processes together', 'the number of files')" in said, said
+    assert "Not bound: the memory of all processes together and the number of files" in said, said
 
 
 def test_a_flood_of_output_is_cut_and_ended(box):

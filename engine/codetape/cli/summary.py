@@ -101,6 +101,7 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         else None,
         "question": result.question,
         "server": {"address": result.config.server, "api": result.config.api, "adapter": result.config.adapter},
+        "unbound": list(result.config.sandbox.unbound),
         "keys_seen": list(keys_in(result)),
         "solution": result.solution.code if result.solution else None,
         "solution_path": str(solution_path) if solution_path else None,
@@ -159,6 +160,8 @@ def summarise(
         say(f"  server      {reached}")
     say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")
     say(f"  time        {duration_s:.1f} s")
+    if unbound := session.the_config.sandbox.unbound:
+        say(f"  limits      not on {', nor on '.join(unbound)}; `codetape doctor` says more")
     if path:
         say(f"  script      {path}")
     say(f"  session     {result.session}")

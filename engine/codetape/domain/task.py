@@ -74,6 +74,10 @@ class Resources(FrozenModel):
     output_kb: int = Field(default=1024, ge=16, le=1 << 20)
 
 
+UNBOUND = ("the memory of all processes together", "the number of files")
+"""What only a control group bounds: without one each process has its limit, and each file system its size."""
+
+
 class SandboxFacts(FrozenModel):
     """What a sandbox offers: the model is told it, and decisions depend on it.
 
@@ -91,6 +95,11 @@ class SandboxFacts(FrozenModel):
     why: str = ""
     evaluates: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     confirms: Annotated[bool, Field(exclude_if=lambda value: value)] = True
+
+    @property
+    def unbound(self) -> tuple[str, ...]:
+        """What no limit binds there, in words."""
+        return () if self.tree_memory_bounded else UNBOUND
 
 
 class Config(FrozenModel):

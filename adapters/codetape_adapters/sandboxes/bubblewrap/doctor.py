@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codetape.domain.job import BuildSpec
+from codetape.domain.task import UNBOUND
 from codetape.errors import CodetapeError, SandboxUnavailable
 from codetape.ports import BuildRejected, DoctorFinding, Sandbox
 
@@ -37,8 +38,12 @@ def machine(*, bounded: bool) -> Iterator[DoctorFinding]:
     if bounded:
         yield DoctorFinding("control groups", "well", "memory, processes and CPU of a whole tree are bounded")
     else:
-        says = "unavailable: memory is bounded for each process, not for the tree"
-        yield DoctorFinding("control groups", "note", says, "Run as root, or use the docker sandbox.")
+        says = (
+            "unavailable to this user. Bound all the same: the memory of each process, the CPUs, the number of processes, "
+            f"the size of every file system. Not bound: {' and '.join(UNBOUND)}"
+        )
+        remedy = "Start codetape by `systemd-run --user --scope`, run it as root, or use the docker sandbox."
+        yield DoctorFinding("control groups", "note", says, remedy)
 
 
 def _namespaces() -> DoctorFinding:
