@@ -135,7 +135,9 @@ class HostSandbox:
             lines = pipe.read()
         raw = report_parser.Raw(
             report=lines,
-            outcome=b'{"begun": true}\n' + json.dumps({"status": process.returncode}).encode() + b"\n",
+            outcome=b'{"begun": true}\n'
+            + json.dumps({"status": process.returncode}).encode()
+            + b'\n{"rejected": []}\n',
             stdout=out,
             stderr=err,
             stopped=stopped,

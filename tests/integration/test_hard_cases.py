@@ -21,6 +21,7 @@ from codetape.ports import BuildRejected, Reply
 from codetape.rules import pytest_source
 from codetape.rules.prompt_examples import as_tests, extract
 from codetape.testing import FakeSandbox, MemoryStore, ScriptedModel, passing_report
+from codetape_adapters.sandboxes.execution import report_parser
 from codetape_adapters.sandboxes.execution.report_parser import Raw, read
 from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import (
@@ -174,7 +175,7 @@ TESTS = Job(purpose="run", spec=BuildSpec(python_version="3.11"), files={"t.py":
 
 def raw(*lines, status=1):
     report = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    outcome = b'{"begun": true}\n{"status": %d}\n' % status
+    outcome = b'{"begun": true}\n{"status": %d}\n{"rejected": []}\n' % status
     return Raw(
         report=report, outcome=outcome, stdout=b"", stderr=b"", stopped=None, duration_ms=1, tree_memory_bounded=True
     )
@@ -191,7 +192,7 @@ def test_a_later_word_does_not_undo_a_failure_and_long_ids_stay_two():
 
 
 def test_a_report_of_more_tests_than_are_kept_is_not_whole():
-    ids = [f"t.py::test[{n}]" for n in range(2500)]
+    ids = [f"t.py::test[{n}]" for n in range(report_parser.MAX_TESTS + 1)]
     lines = [
         {"k": "collected", "ids": ids},
         *({"k": "end", "id": i, "outcome": "passed"} for i in ids),
@@ -440,3 +441,38 @@ def test_variables_are_not_on_a_command_line(bubblewrap):
         return (await work).report.exit, [line for line in lines if b"hidden-7f3a" in line]
 
     assert asyncio.run(look()) == ("ok", [])
+
+
+def file_of_tests(count, expected):
+    tests = "".join(f"def test_{n}():\n    assert add({n}, 1) == {n} + {expected}\n" for n in range(count))
+    return "from solution import add\n" + tests
+
+
+def test_a_thousand_failures_in_one_file_are_all_judged_and_told_alike_each_time(bubblewrap):
+    """The traceback of each would have the whole file parsed again: the first are pytest's own, the rest are plain."""
+    spec = BuildSpec(python_version=bubblewrap.facts().python)
+    files = {"solution.py": "def add(a, b):\n    return a + b\n", "test_solution.py": file_of_tests(1000, 2)}
+    job = Job(purpose="run", spec=spec, files=files, targets=("test_solution.py",))
+    first, second = (asyncio.run(bubblewrap.execute(job)).report for _ in range(2))
+    assert (first.exit, first.whole, len(first.tests)) == ("tests_failed", True, 1000)
+    assert [(t.id, t.message, t.traceback, t.frames) for t in first.tests] == [
+        (t.id, t.message, t.traceback, t.frames) for t in second.tests
+    ]
+    assert "\n>       assert add(0, 1) == 0 + 2\n" in first.tests[0].traceback
+    last = first.tests[-1]
+    assert last.traceback.startswith("Traceback (most recent call last)")
+    assert "assert add(999, 1) == 999 + 2" in last.traceback
+    assert last.frames[-1].file == "test_solution.py"
+
+
+def test_more_tests_than_are_judged_are_an_outcome_that_says_so(monkeypatch, bubblewrap):
+    monkeypatch.setattr(report_parser, "MAX_TESTS", 20)
+    spec = BuildSpec(python_version=bubblewrap.facts().python)
+    files = {"solution.py": "def add(a, b):\n    return a + b\n", "test_solution.py": file_of_tests(21, 1)}
+    job = Job(purpose="run", spec=spec, files=files, targets=("test_solution.py",))
+    report = asyncio.run(bubblewrap.execute(job)).report
+    assert not report.whole
+    assert [t.exception for t in report.failing] == ["TooManyTests"]
+    files["test_solution.py"] = file_of_tests(20, 1)
+    report = asyncio.run(bubblewrap.execute(job.model_copy(update={"files": files}))).report
+    assert (report.exit, report.whole) == ("ok", True)

@@ -14,12 +14,18 @@ from codetape.domain.task import SOLUTION_FILE
 from codetape.errors import SandboxUnavailable
 from codetape.ports import Execution
 
-MAX_TESTS = 2000
+MAX_TESTS = 10_000
 MAX_WARNINGS = 20
 MAX_MUTANTS = 100
 MAX_VALUES = 8000  # of blind claims, all turns together
 MAX_VALUE = 300_000  # characters of one
 MAX_REPORT = 16 << 20  # bytes of a report pipe
+_TOO_MANY = TestResult(
+    id=f"more than {MAX_TESTS:,} tests",
+    outcome="error",
+    exception="TooManyTests",
+    message=f"Of one run {MAX_TESTS:,} tests are judged, and there are more: gather cases in fewer tests.",
+)
 LOST = "the outputs: the sandbox ended before all of them were read"
 KEEP = 32 << 10  # bytes kept of a stream's head, and of its tail
 
@@ -96,7 +102,7 @@ def read(raw: Raw, job: Job) -> Execution:
     uncollected = any("::" not in t.id and t.outcome != "skipped" for t in results)
     report = Report(
         exit=_exit(raw, None if lost else status, 2 if uncollected and finish == status == 1 else finish, tests=tests),
-        whole=whole and raw.stopped is None,
+        whole=whole and raw.stopped is None and not lost,
         exit_code=status,
         collected=collected or (),
         tests=results,
@@ -151,7 +157,7 @@ def _results(
         elif kind in ("start", "end") and isinstance(name, str):
             known = _id(name)
             if known not in found and len(found) >= MAX_TESTS:
-                return tuple(found.values()), None  # more than is kept: the report is not whole
+                return (*found.values(), _TOO_MANY), None  # the report is not whole
             unfinished = TestResult(id=known, outcome="unfinished")
             found[known] = unfinished if kind == "start" else _worse(found.get(known), _result(known, line, files))
     return tuple(found.values()), collected

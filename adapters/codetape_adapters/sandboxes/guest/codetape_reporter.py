@@ -4,13 +4,16 @@ So a hang or a kill names its test and keeps the others' results, and a process 
 """
 
 import json
+import linecache
 import os
 import time
+import traceback
 
 import pytest
 
 WORK = os.environ.get("CODETAPE_WORK", "/work")
 MESSAGE, TRACEBACK, VALUE = 4000, 12000, 2000
+LINES, FRAMES = 60_000, 30
 LAID_OUT = (
     frozenset(os.path.join(os.path.realpath(WORK), name) for name in os.listdir(WORK))
     if os.path.isdir(WORK)
@@ -46,6 +49,7 @@ class Reporter:
         self.results = {}
         self.comparison = self.raised = None
         self.started = 0.0
+        self.lines = LINES
 
     def say(self, **line):
         data = json.dumps(line).encode() + b"\n"
@@ -65,7 +69,14 @@ class Reporter:
 
     def pytest_exception_interact(self, node, call, report):
         if getattr(report, "when", "collect") == "collect":
-            self.say(k="end", id=node.nodeid, outcome="error", ms=0, **described(call.excinfo, report))
+            self.say(
+                k="end",
+                id=node.nodeid,
+                outcome="error",
+                ms=0,
+                traceback=cut(report.longreprtext),
+                **described(call.excinfo),
+            )
 
     def pytest_collectreport(self, report):
         if report.skipped:
@@ -92,9 +103,21 @@ class Reporter:
             result["params"] = {str(k): shown(v) for k, v in spec.params.items()}
         self.raised = None
         if call.excinfo is not None and result["outcome"] not in ("failed", "error"):
-            self.raised = described(call.excinfo, None, item)
+            self.raised = described(call.excinfo)
+            if not self.affords(call.excinfo):
+                item.config.option.tbstyle = "native"  # pytest's own report, which comes next, then parses nothing
+                self.raised["traceback"] = cut(plain(call.excinfo.value))
             if self.comparison and call.excinfo.typename == "AssertionError":
                 self.raised["comparison"] = self.comparison
+
+    def affords(self, excinfo):
+        """Whether pytest may write this failure's traceback: for each frame it parses the frame's whole file again.
+
+        The lines that it may parse are counted and not the time, so that two runs of the same tests report the same.
+        """
+        files = [entry.frame.code.raw.co_filename for entry in list(excinfo.traceback)[:FRAMES]]
+        self.lines -= sum(len(linecache.getlines(name)) for name in files)
+        return self.lines >= 0
 
     def pytest_runtest_logreport(self, report):
         """What became of a test is what pytest says of it, marks and plugins included."""
@@ -105,6 +128,8 @@ class Reporter:
         if report.failed:
             result["outcome"] = "failed" if report.when == "call" else "error"
             result.update(self.raised or passed_against_its_mark(report))
+            if self.raised:
+                result.setdefault("traceback", cut(report.longreprtext))
         elif report.skipped:
             result.update(outcome="xfailed" if expected else "skipped", message=reason(report))
             if self.raised and not expected:
@@ -142,7 +167,7 @@ def shown(value):
         return "<no representation: %s>" % type(error).__name__
 
 
-def described(excinfo, report=None, item=None):
+def described(excinfo):
     error = excinfo.value
     if type(error).__name__ == "CollectError" and error.__cause__ is not None:
         error = error.__cause__
@@ -150,19 +175,26 @@ def described(excinfo, report=None, item=None):
         message = str(error)
     except Exception:  # noqa: BLE001 - so may its str
         message = "<no message>"
-    try:
-        if report is not None:
-            text = report.longreprtext
-        else:
-            text = str(item.repr_failure(excinfo))
-    except Exception:  # noqa: BLE001 - and a traceback's text
-        text = ""
     return {
         "exception": type(error).__name__,
         "message": message[:MESSAGE],
-        "traceback": text if len(text) <= TRACEBACK else text[: TRACEBACK // 2] + "\n[...]\n" + text[-TRACEBACK // 2 :],
         "frames": frames(error),
     }
+
+
+def cut(text):
+    return text if len(text) <= TRACEBACK else text[: TRACEBACK // 2] + "\n[...]\n" + text[-TRACEBACK // 2 :]
+
+
+def plain(error):
+    """A traceback as Python writes it, from its first frame in the job's own files on: those before are pytest's."""
+    first = error.__traceback__
+    while first is not None and not frame(first.tb_frame.f_code.co_filename, first.tb_lineno):
+        first = first.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, first or error.__traceback__, limit=-5)).strip()
+    except Exception:  # noqa: BLE001 - a value's own text may raise anything
+        return ""
 
 
 def frames(error):
