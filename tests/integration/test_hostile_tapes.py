@@ -40,6 +40,9 @@ HOSTILE = {
     "hides in a text": "{{ '}}' ~ prompt }}",
     "hides in raw": "{% raw %}{{ x }}{% endraw %}",
     "leaves a tag open": "{{ prompt",
+    "nests brackets": "{{ a and " + "(" * 7000 + "a" + ")" * 7000 + " }}",
+    "negates for ever": "{{ " + "not " * 4000 + "a }}",
+    "has a tag in every second place": "{{a}}" * 3000,
     "has a long literal": "{{ prompt | join('" + "x" * 300 + "') }}",
 }
 
@@ -48,6 +51,12 @@ HOSTILE = {
 def test_a_pack_that_uses_more_than_its_language_is_refused(name):
     with pytest.raises(TemplateError, match=r"plan\.md"):
         check_pack({**load_pack(), "plan.md": HOSTILE[name]})
+
+
+def test_a_pack_of_many_or_large_files_is_refused():
+    for more in ({f"a{n}.md": "x" for n in range(100)}, {"schemas/plan.json": "[" + "0," * 40_000 + "0]"}):
+        with pytest.raises(TemplateError):
+            check_pack({**load_pack(), **more})
 
 
 def test_what_the_shipped_pack_and_the_tapes_use_is_the_language():

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codetape.domain.report import Frame, Report, TestResult
-from codetape.errors import ModelUnavailable
+from codetape.errors import ModelUnavailable, UsageError
 from codetape.eventlog.fold import fold
 from codetape.playback import tape_file
 from codetape.ports import Reply
-from codetape.runtime.redaction import Redactor, find_keys
+from codetape.runtime.redaction import Redactor, find_keys, read_patterns
 from codetape.testing import FakeSandbox, passing_report
 from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.support import ADD, ADD_TESTS, block, generate, opinions, plan
@@ -254,3 +254,18 @@ def test_looking_for_spellings_takes_little_where_there_are_none():
     begun = time.process_time()
     assert redactor.text(text) == text
     assert time.process_time() - begun < 20
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", r"(\w+\s*)+=", "(a|a)*b", r"\s*\s*\s*\s*x", "(x+x+)+y"])
+def test_no_pattern_of_a_users_hangs(pattern):
+    """Python's own engine would take longer than a life for most of these; this test would not end."""
+    redactor = Redactor(patterns=read_patterns({"mine": pattern}))
+    text = "a" * 100_000 + " " * 50_000 + "x" * 100_000 + "!"
+    assert redactor.text(text)
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1", "(", "[z-a]", "a{5000}", "", "a*"])
+def test_a_pattern_that_cannot_be_is_refused_in_a_line(pattern):
+    with pytest.raises(UsageError, match="The pattern mine ") as refused:
+        read_patterns({"mine": pattern})
+    assert "\n" not in str(refused.value)

@@ -14,11 +14,14 @@ from codetape.errors import TemplateError
 TAGS = ("if", "elif", "else", "endif", "for", "endfor", "include")
 FILTERS = ("indent", "join", "length", "upper", "lower", "trim", "first", "last")
 MAX_LITERAL = 200  # characters of a text between quotes
+MAX_TOKENS = 100  # of one tag: the checks of nested brackets look ahead from each
+MAX_TAGS = 1000  # of one template
 _WORDS = ("and", "or", "not", "in", "is", "if", "else")
 _SIGNS = (".", ",", "(", ")", "[", "]", "|", "==", "!=", "<", ">", "<=", ">=")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"[^"\\]*"|'[^'\\]*')|(?P<number>\d+)|(?P<name>[A-Za-z_]\w*)|(?P<sign>==|!=|<=|>=|[.,()\[\]|<>]))"""
 )
+_BLANKS = re.compile(r"\s*")
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _FOR = re.compile(r"[A-Za-z]\w* in [A-Za-z]\w*(?: \. [A-Za-z]\w*)*")
 _CLOSING = {"{{": "}}", "{%": "%}"}
@@ -27,8 +30,11 @@ _CLOSING = {"{{": "}}", "{%": "%}"}
 @lru_cache(maxsize=256)  # thousands of sessions share a pack, and each of them has it from its own tape
 def check(name: str, text: str) -> None:
     """Raise TemplateError, naming the template and the line, for anything that a pack may not use."""
-    at = 0
+    at = tags = 0
     while found := _OPENING.search(text, at):
+        tags += 1
+        if tags > MAX_TAGS:
+            raise TemplateError(f"The template {name} has more than {MAX_TAGS} tags.", remedy="Split it.")
         opening, line = found[0], text.count("\n", 0, found.start()) + 1
         if opening == "{#":
             end = text.find("#}", found.end())
@@ -49,7 +55,7 @@ def _tokens(text: str, at: int, closing: str) -> tuple[list[tuple[str, str]], in
     """Return the tokens up to the closing mark, and the place behind it. Raises ValueError for any other."""
     found: list[tuple[str, str]] = []
     while True:
-        at += len(text[at:]) - len(text[at:].lstrip())
+        at = _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
         for end in (closing, f"-{closing}", f"+{closing}"):
             if text.startswith(end, at):
                 return found, at + len(end)
@@ -58,6 +64,8 @@ def _tokens(text: str, at: int, closing: str) -> tuple[list[tuple[str, str]], in
             raise ValueError(f"{text[at : at + 10]!r}, which no pack may" if at < len(text) else "a tag without an end")
         if len(match[match.lastgroup]) > MAX_LITERAL:
             raise ValueError("a literal of more than 200 characters")
+        if len(found) == MAX_TOKENS:
+            raise ValueError(f"a tag of more than {MAX_TOKENS} words and signs")
         found.append((match.lastgroup, match[match.lastgroup]))
         at = match.end()
 

@@ -15,6 +15,8 @@ from codetape.prompts.reply_parser import SHAPES
 
 TEMPLATES = ("system.md", "repair.md", *(f"{row.name}.md" for row in PURPOSES))
 MAX_TEMPLATE = 16 << 10  # characters of one template
+MAX_SCHEMA = 64 << 10  # of one schema
+MAX_FILES = 100
 
 
 def pack_hash(pack: Mapping[str, str]) -> str:
@@ -24,6 +26,8 @@ def pack_hash(pack: Mapping[str, str]) -> str:
 
 def check_pack(pack: Mapping[str, str]) -> None:
     """Raise TemplateError, naming the file, where a pack lacks one or one does not parse."""
+    if len(pack) > MAX_FILES:
+        raise TemplateError(f"The prompt pack has {len(pack)} files.", remedy=f"It may have {MAX_FILES}.")
     schemas = [f"schemas/{purpose}.json" for purpose in SHAPES]
     for name in (*TEMPLATES, *schemas):
         if name not in pack:
@@ -32,6 +36,8 @@ def check_pack(pack: Mapping[str, str]) -> None:
         if name.endswith(".md"):
             _check_template(name, text)
         elif name.endswith(".json"):
+            if len(text) > MAX_SCHEMA:
+                raise TemplateError(f"{name} in the prompt pack has more than {MAX_SCHEMA} characters.")
             parse_json(name, text)
 
 

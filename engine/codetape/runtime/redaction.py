@@ -8,9 +8,9 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin
 from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel
@@ -38,12 +38,25 @@ KEY_PATTERNS = {
 T = TypeVar("T", bound=BaseModel)
 
 
+class OwnPattern(Protocol):
+    """A user's pattern, compiled."""
+
+    def search(self, text: str) -> Any:
+        """Return its first match, or None."""
+
+    def findall(self, text: str) -> list[Any]:
+        """Return its matches."""
+
+    def sub(self, replacement: Callable[[Any], str], text: str) -> str:
+        """Return the text with its matches replaced."""
+
+
 class Redactor:
     """Replaces the values of known secrets, given by name, and what matches a user's own patterns, with
     ``[redacted:NAME]``."""
 
     def __init__(
-        self, secrets: Mapping[str, str] | None = None, patterns: Mapping[str, re.Pattern[str]] | None = None
+        self, secrets: Mapping[str, str] | None = None, patterns: Mapping[str, "OwnPattern"] | None = None
     ) -> None:
         forms: dict[str, str] = {}
         for name, value in (secrets or {}).items():
@@ -60,7 +73,7 @@ class Redactor:
         cls,
         environment: Mapping[str, str],
         also: Mapping[str, str] | None = None,
-        patterns: Mapping[str, re.Pattern[str]] | None = None,
+        patterns: Mapping[str, "OwnPattern"] | None = None,
     ) -> "Redactor":
         """Take every variable whose name says that it is secret, further secrets by name, and patterns of the
         user's."""
@@ -262,15 +275,27 @@ def _is_free(annotation: Any) -> bool:
     return get_origin(annotation) is not Literal and any(map(_is_free, get_args(annotation)))
 
 
-def read_patterns(given: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
+def read_patterns(given: Mapping[str, str]) -> dict[str, OwnPattern]:
     """Compile a user's patterns, by name. Raises UsageError for one that is no regular expression, or matches nothing
-    at all."""
-    found = {}
+    at all.
+
+    Their engine takes time that grows with the text and not with its powers: Python's own could take hours for one.
+    """
+    if not given:
+        return {}
+    import re2
+
+    options, found = re2.Options(), dict[str, OwnPattern]()
+    options.log_errors = False
     for name, text in given.items():
         try:
-            pattern = re.compile(text)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise UsageError(f"The pattern {name} is no regular expression: {error}.") from error
+            pattern: OwnPattern = re2.compile(text, options)
+        except (re2.error, UnicodeError) as error:
+            reason = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+            raise UsageError(
+                f"The pattern {name} is no regular expression of RE2's: {reason}.",
+                remedy="It takes no lookarounds and no references back, so that no pattern takes for ever.",
+            ) from error
         if pattern.search(""):
             raise UsageError(f"The pattern {name} matches the empty text.", remedy="Say what it is to match.")
         found[name] = pattern
