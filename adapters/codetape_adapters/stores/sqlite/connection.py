@@ -102,6 +102,8 @@ def open_database(path: Path, *, read_only: bool) -> Connection:
             raise StoreError(f"There is no database at {path}.", remedy="`codetape run` makes one; --db names another.")
         _make_folder(path.parent)
         _make_private(path)
+    elif not path.is_file():  # SQLite waits for ever for somebody at the other end of a pipe
+        raise StoreError(f"{path} is no file.", remedy="Give another with --db.")
     if read_only:
         return _for_reading(path)
     try:
