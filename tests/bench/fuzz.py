@@ -268,7 +268,7 @@ class Fuzz:
 
     def _mutate(self, value: dict, rng: random.Random) -> None:
         place = value
-        while True:
+        while place:
             key = rng.choice(list(place)) if isinstance(place, dict) else rng.randrange(len(place))
             inner = place[key]
             if isinstance(inner, dict | list) and inner and rng.random() < 0.7:

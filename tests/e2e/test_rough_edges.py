@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from codetape.playback import tape_file
 from tests.e2e.test_cli import listed
 from tests.helpers.forked import codetape
 from tests.servers import purpose_of, serving
@@ -267,3 +268,36 @@ def test_who_holds_a_database_is_named():
         process.communicate()
     assert said.startswith(f"process {process.pid} (")
     assert "stopped" in said
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone runs code as another user")
+def test_a_cache_in_a_private_folder_is_a_line_that_says_which(tmp_path):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    for verb in (("doctor",), ("run", PROMPT, "--model", "tape:demo", "--sandbox", "bubblewrap")):
+        done = codetape(*verb, env={"CODETAPE_CACHE": str(private / "cache")})
+        said = " ".join((done.stdout + done.stderr).split())
+        assert "cannot be entered by the user that code runs as" in said, said
+        assert "Set CODETAPE_CACHE to a folder that every user may enter" in said
+        assert done.returncode == 1
+        assert "bwrap: " not in said
+
+
+def test_a_killed_export_leaves_no_part_of_a_tape(tmp_path):
+    """Whenever the kill comes, there is the whole tape or nothing: the file has no name until it is whole."""
+    demo = tape_file.load("demo")
+    whole = "".join(tape_file.write(demo.session, demo.stream))
+    (tmp_path / "in.tape.jsonl").write_text(whole, encoding="utf-8")
+    assert codetape("import", "in.tape.jsonl").returncode == 0
+    (tmp_path / "in.tape.jsonl").unlink()
+    for number in range(12):
+        process = started("export", "last", "-o", "out.tape.jsonl")
+        time.sleep(0.15 + number * 0.02)
+        process.kill()
+        process.communicate()
+        if (made := tmp_path / "out.tape.jsonl").exists():
+            assert made.read_text("utf-8") == whole
+            made.unlink()
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".codetape"]

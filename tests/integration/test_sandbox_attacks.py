@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -42,11 +43,15 @@ def run(sandbox, code, **more):
     return asyncio.run(sandbox.execute(job))
 
 
-def tried(sandbox, code, **more):
-    """Run code whose last line prints what it got; an exception counts as blocked."""
+def program_of(code):
+    """Return a program that prints what the code's last line got; an exception counts as blocked."""
     body = "\n".join(f"    {line}" for line in code.splitlines())
-    wrapped = f"import os, socket, ctypes, subprocess, sys\ndef attack():\n{body}\ntry:\n    print('GOT', attack())\nexcept BaseException as e:\n    print('BLOCKED', type(e).__name__, e)\n"
-    return run(sandbox, wrapped, **more).report.stdout
+    return f"import os, socket, ctypes, subprocess, sys\ndef attack():\n{body}\ntry:\n    print('GOT', attack())\nexcept BaseException as e:\n    print('BLOCKED', type(e).__name__, e)\n"
+
+
+def tried(sandbox, code, **more):
+    """Run code in a sandbox; return what it printed."""
+    return run(sandbox, program_of(code), **more).report.stdout
 
 
 ATTACKS = {
@@ -91,12 +96,60 @@ def test_attack_is_blocked(box, name, tmp_path, monkeypatch):
     secret.chmod(0o644)
     monkeypatch.setenv("HOST_SECRET", CANARY)
     with Listening(tmp_path) as place:
-        code = ATTACKS[name]
-        for word, value in {"SECRET_FILE": str(secret), **place}.items():
-            code = code.replace(word, repr(value))
-        said = tried(box, code)
+        said = tried(box, aimed(ATTACKS[name], secret, place))
     assert "BLOCKED" in said, said
     assert CANARY not in said
+
+
+def aimed(code, secret, place):
+    """Return an attack that knows where its targets are on this host."""
+    for word, value in {"SECRET_FILE": str(secret), **place}.items():
+        code = code.replace(word, repr(value))
+    return code
+
+
+def writable(place):
+    return f"assert os.access({place}, os.W_OK)\nreturn 'could be written'"
+
+
+OUTSIDE = {
+    "dns": "return socket.getaddrinfo('localhost', 80)",
+    "core pattern": writable("'/proc/sys/kernel/core_pattern'"),
+    "installed packages": "import pytest\n" + writable("pytest.__file__"),
+    "harness": "import codetape_adapters\n" + writable("codetape_adapters.__file__"),
+    "own source": writable("'.'"),
+    "other's cgroup": writable("'/sys/fs/cgroup'"),
+}
+"""What shows that an attack works outside, where the attack itself would do harm or call a stranger."""
+ELSEWHERE = {"docker socket", "root of pid 1"}
+"""Attacks whose targets are not on every machine."""
+
+
+@pytest.mark.parametrize("name", sorted({*ATTACKS} - ELSEWHERE))
+@pytest.mark.skipif(os.getuid() != 0, reason="some attacks work as root alone")
+def test_the_attack_works_outside(name, tmp_path):
+    """The control: what the sandboxes block is there to be had without them."""
+    secret = tmp_path / "secret"
+    secret.write_text(CANARY)
+    ours, theirs = os.openpty()
+    try:
+        with Listening(tmp_path) as place:
+            program = program_of(
+                aimed(OUTSIDE.get(name, ATTACKS[name]).replace("/tmp/d", str(tmp_path / "d")), secret, place)
+            )
+            command = ["unshare", "--mount", sys.executable, "-c", program]  # what it mounts, it mounts for itself
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                stdin=theirs,
+                env={**os.environ, "HOST_SECRET": CANARY},
+                timeout=60,
+            )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "GOT" in done.stdout, done.stdout + done.stderr
 
 
 class Listening:

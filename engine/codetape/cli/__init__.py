@@ -144,7 +144,10 @@ def _stop_on_signals() -> list[int]:
 
 
 def _utf8(word: str) -> str:
-    """Return an argument as the text that its bytes are in UTF-8. Raises UsageError for others."""
+    """Return an argument as the text that its bytes are in UTF-8. Raises UsageError for others, and for a NUL, which is
+    in no file's name."""
+    if "\0" in word:
+        raise UsageError(f"An argument holds a NUL character: {word[:80]!r}.")
     try:
         return os.fsencode(word).decode() if any("\ud800" <= sign <= "\udfff" for sign in word) else word
     except UnicodeError:

@@ -206,6 +206,8 @@ def _typed(name: str, value: Any, default: Any, source: str) -> Any:
         return number
     if not isinstance(value, str | int | float):
         raise UsageError(f"{name} from {source} is no text: {value!r}.")
+    if "\0" in str(value):
+        raise UsageError(f"{name} from {source} holds a NUL character.")
     return str(value)
 
 

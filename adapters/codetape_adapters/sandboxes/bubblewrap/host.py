@@ -36,6 +36,18 @@ def reachable(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in folders)
 
 
+def checked_cache(cache: Path) -> Path:
+    """Return the cache's folder. Raises SandboxUnavailable where the sandbox's user could not enter it."""
+    if not reachable(cache):
+        closed = next(folder for folder in (cache, *cache.parents) if not folder.stat().st_mode & 0o001)
+        raise SandboxUnavailable(
+            f"The cache {cache} cannot be entered by the user that code runs as: {closed} is private.",
+            remedy="Set CODETAPE_CACHE to a folder that every user may enter, such as one below /var/cache.",
+            step="cache",
+        )
+    return cache
+
+
 def bwrap(cache: Path) -> Path:
     """Return the bwrap to use: the system's, else the wheel's (copied to the cache where it cannot be reached)."""
     if platform.system() != "Linux":

@@ -30,7 +30,7 @@ from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup
 from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus, pinned
 from codetape_adapters.sandboxes.bubblewrap.environment_cache import Environments
 from codetape_adapters.sandboxes.bubblewrap.guardian import GUARDIAN
-from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter, bwrap, interpreter
+from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter, bwrap, checked_cache, interpreter
 from codetape_adapters.sandboxes.bubblewrap.process import (
     Running,
     Started,
@@ -110,7 +110,7 @@ class BubblewrapSandbox(Sandbox):
     @cached_property
     def cache(self) -> Path:
         """The cache's folder."""
-        return self._cache_override or cache_root()
+        return checked_cache(self._cache_override or cache_root())
 
     @cached_property
     def _cpus(self) -> Cpus:
