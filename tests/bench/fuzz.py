@@ -281,7 +281,9 @@ class Fuzz:
             return
 
     def _mutate_payload(self, row: dict, rng: random.Random) -> None:
-        self._mutate(row["event"]["payload"] or row["event"], rng)
+        event = row["event"] if isinstance(row["event"], dict) else row
+        payload = event.get("payload")
+        self._mutate(payload if isinstance(payload, dict) and payload else event, rng)
 
     def _mangled(self, text: str, rng: random.Random) -> str:
         if rng.random() < 0.6 or not text:

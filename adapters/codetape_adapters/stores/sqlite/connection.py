@@ -101,9 +101,9 @@ def open_database(path: Path, *, read_only: bool) -> Connection:
         if read_only:
             raise StoreError(f"There is no database at {path}.", remedy="`codetape run` makes one; --db names another.")
         _make_folder(path.parent)
-        _make_private(path)
+        _make_whole(path)
     elif not path.is_file():  # SQLite waits for ever for somebody at the other end of a pipe
-        raise StoreError(f"{path} is no file.", remedy="Give another with --db.")
+        raise StoreError(f"{path} cannot be a database: it is no file.", remedy="Give another with --db.")
     if read_only:
         return _for_reading(path)
     try:
@@ -214,10 +214,32 @@ def _migrate(db: Connection) -> None:
         raise
 
 
-def _make_private(path: Path) -> None:
-    """Make the file so that its user alone reads it; SQLite makes those beside it alike."""
-    with suppress(OSError):  # another process was quicker, or it cannot be made: opening it says why
+def _make_whole(path: Path) -> None:
+    """Make the file with its tables, so that its user alone reads it; SQLite makes those beside it alike.
+
+    It gets its name when it is whole: one without tables, which a kill would leave, is nobody's. Where that cannot be,
+    and where another process was quicker, opening it says so.
+    """
+    with suppress(OSError, AttributeError):
+        number = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "wb") as out:
+            out.write(_empty())
+            out.flush()
+            os.fsync(number)
+            os.link(f"/proc/self/fd/{number}", path, src_dir_fd=number, follow_symlinks=True)  # linkat, which follows
+        return
+    with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def _empty() -> bytes:
+    """Return the bytes of a database without sessions."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        _migrate(memory)
+        return memory.serialize()
+    finally:
+        memory.close()
 
 
 def _make_folder(folder: Path) -> None:
