@@ -184,3 +184,15 @@ def test_a_list_whose_columns_hold_other_types_is_shown(path):
     for words in (("list",), ("list", "--json"), ("spend",), ("verify", "--all"), ("show", "last")):
         done = codetape(*words, "--db", path)
         assert "error of codetape's own" not in done.stderr, (words, done.stderr)
+
+
+def test_a_schema_that_is_no_text_is_a_line(path):
+    """SQLite's own words of it are not UTF-8 then, and Python raises another error than SQLite's."""
+    data = path.read_bytes().replace(b"CREATE TABLE leases", b"CREATE \xe5\x89BLE leases")
+    path.write_bytes(data)
+    for words in (("list",), ("show", "last"), ("verify", "--all"), ("import", "x.tape.jsonl")):
+        done = codetape(*words, "--db", path)
+        assert done.returncode == 1 + (words[0] == "import")
+        assert "codetape's own" not in done.stderr
+    with pytest.raises(StoreError, match="is no database, or is damaged"):
+        SqliteStore(path).sessions()

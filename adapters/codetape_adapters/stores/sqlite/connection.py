@@ -18,6 +18,8 @@ from codetape_adapters.stores.sqlite.schema import differences
 
 APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; the second where the words of its error name something that is not UTF-8."""
 SCHEMA = 6
 """The number of migrations, kept in user_version too: reading a database must not load the code that migrates one."""
 
@@ -32,13 +34,13 @@ def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours: one line, and what to do."""
     try:
         yield
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise store_error(path, error) from error
 
 
-def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+def store_error(path: Path, error: Exception) -> StoreError:
     """Return what an error of SQLite's means to a person."""
-    text = str(error)
+    text = "malformed: its schema is no text" if isinstance(error, UnicodeDecodeError) else str(error)
     if "not a database" in text or "malformed" in text:
         return StoreError(f"{path} is no database, or is damaged: {text}.", remedy="Give another with --db.")
     if "readonly" in text or "unable to open" in text:
@@ -72,7 +74,7 @@ class Transaction:
     def __enter__(self) -> Connection:
         try:
             self.db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise store_error(self.path, error) from error
         return self.db
 
@@ -82,12 +84,12 @@ class Transaction:
         if error is None:
             try:
                 self.db.execute("COMMIT")
-            except sqlite3.Error as refused:
+            except DATABASE_ERRORS as refused:
                 self._roll_back()
                 raise store_error(self.path, refused) from refused
             return
         self._roll_back()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, DATABASE_ERRORS):
             raise store_error(self.path, error) from error
 
     def _roll_back(self) -> None:
@@ -108,7 +110,7 @@ def open_database(path: Path, *, read_only: bool) -> Connection:
         return _for_reading(path)
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise StoreError(
             f"{path} cannot be opened: {error}.", remedy="Check its folder, or give another with --db."
         ) from error
@@ -121,7 +123,7 @@ def _for_reading(path: Path) -> Connection:
     for mode in ("mode=ro", "immutable=1"):  # the log's shared memory needs a writable folder
         try:
             connection = sqlite3.connect(f"file:{address}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise store_error(path, error) from error
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -131,7 +133,7 @@ def _for_reading(path: Path) -> Connection:
             if mode == "immutable=1" or not ("readonly" in str(error) or "unable to open" in str(error)):
                 raise store_error(path, error) from error
             continue
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             connection.close()
             raise store_error(path, error) from error
         if 0 < version < SCHEMA:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from codetape.domain.canonical import sha256
 from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import StoredEvent
 from codetape.ports import RecoveredSession, SessionList
-from codetape_adapters.stores.sqlite.connection import store_error
+from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS, store_error
 from codetape_adapters.stores.sqlite.schema import differences
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
@@ -121,7 +120,7 @@ def unsound(db: Connection, path: Path) -> list[str]:
     """Return what SQLite finds wrong with the file, and sessions whose line in the list disagrees with their events."""
     rows, problems = _rows(db, path, "PRAGMA quick_check(5)")
     problems += [f"{path}: {row[0]}" for row in rows if row[0] != "ok"]
-    with suppress(sqlite3.Error):
+    with suppress(*DATABASE_ERRORS):
         version = db.execute("PRAGMA user_version").fetchone()[0]
         problems += [f"{path} is not as codetape made it: {found.message}." for found in differences(db, version)]
     rows, broken = _rows(db, path, _PROJECTED)
@@ -134,10 +133,10 @@ def _rows(db: Connection, path: Path, query: str, *values: Any) -> tuple[list[An
     try:
         for row in db.execute(query, values):
             rows.append(row)  # noqa: PERF402 - what was read before an error stays
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         problem = str(store_error(path, error))
         if table := _TABLE.search(query):  # an index may be what is broken
-            with suppress(sqlite3.Error):
+            with suppress(*DATABASE_ERRORS):
                 for row in db.execute(query.replace(table[0], f"{table[0]} NOT INDEXED", 1), values):
                     if row not in rows:
                         rows.append(row)
