@@ -8,7 +8,7 @@ from tests.bench import fuzz
 from tests.helpers.forked import CONTEXT, codetape, started
 
 pytestmark = pytest.mark.slow
-ATTEMPTS = {"commands": 500, "tasks": 100, "settings": 300, "tapes": 200, "databases": 120}
+ATTEMPTS = {"commands": 2000, "tasks": 100, "settings": 300, "tapes": 200, "databases": 120}
 
 
 def _fuzzed(kind, seed, attempts, answer):
