@@ -32,8 +32,27 @@ def started(*words, **more):
 # ---- signals
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_as_ctrl_c_does_and_nothing_is_lost(number, code):
+def dispositions(**ignored):
+    """Return what sets the signals of a process before it starts: the defaults, but for those that are ignored."""
+
+    def act():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN if ignored.get(name) else signal.SIG_DFL)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "ignored"),
+    [
+        (signal.SIGTERM, 143, {}),
+        (signal.SIGHUP, 129, {}),
+        (signal.SIGINT, 130, {}),
+        (signal.SIGTERM, 143, {"SIGINT": True, "SIGHUP": True}),  # as under nohup, in the background of a script
+    ],
+    ids=["SIGTERM", "SIGHUP", "SIGINT", "SIGTERM in the background"],
+)
+def test_a_signal_ends_a_run_as_ctrl_c_does_and_nothing_is_lost(number, code, ignored):
     held = []
 
     def answer(handler, asked):
@@ -43,7 +62,8 @@ def test_a_signal_ends_a_run_as_ctrl_c_does_and_nothing_is_lost(number, code):
         handler.say(REPLIES[purpose_of(asked)])
 
     with serving(answer) as (url, _):
-        process = started("run", PROMPT, "--model", "openai:x", "--base-url", url, "--sandbox", "tape:demo")
+        words = ("run", PROMPT, "--model", "openai:x", "--base-url", url, "--sandbox", "tape:demo")
+        process = started(*words, preexec_fn=dispositions(**ignored))
         deadline = time.monotonic() + 30
         while not held and time.monotonic() < deadline:
             time.sleep(0.02)

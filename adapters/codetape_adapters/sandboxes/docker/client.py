@@ -93,7 +93,7 @@ def owner_labels() -> dict[str, str]:
     return {LABEL: "run", **{f"{LABEL}.{name}": value for name, value in owner.items()}}
 
 
-def remove_container(client: Any, name: str, *, seconds: float = 10) -> bool:
+def remove_container(client: Any, name: str, *, seconds: float = 30) -> bool:
     """Kill and remove a container with its volume; return whether it is gone.
 
     A busy engine refuses while the container still dies, so the call is repeated.
