@@ -33,8 +33,10 @@ def script(sandbox, code, **more):
     return asyncio.run(sandbox.execute(Job(purpose="script", spec=spec, files={"solution.py": code}, **more)))
 
 
-def containers(sandbox):
-    return sandbox._client.containers.list(all=True, filters={"label": "codetape=run"}, ignore_removed=True)
+def containers(sandbox, pid=None):
+    """The containers of a process, this one by default: others that use the engine have theirs."""
+    owned = [f"codetape.pid={pid or os.getpid()}", "codetape=run"]
+    return sandbox._client.containers.list(all=True, filters={"label": owned}, ignore_removed=True)
 
 
 def test_an_image_is_named_by_what_was_asked_for_and_its_lock_names_the_base(docker_sandbox):
@@ -189,17 +191,17 @@ def test_what_a_killed_process_left_is_swept_by_the_next(docker_sandbox):
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 60
-    while not [c for c in containers(docker_sandbox) if c.status == "running"]:
+    while not [c for c in containers(docker_sandbox, process.pid) if c.status == "running"]:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(containers(docker_sandbox)) == 1
+    assert len(containers(docker_sandbox, process.pid)) == 1
     from codetape_adapters.sandboxes.docker.sandbox import DockerSandbox
 
     fresh = DockerSandbox()
     fresh.images()  # as `codetape images` does, and every first use
-    assert containers(fresh) == []
+    assert containers(fresh, process.pid) == []
     fresh.close()
 
 
