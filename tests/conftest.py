@@ -62,6 +62,11 @@ SLOW = {
 """Files whose tests start processes, servers or sandboxes, or simulate for long; `-m "not slow"` leaves them out."""
 
 
+def pytest_xdist_auto_num_workers():
+    """One worker more than there are CPUs: tests wait for sandboxes, servers and processes for a third of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Tests that share a Docker engine run one after another: some of them sweep what others would need."""
     for item in items:
