@@ -36,6 +36,14 @@ def box(request):
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture
+def bounded_box(box):
+    """Each of the two, where control groups bind a whole tree."""
+    if not getattr(box, "bounded", True):
+        pytest.skip("no control groups here: the outcome says that the tree's memory is not bounded")
+    return box
+
+
 def run(sandbox, code, **more):
     job = Job(
         purpose="script", spec=BuildSpec(python_version=sandbox.facts().python), files={"solution.py": code}, **more
@@ -209,37 +217,31 @@ def test_a_fork_bomb_is_contained(box):
     assert int(report.stdout.split("forks")[1].split()[0]) <= 36
 
 
-def test_memory_of_the_whole_tree_is_bounded(box):
-    if not getattr(box, "bounded", True):
-        pytest.skip("no control groups here: the outcome says that the tree's memory is not bounded")
+def test_memory_of_the_whole_tree_is_bounded(bounded_box):
     code = "import os\nfor _ in range(4):\n    os.fork()\nx = bytearray(150 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nimport time; time.sleep(1)\n"
-    report = run(box, code, resources=Resources(memory_mb=256, wall_seconds=30)).report
+    report = run(bounded_box, code, resources=Resources(memory_mb=256, wall_seconds=30)).report
     assert report.tree_memory_bounded
     assert report.exit in ("oom", "tests_failed", "killed")
 
 
-def test_a_script_whose_children_were_killed_for_their_memory_one_by_one_did_not_go_well(box):
-    if not getattr(box, "bounded", True):
-        pytest.skip("no control groups here: the outcome says that the tree's memory is not bounded")
+def test_a_script_whose_children_were_killed_for_their_memory_one_by_one_did_not_go_well(bounded_box):
     code = (
         "import os\nfor _ in range(3):\n    if os.fork() == 0:\n        x = bytearray(300 << 20)\n"
         "        for i in range(0, len(x), 4096): x[i] = 1\n        os._exit(0)\n    os.wait()\nprint('done')\n"
     )
-    report = run(box, code, resources=Resources(memory_mb=256, wall_seconds=30)).report
+    report = run(bounded_box, code, resources=Resources(memory_mb=256, wall_seconds=30)).report
     assert (report.exit, report.exit_code, report.stdout.strip()) == ("oom", 0, "done")
 
 
-def test_tests_that_pass_while_the_limit_kills_their_processes_are_no_success(box):
-    if not getattr(box, "bounded", True):
-        pytest.skip("no control groups here: the outcome says that the tree's memory is not bounded")
+def test_tests_that_pass_while_the_limit_kills_their_processes_are_no_success(bounded_box):
     tests = (
         "import os\ndef test_a():\n    if os.fork() == 0:\n        x = bytearray(300 << 20)\n"
         "        for i in range(0, len(x), 4096): x[i] = 1\n        os._exit(0)\n    os.wait()\n"
     )
-    spec = BuildSpec(python_version=box.facts().python)
+    spec = BuildSpec(python_version=bounded_box.facts().python)
     job = Job(purpose="run", spec=spec, files={"solution.py": "", "test_solution.py": tests}, targets=("test_solution.py",),
               resources=Resources(memory_mb=256))  # fmt: skip
-    assert asyncio.run(box.execute(job)).report.exit == "oom"
+    assert asyncio.run(bounded_box.execute(job)).report.exit == "oom"
 
 
 @pytest.mark.parametrize("cpus", ["0.5", "1"])

@@ -135,9 +135,8 @@ def _stop_on_signals() -> list[int]:
 
     def stop(number: int, _frame: object) -> None:
         came[:] = [number]
-        if (
-            signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        ):  # a script's background job: Ctrl-C is not for it, this is
+        # a script's background job ignores SIGINT: Ctrl-C is not for it, but this signal is
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
