@@ -164,7 +164,7 @@ class Listening:
     """Servers on this host that give the self-test away to whoever reaches them."""
 
     def __init__(self, folder):
-        self.sockets = []
+        self.sockets, self.threads = [], []
         self.folder = folder
 
     def __enter__(self):
@@ -179,13 +179,16 @@ class Listening:
             made.bind(where)
             made.listen()
             self.sockets.append(made)
-            threading.Thread(target=serve, args=(made,), daemon=True).start()
+            self.threads.append(threading.Thread(target=serve, args=(made,), daemon=True))
+            self.threads[-1].start()
         return {"PORT": self.sockets[0].getsockname()[1], "SOCKET": address, "ABSTRACT": abstract}
 
     def __exit__(self, *_):
         for made in self.sockets:
             made.shutdown(socket.SHUT_RDWR)
             made.close()
+        for thread in self.threads:  # one that still waits holds the address
+            thread.join()
 
 
 def serve(made):

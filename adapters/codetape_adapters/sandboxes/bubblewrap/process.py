@@ -1,6 +1,5 @@
-"""Starting a sandbox's process and reading its output: bwrap's arguments, its pipes, its limits, its end."""
+"""A sandbox that runs: reading its output, its limits, its end."""
 
-import json
 import os
 import selectors
 import signal
@@ -9,31 +8,70 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Protocol
 
 from codetape.domain.report import Exit
-from codetape.domain.script_args import INPUTS
 from codetape.domain.task import Resources
 from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup
 from codetape_adapters.sandboxes.execution import report_parser
-from codetape_adapters.sandboxes.execution.limits import WORK
+
+
+class Handle(Protocol):
+    """The first process of a sandbox, as its host holds it."""
+
+    def kill(self) -> None:
+        """Kill it; what it started ends with it. One that has ended is no error."""
+
+    def wait(self) -> None:
+        """Return once it is gone."""
+
+    def close(self) -> None:
+        """Let go of it, once it is gone."""
+
+
+@dataclass(frozen=True)
+class Bwrap:
+    """A bwrap that this process started."""
+
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """Kill its process group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Reap it."""
+        self.process.wait()
+
+    def close(self) -> None:
+        """Let go of it: nothing is held."""
 
 
 @dataclass
 class Started:
-    """A running bwrap, and the pipes it writes to."""
+    """A sandbox that runs, and the pipes it writes to."""
 
-    process: subprocess.Popen[bytes]
+    handle: Handle
     cgroup: Cgroup | None
     pipes: dict[str, int]
     data: dict[str, bytearray] = field(default_factory=dict)
 
     def kill(self) -> None:
         """Kill the whole tree."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.handle.kill()
         if self.cgroup:
             self.cgroup.kill()
+
+    def end(self) -> None:
+        """Kill the whole tree, wait until it is gone, and give back what was held for it."""
+        self.kill()
+        self.handle.wait()
+        self.handle.close()
+        for fd in self.pipes.values():
+            os.close(fd)
+        if self.cgroup:  # removing it takes the kernel a while, and nobody needs to wait
+            threading.Thread(target=self.cgroup.remove).start()
 
 
 class Running:
@@ -51,74 +89,17 @@ class Running:
             if self._stopped:
                 started.kill()
 
+    def remove(self, started: Started) -> None:
+        """Forget a process, before what is held for it is given back."""
+        with self._lock:
+            self._started.remove(started)
+
     def stop(self) -> None:
         """Kill every process that was started, and every later one."""
         with self._lock:
             self._stopped = True
             for started in self._started:
                 started.kill()
-
-
-def release(started: Started, gate: int) -> None:
-    """Put the sandbox into its control group, then let it continue."""
-    info = b""
-    fd = started.pipes.pop("info")
-    try:
-        while part := os.read(fd, 4096):
-            info += part
-        child = json.loads(info)["child-pid"] if info else None
-        if started.cgroup and child:
-            started.cgroup.add(child)
-    except (OSError, ValueError, KeyError):
-        started.kill()
-    finally:
-        os.close(fd)
-        with suppress(OSError):
-            os.write(gate, b"x")
-        os.close(gate)
-
-
-def isolation(limits: Resources, binds: list[str], folder: str = WORK) -> list[str]:
-    """Return bwrap's arguments: namespaces, mounts, rights. No variables: other users can read a command line."""
-    disk = str(limits.disk_mb << 20)
-    merged = [part for name in ("bin", "sbin", "lib", "lib64") for part in _system(name)]
-    return [
-        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
-        "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox",
-        "--new-session", "--die-with-parent", "--as-pid-1", "--clearenv",
-        "--size", str(64 << 20), "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108 - the sandbox's own
-        "--ro-bind", "/usr", "/usr", *merged,
-        "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",
-        "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(16 << 20), "--tmpfs", "/dev/shm",  # noqa: S108 - likewise
-        "--dir", "/var", "--size", disk, "--perms", "0777", "--tmpfs", "/var/outputs",
-        "--size", disk, "--perms", "0777", "--tmpfs", folder,
-        *binds,
-        "--chdir", folder, "--remount-ro", "/", "--remount-ro", "/dev",
-    ]  # fmt: skip
-
-
-def _system(name: str) -> list[str]:
-    """Return the arguments for a top-level folder of the system: the same link, or a bind."""
-    path = Path("/") / name
-    if path.is_symlink():
-        return ["--symlink", str(path.readlink()).lstrip("/"), str(path)]
-    return ["--ro-bind", str(path), str(path)] if path.is_dir() else []
-
-
-def stage_binds(stage: Path, folder: str) -> list[str]:
-    """Return the arguments that bind a job's files and samples, read-only."""
-    binds: list[str] = []
-    for file in sorted((stage / "work").iterdir()):
-        binds += ["--ro-bind", str(file), f"{folder}/{file.name}"]
-    return [*binds, "--ro-bind", str(stage / "inputs"), INPUTS]
-
-
-def memory_file(data: bytes) -> int:
-    """Return a descriptor of a file in memory that holds the data."""
-    fd = os.memfd_create("seccomp")
-    os.write(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 def pump(started: Started, limits: Resources, begun: float) -> Exit | None:

@@ -7,45 +7,37 @@ the adapter refuses, and says which step failed and what to do.
 import asyncio
 import hashlib
 import json
-import os
 import secrets
 import shutil
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
 
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import Resources, SandboxFacts
-from codetape.errors import SandboxUnavailable, UsageError
+from codetape.errors import SandboxUnavailable
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
 from codetape_adapters.process_identity import owned_name
-from codetape_adapters.sandboxes.bubblewrap import doctor
+from codetape_adapters.sandboxes.bubblewrap import doctor, launch
 from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup
-from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus, pinned
+from codetape_adapters.sandboxes.bubblewrap.cpus import Cpus
 from codetape_adapters.sandboxes.bubblewrap.environment_cache import Environments
-from codetape_adapters.sandboxes.bubblewrap.guardian import GUARDIAN
+from codetape_adapters.sandboxes.bubblewrap.fork_server import FORK_SERVERS, ForkServer
 from codetape_adapters.sandboxes.bubblewrap.host import SANDBOX_UID, Interpreter, bwrap, checked_cache, interpreter
-from codetape_adapters.sandboxes.bubblewrap.process import (
-    Running,
-    Started,
-    isolation,
-    memory_file,
-    pump,
-    release,
-    stage_binds,
-)
+from codetape_adapters.sandboxes.bubblewrap.launch import Place, Program
+from codetape_adapters.sandboxes.bubblewrap.process import Running, pump
 from codetape_adapters.sandboxes.cache import cache_root, is_root
-from codetape_adapters.sandboxes.execution import report_parser, seccomp, staging
-from codetape_adapters.sandboxes.execution.limits import WORK, cancellable, rlimits
+from codetape_adapters.sandboxes.execution import report_parser, staging
+from codetape_adapters.sandboxes.execution.limits import cancellable
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
-from codetape_adapters.sandboxes.guest import ENV, FIXED_ENV, GUEST_FOLDER, HARNESS, HARNESS_FILES, invocation
+from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS_FILES, invocation
 
 _OWN_CHECKS = """
 if any(map(os.path.exists, ("/etc/shadow", "/etc/machine-id", "/sys", "/boot", "/run"))): problems.append("host files")
@@ -130,6 +122,10 @@ class BubblewrapSandbox(Sandbox):
         return bwrap(self.cache)
 
     @cached_property
+    def _place(self) -> Place:
+        return Place(self._bwrap, self._harness)
+
+    @cached_property
     def _environments(self) -> Environments:
         return Environments(self.cache)
 
@@ -171,9 +167,18 @@ class BubblewrapSandbox(Sandbox):
 
         def compile_inside(environment: Path) -> None:
             limits = Resources(wall_seconds=600, memory_mb=2048, output_kb=4096)
-            command = [f"{ENV}/bin/python", "-I", "-S", "-m", "compileall", "-q", "-f"]
-            command += ["--invalidation-mode", "unchecked-hash", f"{ENV}/lib"]
-            self._run(command, python, limits, environment=environment, writable=True)
+            command = (
+                "-I",
+                "-S",
+                "-m",
+                "compileall",
+                "-q",
+                "-f",
+                "--invalidation-mode",
+                "unchecked-hash",
+                f"{ENV}/lib",
+            )
+            self._run(Program(command, python, limits, environment=environment, writable=True))
 
         return self._environments.build(spec, python, compile_inside)
 
@@ -184,12 +189,18 @@ class BubblewrapSandbox(Sandbox):
         python = self._interpreter(version or ".".join(map(str, sys.version_info[:2])))
         self.sweep()
         limits = Resources(wall_seconds=20, memory_mb=512)
-        raw = self._run([str(python.executable), "-I", "-S", "-c", self_test(_OWN_CHECKS)], python, limits)
+        raw = self._run(Program((str(python.executable), "-I", "-S", "-c", self_test(_OWN_CHECKS)), python, limits))
         if PASSED not in raw.stdout:
             raise _refusal((raw.stderr + raw.stdout).decode("utf-8", "replace"))
         self._checked = True
 
     # ---- executing
+
+    def _server(self, job: Job, program: Program, runs: Path) -> AbstractContextManager[ForkServer | None]:
+        """Return the fork server for a job's tests: what has no pytest gains nothing by it, and the oracle has none."""
+        if job.purpose in ("script", "evaluate", "oracle"):
+            return nullcontext()
+        return FORK_SERVERS.of(self._place, program, runs, self_test(_OWN_CHECKS))
 
     def _execute(self, job: Job, running: Running) -> Execution:
         built = self._build(job.spec)
@@ -199,179 +210,57 @@ class BubblewrapSandbox(Sandbox):
                 step="build",
             )
         python = self._interpreter(job.spec.python_version)
-        started_by = invocation(job)
-        with staged(self.cache / "runs", job, owner=SANDBOX_UID if is_root() else None) as stage:
-            raw = self._run(
-                [f"{ENV}/bin/python", *started_by.words],
-                python,
-                job.resources,
-                environment=self._environments.path(job.spec, python),
-                stage=stage,
-                folder=job.conditions.folder,
-                env=started_by.variables,
-                report=started_by.reports,
-                outputs=True,
-                running=running,
-            )
+        invoked, runs = invocation(job), self.cache / "runs"
+        program = Program(
+            invoked.words,
+            python,
+            job.resources,
+            invoked.targets,
+            environment=self._environments.path(job.spec, python),
+            folder=job.conditions.folder,
+            variables=invoked.variables,
+            reports=invoked.reports,
+            ships=True,
+        )
+        with ExitStack() as held:
+            server = held.enter_context(self._server(job, program, runs))
+            place = server.folder if server else runs
+            stage = held.enter_context(staged(place, job, owner=SANDBOX_UID if is_root() else None))
+            raw = self._run(replace(program, stage=stage), server=server, running=running)
         return report_parser.read(report_parser.relocated(raw, str(python.prefix)), job)
 
     def _run(
-        self,
-        command: list[str],
-        python: Interpreter,
-        limits: Resources,
-        *,
-        environment: Path | None = None,
-        writable: bool = False,
-        stage: Path | None = None,
-        folder: str = WORK,
-        env: dict[str, str] | None = None,
-        report: bool = False,
-        outputs: bool = False,
-        running: Running | None = None,
+        self, program: Program, *, server: ForkServer | None = None, running: Running | None = None
     ) -> report_parser.Raw:
-        binds = self._binds(python, environment, stage, folder, writable=writable)
         begun = time.monotonic()
-        held = self._cpus.take(ceil(float(limits.cpus)))
+        held = self._cpus.take(ceil(float(program.limits.cpus)))
         try:
-            started = self._start(
-                command,
-                python,
-                limits,
-                isolation(limits, binds, folder),
-                env or {},
-                held.cpus,
-                report=report,
-                outputs=outputs,
-            )
-        except BaseException:
-            held.release()
-            raise
-        if running is not None:
-            running.add(started)
-        try:
-            stopped = pump(started, limits, begun)
-            started.kill()
-            started.process.wait()
-            group = started.cgroup
-            return report_parser.Raw(
-                report=bytes(started.data.get("report", b"")),
-                outcome=bytes(started.data.get("outcome", b"")),
-                stdout=bytes(started.data["stdout"]),
-                stderr=bytes(started.data["stderr"]),
-                stopped=stopped,
-                duration_ms=int((time.monotonic() - begun) * 1000),
-                tree_memory_bounded=group is not None,
-                oom=group.oom_killed() if group else False,
-                pids=group.forks_refused() if group else False,
-            )
-        finally:
-            started.kill()
-            started.process.wait()
-            held.release()
-            for fd in started.pipes.values():
-                with suppress(OSError):
-                    os.close(fd)
-            if started.cgroup:  # removing it takes the kernel a while, and nobody needs to wait
-                threading.Thread(target=started.cgroup.remove).start()
-
-    def _binds(
-        self, python: Interpreter, environment: Path | None, stage: Path | None, folder: str, *, writable: bool
-    ) -> list[str]:
-        binds: list[str] = []
-        if not python.prefix.is_relative_to("/usr"):
-            binds += ["--ro-bind", str(python.source), str(python.prefix)]
-        if environment:
-            binds += ["--bind" if writable else "--ro-bind", str(environment), ENV]
-        binds += ["--ro-bind", str(self._harness), HARNESS]
-        for name in ("passwd", "group", "hosts"):
-            binds += ["--ro-bind", str(self._harness / name), f"/etc/{name}"]
-        return binds + (stage_binds(stage, folder) if stage else [])
-
-    def _start(
-        self,
-        command: list[str],
-        python: Interpreter,
-        limits: Resources,
-        isolated: list[str],
-        env: dict[str, str],
-        cpus: tuple[int, ...],
-        *,
-        report: bool,
-        outputs: bool,
-    ) -> Started:
-        """Start bwrap; its first process waits at a pipe until it is in its control group. Return it and our pipes."""
-        program, hidden = str(self._bwrap), b""
-        for name, value in env.items():
-            if "\0" in name + value or "=" in name or not (name + value).isprintable():
-                raise UsageError(f"The variable {name!r} holds what no variable can.", remedy="Give printable text.")
-        group = Cgroup.create(owned_name(), limits)
-        names = ["stdout", "stderr", "outcome", "info", *(["report"] if report else [])]
-        pairs = {name: os.pipe() for name in names}
-        gate_read, gate_write = os.pipe()
-        filter_fd = memory_file(seccomp.program(memory_files=group is not None))
-        write_ends = {name: pair[1] for name, pair in pairs.items()}
-        settings = {
-            **rlimits(limits, bounded=group is not None),
-            "outcome_fd": write_ends["outcome"],
-            "report_fd": write_ends.get("report", -1),
-            "gate_fd": gate_read,
-            "max_bytes": limits.disk_mb << 20 if outputs else 0,
-            "max_files": 200,
-            "max_depth": 16,
-        }
-        variables = {"PYTHONPATH": HARNESS, "CODETAPE_WORK": WORK, **(env or FIXED_ENV)}
-        if report:
-            variables["CODETAPE_REPORT_FD"] = str(write_ends["report"])
-        words = ",".join(f"{name}={value}" for name, value in settings.items())
-        runner = [str(python.executable), "-I", "-S", "-B", f"{HARNESS}/init.py", words, *command]
-        hidden = b"\0".join(word.encode() for n, v in variables.items() for word in ("--setenv", n, v)) + b"\0"
-        variables_fd = memory_file(hidden)  # not on the command line, which every user of this machine can read
-        inner = [
-            "--args",
-            str(variables_fd),
-            "--info-fd",
-            str(write_ends["info"]),
-            "--seccomp",
-            str(filter_fd),
-        ]
-        arguments = [program, *isolated, *inner, "--", *runner]
-        inherited = [
-            filter_fd,
-            variables_fd,
-            gate_read,
-            write_ends["info"],
-            write_ends["outcome"],
-            *([write_ends["report"]] if report else []),
-        ]
-        account = {"user": SANDBOX_UID, "group": SANDBOX_UID, "extra_groups": []} if is_root() else {}
-        try:
-            with pinned(cpus):
-                process = subprocess.Popen(  # noqa: S603 - argv made here
-                    arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=write_ends["stdout"],
-                    stderr=write_ends["stderr"],
-                    pass_fds=inherited,
-                    env={"PATH": "/usr/bin:/bin", **GUARDIAN.marked()},
-                    cwd="/",
-                    start_new_session=True,
-                    **account,  # type: ignore[call-overload]  # keyword arguments by case
+            forked = server.start(program, held.cpus) if server else None
+            started = forked or launch.start(self._place, program, held.cpus)
+            if running is not None:
+                running.add(started)
+            try:
+                stopped = pump(started, program.limits, begun)
+                started.kill()
+                started.handle.wait()
+                group = started.cgroup
+                return report_parser.Raw(
+                    report=bytes(started.data.get("report", b"")),
+                    outcome=bytes(started.data["outcome"]),
+                    stdout=bytes(started.data["stdout"]),
+                    stderr=bytes(started.data["stderr"]),
+                    stopped=stopped,
+                    duration_ms=int((time.monotonic() - begun) * 1000),
+                    tree_memory_bounded=group is not None,
+                    oom=group.oom_killed() if group else False,
+                    pids=group.forks_refused() if group else False,
                 )
-        except (OSError, ValueError) as error:
-            for fd in (gate_write, *(pair[0] for pair in pairs.values())):
-                os.close(fd)
-            if group:
-                group.remove()
-            raise SandboxUnavailable(
-                f"bwrap cannot be started: {error}.", remedy="`codetape doctor` says more.", step="bwrap"
-            ) from error
+            finally:
+                if running is not None:
+                    running.remove(started)
+                started.end()
         finally:
-            for fd in (gate_read, filter_fd, variables_fd, *write_ends.values()):
-                os.close(fd)
-        started = Started(process, group, {name: pair[0] for name, pair in pairs.items()})
-        release(started, gate_write)
-        return started
+            held.release()
 
 
 def _refusal(output: str) -> SandboxUnavailable:

@@ -178,7 +178,7 @@ class DockerSandbox(Sandbox):
         register(container)
         with staged(self._images.folder / "runs", job, owner=None) as stage:
             inputs = stage / "inputs" if any(i.sample for i in job.inputs) else None
-            command = [f"{ENV}/bin/python", *started_by.words]
+            command = [f"{ENV}/bin/python", *started_by.words, *started_by.targets]
             raw = container.run(
                 command, started_by.variables, files, inputs, folder=folder, confined=True, report=started_by.reports
             )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from codetape.domain.job import Job
 from codetape.domain.task import SOLUTION_FILE
 
-HARNESS_FILES = ("init.py", "codetape_reporter.py", "codetape_evaluate.py")
+HARNESS_FILES = ("init.py", "codetape_reporter.py", "codetape_evaluate.py", "fork_server.py")
 GUEST_FOLDER = Path(__file__).parent
 ENV, HARNESS = "/opt/env", "/opt/codetape"
 PYTEST = (
@@ -35,9 +35,11 @@ FIXED_ENV = {
 
 
 class Invocation(NamedTuple):
-    """How a job is started in a sandbox: its words after the interpreter, its variables, and whether it reports."""
+    """How a job is started in a sandbox: its words after the interpreter, then its targets; its variables, and whether it
+    reports."""
 
     words: tuple[str, ...]
+    targets: tuple[str, ...]
     variables: dict[str, str]
     reports: bool
 
@@ -54,16 +56,16 @@ def invocation(job: Job) -> Invocation:
         "CODETAPE_WORK": conditions.folder,
     }
     if job.purpose == "script":
-        return Invocation((SOLUTION_FILE, *job.flags), variables, reports=False)
+        return Invocation((SOLUTION_FILE, *job.flags), (), variables, reports=False)
     if job.purpose == "evaluate":
         variables = {
             name: value for name, value in variables.items() if not name.startswith("PYTEST_")
         }  # no hint of one
-        return Invocation(("-m", "codetape_evaluate", *job.targets), variables, reports=True)
+        return Invocation(("-m", "codetape_evaluate"), job.targets, variables, reports=True)
     if job.deselect:
         variables["CODETAPE_DESELECT"] = json.dumps(job.deselect)
     if conditions.reverse:
         variables["CODETAPE_REVERSE"] = "1"
     if job.spec.packages:  # plugins of packages that were asked for, or are imported, and no others
         variables["CODETAPE_PLUGINS_OF"] = json.dumps(job.spec.packages)
-    return Invocation((*PYTEST, "--rootdir", conditions.folder, *job.targets), variables, reports=True)
+    return Invocation((*PYTEST, "--rootdir", conditions.folder), job.targets, variables, reports=True)

@@ -11,6 +11,7 @@ import sys
 AGAIN = "CODETAPE_AGAIN"
 MOST_DIFFERING, SLOWER = 20, 20  # values told of a mutant; times that it may take, beside a second
 MOST_NODES, MOST_TEXT, MOST_DEPTH = 20000, 200000, 50
+COROUTINE = 0x80  # a flag of a function's code
 
 
 def main():
@@ -37,22 +38,16 @@ def child(fd):
 
 def evaluate(files, fd, turn):
     # everything that is used later is taken before any of the code runs: it may replace what lies in modules
-    import asyncio
     import builtins
-    import collections
-    import inspect
     import io
     import json
-    import pathlib
-    import signal
-    import tempfile
     import time
-    import types
+    from _signal import alarm  # signal itself loads enum
 
     kept = dict(vars(builtins))
     exceptions = [(n, k) for n, k in kept.items() if isinstance(k, type) and issubclass(k, BaseException)]
     put, dumps, restore = os.write, json.dumps, vars(builtins).update
-    out, kind_of_module = io.StringIO, types.ModuleType
+    out, kind_of_module, kind_of_function = io.StringIO, type(sys), type(evaluate)
 
     def say(**line):
         data = dumps(line).encode() + b"\n"
@@ -67,7 +62,8 @@ def evaluate(files, fd, turn):
 
     modules = [compiled(file, file) for file in files if file.startswith("claims_")]
     mutants = [] if turn else [(file, compiled(file, "solution.py")) for file in files if file.startswith("mutant_")]
-    fork, wait, leave, now, alarm = os.fork, os.waitpid, os._exit, time.monotonic, signal.alarm
+    fork, wait, leave, now = os.fork, os.waitpid, os._exit, time.monotonic
+    finish, folder_for_one = helpers([code for module in modules for code in module.co_consts])
     given = {}
     sys.path.insert(0, folder)
     sys.argv[:] = [""]
@@ -123,11 +119,9 @@ def evaluate(files, fd, turn):
             self.out, self.err = out(), out()
 
         def readouterr(self):
-            shown = Shown(self.out.getvalue(), self.err.getvalue())
+            shown = Shown((self.out.getvalue(), self.err.getvalue()))
             self.out, self.err = sys.stdout, sys.stderr = out(), out()
             return shown
-
-    Shown = collections.namedtuple("Shown", "out err")
 
     def run(tell, reverse):
         functions = []
@@ -137,7 +131,9 @@ def evaluate(files, fd, turn):
                 exec(code, names)  # noqa: S102 - what this is for
             except BaseException as error:  # noqa: BLE001 - the code's import may raise anything
                 say(k="import", raised=[type(error).__name__], message=message(error))
-            functions += [v for n, v in names.items() if n[:1] == "t" and n[1:].isdigit() and inspect.isfunction(v)]
+            functions += [
+                v for n, v in names.items() if n[:1] == "t" and n[1:].isdigit() and isinstance(v, kind_of_function)
+            ]
         for function in functions[::-1] if reverse else functions:
             ask(function, Claims(tell))
 
@@ -150,11 +146,11 @@ def evaluate(files, fd, turn):
                 arguments.append(shown)
                 sys.stdout, sys.stderr = shown.out, shown.err
             else:
-                arguments.append(pathlib.Path(tempfile.mkdtemp()))
+                arguments.append(folder_for_one())
         try:
             done = function(*arguments)
-            if inspect.iscoroutine(done):
-                asyncio.run(done)
+            if function.__code__.co_flags & COROUTINE:
+                finish(done)
             claims.close()
         except BaseException as error:  # noqa: BLE001 - likewise
             claims.failed(error)
@@ -195,6 +191,34 @@ def evaluate(files, fd, turn):
             leave(0)
         say(k="mutant", mutant=number, status=os.waitstatus_to_exitcode(wait(child, 0)[1]))
     say(k="finish", code=0)
+
+
+def helpers(codes):
+    """Return what runs a coroutine, and what makes a folder; they take long to load, and few functions need one."""
+    functions = [code for code in codes if hasattr(code, "co_flags")]
+    finish = folder = None
+    if any(code.co_flags & COROUTINE for code in functions):
+        import asyncio
+
+        finish = asyncio.run
+    given = {name for code in functions for name in code.co_varnames[: code.co_argcount][2:]}
+    if given - {"capsys"}:
+        import pathlib
+        import tempfile
+
+        path, made = pathlib.Path, tempfile.mkdtemp
+
+        def folder():
+            return path(made())
+
+    return finish, folder
+
+
+class Shown(tuple):
+    """What was printed, as pytest's capsys gives it."""
+
+    out = property(lambda self: self[0])
+    err = property(lambda self: self[1])
 
 
 def isinstance_of(error, kind):

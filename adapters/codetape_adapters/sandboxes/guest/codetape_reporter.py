@@ -3,9 +3,13 @@
 So a hang or a kill names its test and keeps the others' results, and a process that leaves early leaves no finish.
 """
 
+import atexit
+import functools
 import json
 import linecache
 import os
+import sys
+import threading
 import time
 import traceback
 
@@ -14,11 +18,13 @@ import pytest
 WORK = os.environ.get("CODETAPE_WORK", "/work")
 MESSAGE, TRACEBACK, VALUE = 4000, 12000, 2000
 LINES, FRAMES = 60_000, 30
-LAID_OUT = (
-    frozenset(os.path.join(os.path.realpath(WORK), name) for name in os.listdir(WORK))
-    if os.path.isdir(WORK)
-    else frozenset()
-)
+
+
+@functools.cache
+def laid_out():
+    """Return the paths of the job's own files: those that are there before any of them is imported."""
+    names = os.listdir(WORK) if os.path.isdir(WORK) else ()
+    return frozenset(os.path.join(os.path.realpath(WORK), name) for name in names)
 
 
 def plugins(packages):
@@ -37,7 +43,7 @@ def plugins(packages):
     return sorted(set(found))
 
 
-_asked = json.loads(os.environ.pop("CODETAPE_PLUGINS_OF", "[]"))
+_asked = json.loads(os.environ.get("CODETAPE_PLUGINS_OF", "[]"))
 pytest_plugins = plugins(_asked) if _asked else []
 
 
@@ -210,10 +216,34 @@ def frames(error):
 def frame(name, line):
     """A frame of the job's own: its path is a file that the job laid out. Compiled extensions name theirs relatively."""
     path = os.path.realpath(os.path.join(WORK, name))
-    return [[os.path.relpath(path, WORK), line]] if path in LAID_OUT else []
+    return [[os.path.relpath(path, WORK), line]] if path in laid_out() else []
 
 
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_cmdline_main(config):
+    """Leave when all is done, as an interpreter does, but for taking down what it holds: that takes longer than most tests."""
+    end, shut_down, run_exit_functions = os._exit, threading._shutdown, atexit._run_exitfuncs
+    done = yield
+    status = int(done.get_result())
+    config._ensure_unconfigure()
+    shut_down()  # waits for threads
+    run_exit_functions()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # closed or replaced by the program
+            pass
+    end(status)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
+    if "CODETAPE_SOCKET" in os.environ:
+        import fork_server
+
+        fork_server.serve(config)
+    laid_out()
+    os.environ.pop("CODETAPE_PLUGINS_OF", None)
     fd = os.environ.pop("CODETAPE_REPORT_FD", "")
     if fd:
         deselected = json.loads(os.environ.pop("CODETAPE_DESELECT", "[]"))

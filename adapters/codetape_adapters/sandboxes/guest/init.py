@@ -17,6 +17,10 @@ import sys
 OUTPUTS = "/var/outputs"
 
 
+class Begin(BaseException):
+    """Raised in a program's process that is not replaced: what it carries is called where nothing of this is left."""
+
+
 def main():
     words = (word.partition("=") for word in sys.argv[1].split(","))
     settings, command = {name: int(value) for name, _, value in words}, sys.argv[2:]
@@ -24,9 +28,14 @@ def main():
     if os.read(settings["gate_fd"], 1) != b"x":  # until this process is in its control group
         return
     os.close(settings["gate_fd"])
+    supervise(settings, lambda: os.execv(command[0], command))
+
+
+def supervise(settings, program):
+    """Start a program, wait for it, end what it left, and tell what became of it."""
     os.write(settings["outcome_fd"], b'{"begun": true}\n')
     try:
-        status = run(settings, command)
+        status = run(settings, program)
     except OSError as error:
         os.write(settings["outcome_fd"], b'{"error": %s}\n' % quoted(str(error)))
         return
@@ -53,13 +62,20 @@ def shut():
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
-def run(settings, command):
-    """Start the program, wait for it; return its exit status, negative for a signal. Raises OSError."""
+def run(settings, program):
+    """Start the program, wait for it; return its exit status, negative for a signal. Raises OSError.
+
+    ``program`` replaces the process, or raises Begin, which leaves every frame of this module.
+    """
     told, tell = os.pipe()  # what keeps the program from starting; closed by its start
     child = os.fork()
     if child == 0:
         try:
-            become(settings, command, tell)
+            prepare(settings, tell)
+            program()
+        except Begin:
+            os.close(tell)
+            raise
         except BaseException as error:
             os.write(tell, str(error).encode())
         os._exit(127)
@@ -76,8 +92,8 @@ def run(settings, command):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def become(settings, command, tell):
-    """Turn this process into the program, under its limits, with the report pipe as its only further descriptor."""
+def prepare(settings, tell):
+    """Put this process under the program's limits, with the report pipe as its only further descriptor."""
     for name, value in settings.items():
         if not name.startswith("RLIMIT_"):
             continue
@@ -93,7 +109,6 @@ def become(settings, command, tell):
     os.set_inheritable(settings["outcome_fd"], False)
     os.set_inheritable(tell, False)
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
-    os.execv(command[0], command)
 
 
 def ship(pipe, settings):
@@ -205,5 +220,6 @@ def copy(fd, pipe, size):
         size -= len(part)
 
 
-main()
-os._exit(0)  # everything is written; an interpreter's end takes its time
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # everything is written; an interpreter's end takes its time
