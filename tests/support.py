@@ -119,7 +119,7 @@ class HostSandbox:
             "PYTHONPATH": str(GUEST_FOLDER),
         }
         here = {f"{HARNESS}/pytest.ini": str(folder / "pytest.ini"), job.conditions.folder: str(folder)}
-        command = [sys.executable, *(here.get(word, word) for word in started.words)]
+        command = [sys.executable, *(here.get(word, word) for word in started.words), *started.targets]
         begun, stopped = time.monotonic(), None
         process = subprocess.Popen(
             command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -121,7 +121,7 @@ class BubblewrapSandbox(Sandbox):
     def _bwrap(self) -> Path:
         return bwrap(self.cache)
 
-    @cached_property
+    @property
     def _place(self) -> Place:
         return Place(self._bwrap, self._harness)
 
