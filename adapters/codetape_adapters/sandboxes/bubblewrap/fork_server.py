@@ -1,7 +1,7 @@
 """Fork servers: a sandbox in which pytest is imported and nothing runs; each of its forks becomes a sandbox of its own.
 
 What starts with pytest takes 150 ms to import it. A fork has it, and isolates itself as a fresh bubblewrap does
-(`guest/fork_server.py`): it shares namespaces, file systems and rights with no other. A server is one for each environment and
+(`guest/isolated_forks.py`): it shares namespaces, file systems and rights with no other. A server is one for each environment and
 set of variables, since what Python reads at its start cannot be changed later. It never runs a job, and never holds anything
 of one. Where the first fork does not pass the sandbox's self-test there are none, and every program starts in a fresh bubblewrap.
 """
@@ -141,7 +141,7 @@ class ForkServer:
         return int(_CREDENTIALS.unpack(found[0])[0])
 
     def end(self) -> None:
-        """Kill the server, which nobody uses."""
+        """Kill the server, which nobody uses or which has ended; a second time does nothing."""
         self.channel.close()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -169,7 +169,7 @@ class ForkServers:
         atexit.register(self.close)
 
     def _reset(self) -> None:
-        """Begin anew: what a parent started is the parent's."""
+        """Begin again: what a parent started is the parent's."""
         self._lock = threading.Lock()
         self._servers: dict[tuple[object, ...], Future[ForkServer | None]] = {}
         self._wanted: queue.SimpleQueue[_Wanted] | None = None
@@ -213,8 +213,11 @@ class ForkServers:
         server = found.result()
         with self._lock:
             if server is None or server.process.poll() is not None:
-                self._servers.pop(key, None)
                 self._unusable = self._unusable or server is None
+                if self._servers.get(key) is found:
+                    del self._servers[key]
+                    if server is not None:
+                        server.end()
                 return None
             server.users += 1
         return server
@@ -231,8 +234,7 @@ class ForkServers:
             try:
                 wanted = queued.get(timeout=IDLE_SECONDS / 2)
             except queue.Empty:
-                with self._lock:
-                    self._end_some()
+                self.end_idle()
                 continue
             try:
                 wanted.found.set_result(started(wanted.place, wanted.program, wanted.runs, wanted.self_test))
@@ -249,6 +251,23 @@ class ForkServers:
             if len(self._servers) > MOST or now - server.used > IDLE_SECONDS:
                 del self._servers[key]
                 server.end()
+
+    def end_idle(self) -> None:
+        """End those that nobody has used for a while."""
+        with self._lock:
+            self._end_some()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of those that run."""
+        with self._lock:
+            servers = [found.result() for found in self._servers.values() if found.done()]
+        return [server.process.pid for server in servers if server is not None]
+
+    @property
+    def running(self) -> int:
+        """How many there are."""
+        return len(self.pids)
 
     def close(self) -> None:
         """End them all."""

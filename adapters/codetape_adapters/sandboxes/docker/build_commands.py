@@ -14,18 +14,20 @@ import docker
 from codetape.ports import BuildRejected
 from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, LABEL, owner_labels, remove_container
 from codetape_adapters.sandboxes.execution import seccomp
+from codetape_adapters.sandboxes.guest import GUEST_FOLDER
 
 USER, ROOT, OFFLINE = "1000:1000", "0:0", "none"
 CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"]
 """What root keeps of its powers for a command: what package tools need to unpack and to own files."""
 _MEMORY, _PROCESSES = 4 << 30, 512
 _CONFINED = (
-    "import base64,ctypes,os,sys\n"
-    "class P(ctypes.Structure): _fields_=[('n',ctypes.c_ushort),('f',ctypes.c_void_p)]\n"
-    "d=base64.b64decode(sys.argv[1]);b=ctypes.create_string_buffer(d,len(d))\n"
-    "p=P(len(d)//8,ctypes.cast(b,ctypes.c_void_p));l=ctypes.CDLL(None)\n"
-    "if l.prctl(38,1,0,0,0) or l.prctl(22,2,ctypes.byref(p),0,0): sys.exit('the seccomp filter cannot be loaded')\n"
-    "os.chdir('/');os.execv('/bin/sh',['sh','-c',sys.argv[2]])\n"
+    (GUEST_FOLDER / "confined.py").read_text("utf-8")
+    + """
+import base64, sys
+confine(base64.b64decode(sys.argv[1]))
+os.chdir("/")
+os.execv("/bin/sh", ["sh", "-c", sys.argv[2]])
+"""
 )
 
 

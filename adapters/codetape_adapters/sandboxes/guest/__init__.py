@@ -7,7 +7,7 @@ from typing import NamedTuple
 from codetape.domain.job import Job
 from codetape.domain.task import SOLUTION_FILE
 
-HARNESS_FILES = ("init.py", "codetape_reporter.py", "codetape_evaluate.py", "fork_server.py")
+HARNESS_FILES = ("init.py", "codetape_reporter.py", "codetape_evaluate.py", "isolated_forks.py", "confined.py")
 GUEST_FOLDER = Path(__file__).parent
 ENV, HARNESS = "/opt/env", "/opt/codetape"
 PYTEST = (

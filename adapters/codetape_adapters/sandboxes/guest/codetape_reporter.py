@@ -239,9 +239,9 @@ def pytest_cmdline_main(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     if "CODETAPE_SOCKET" in os.environ:
-        import fork_server
+        import isolated_forks
 
-        fork_server.serve(config)
+        isolated_forks.serve(config)
     laid_out()
     os.environ.pop("CODETAPE_PLUGINS_OF", None)
     fd = os.environ.pop("CODETAPE_REPORT_FD", "")

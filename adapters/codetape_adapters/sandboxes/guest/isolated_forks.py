@@ -14,8 +14,10 @@ Through its socket a fork says "ready", or what could not be done.
 import os
 import socket
 import sys
+from _signal import SIG_IGN, SIGPIPE, signal
 
 import init
+from confined import confine
 
 SHARED, MOUNTS, PIDS, USERS = (
     0x4E000000,
@@ -26,7 +28,7 @@ SHARED, MOUNTS, PIDS, USERS = (
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS, REMOUNT, BIND, ALL_BELOW, PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 DETACH = 2
 COVERED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")  # as bwrap covers them
-DROP_BOUND, NO_NEW_PRIVILEGES, SECCOMP, AMBIENT = 24, 38, 22, 47  # prctl
+DROP_BOUND, AMBIENT = 24, 47  # prctl
 FILES = "/var/inputs"  # where the host's folder of staged files is, until a fork binds its own over it
 
 
@@ -166,9 +168,6 @@ def powerless(libc, program):
     """Give up every capability for good, then load the filter."""
     import ctypes
 
-    class Filter(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("program", ctypes.c_void_p)]
-
     with open("/proc/sys/kernel/cap_last_cap") as last:
         for capability in range(int(last.read()) + 1):
             call(libc, "prctl", DROP_BOUND, capability, 0, 0, 0)
@@ -176,11 +175,7 @@ def powerless(libc, program):
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     if libc.capset(header, (ctypes.c_uint32 * 6)()):
         raise OSError(ctypes.get_errno(), "capset")
-    call(libc, "prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    buffer = ctypes.create_string_buffer(program, len(program))
-    given = Filter(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    if libc.prctl(SECCOMP, 2, ctypes.byref(given), 0, 0):
-        raise OSError(ctypes.get_errno(), "seccomp")
+    confine(program)
 
 
 def supervise(host, asked):
@@ -205,10 +200,11 @@ def supervise(host, asked):
 def begin(libc, config, asked, report):
     """Go on as a process of this job's own: in nothing but its targets and two variables it differs from the server."""
     libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as one that is started is
+    signal(SIGPIPE, SIG_IGN)  # as Python has it: it was made what a program expects that is started
     close_all_but(0, 1, 2, report)
     os.environ.update(asked["variables"], CODETAPE_REPORT_FD=str(report))
-    sys.modules.pop("init")
-    sys.modules.pop("fork_server")
+    for own in ("init", "confined", "isolated_forks"):
+        del sys.modules[own]
     if asked["check"]:
         exec(asked["check"])  # noqa: S102 - the host's own check of what it started
         sys.stdout.flush()
