@@ -113,10 +113,11 @@ class Store(SqliteStore):
         projected.real = project
         store_module.project = projected
 
-    async def append(self, event, texts, lease, reserve=None):
+    async def append_all(self, entries, lease, reserve=None):
         self._points.at("before a commit")
-        await super().append(event, texts, lease, reserve)
-        self._points.say(f"done {event.seq} {event.hash}")
+        await super().append_all(entries, lease, reserve)
+        for event, _ in entries:
+            self._points.say(f"done {event.seq} {event.hash}")
         self._points.at("after a commit")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict,
 from codetape.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from codetape.domain.budget import Reservation
     from codetape.domain.job import BuildSpec, Job
@@ -364,6 +364,17 @@ class EventStore(Protocol):
         does not fit into what one of its limits leaves. The next event of the session settles it; what may have been
         billed keeps it.
         """
+
+    async def append_all(
+        self, entries: Sequence[tuple[Event, Mapping[str, str]]], lease: Any, reserve: Reservation | None = None
+    ) -> None:
+        """Append events of one session in order, each with its texts; all are durable when this returns.
+
+        ``reserve`` is the last one's; where it does not fit, all but that one are appended. A store that can makes it
+        one transaction, which is not broken off where the caller is cancelled: it ends, and then the caller learns of it.
+        """
+        for event, texts in entries:
+            await self.append(event, texts, lease, reserve if event is entries[-1][0] else None)
 
     async def read(self, session: str) -> Stream:
         """Return a session's stream; its hashes and chain are checked. Raises SessionNotFound, ContentGone,

@@ -73,7 +73,9 @@ def test_a_disk_that_fills_up_stops_the_session_and_it_goes_on_when_there_is_roo
         points = crash.Points(trace)
         store = crash.Store(path, points)
         pages = store._db().execute("PRAGMA page_count").fetchone()[0]
-        store._db().execute(f"PRAGMA max_page_count = {pages + room}")
+        store._submit(
+            lambda store=store, most=pages + room: store._db().execute(f"PRAGMA max_page_count = {most}")
+        ).result()
         agent = AutoCoderAgent(model=crash.Model(points), sandbox=crash.Sandbox(points), store=store)
         try:
             asyncio.run(agent.agenerate("Add two numbers.", session=crash.SESSION))

@@ -189,8 +189,8 @@ buffer = ctypes.create_string_buffer(program)
 class Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 given = Program(len(program) // 8, ctypes.addressof(buffer))
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, ctypes.byref(given)) == 0
+assert store._submit(lambda: libc.prctl(38, 1, 0, 0, 0)).result() == 0  # of the thread that writes
+assert store._submit(lambda: libc.prctl(22, 2, ctypes.byref(given))).result() == 0
 made, texts = event("s", 3, head)
 try:
     asyncio.run(store.append(made, texts, lease))
@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_a_session_that_reads():
     store = SqliteStore("tape.db")
     asyncio.run(fill(store, "s", 3))
     pages = store._db().execute("PRAGMA page_count").fetchone()[0]
-    store._db().execute(f"PRAGMA max_page_count = {pages}")
+    store._submit(lambda: store._db().execute(f"PRAGMA max_page_count = {pages}")).result()
 
     async def overfill():
         lease = await store.acquire("s")

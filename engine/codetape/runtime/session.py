@@ -55,6 +55,8 @@ from codetape.runtime.versions import versions
 HEARTBEAT_SECONDS = 15
 
 T = TypeVar("T")
+_Taken = tuple[Event, Mapping[str, str], SessionState, SessionState]
+"""An event with its texts, and the states before and after it."""
 
 
 def started(task: Task, config: Config, pack: dict[str, str]) -> NewEvent:
@@ -104,6 +106,7 @@ class CodeGenSession:
         self._redactor = redactor
         self._on_event = on_event
         self._lease: Lease | None = None
+        self._unwritten: list[_Taken] = []
         self.folded = SessionState(session=session)
 
     @property
@@ -139,6 +142,7 @@ class CodeGenSession:
                 await self._leave_halt({})
             while (command := decide(self.folded)) is not None:
                 await self._perform(command)
+            await self._write()
         except asyncio.CancelledError:
             await self._stop("person", "A person stopped it.")
             raise
@@ -209,23 +213,57 @@ class CodeGenSession:
 
     # ---- the append
 
-    async def _append(self, draft: NewEvent, reserve: Reservation | None = None) -> None:
-        """Make the event, have the fold accept it (which asks the machine), make it durable, then take the new
-        state."""
-        if self._lease is None:
-            raise CorruptTape("the session has no lease.")
+    def _take(self, draft: NewEvent) -> None:
+        """Make the event, have the fold accept it (which asks the machine), and take the new state. It is not durable
+        yet: `_write` makes it so, before anything follows from it outside of this process."""
         event = encode(self.session, self.folded.seq, self._clock.now(), draft.payload, self.folded.head)
         after = apply(self.folded, event, draft.texts)
-        await self._store.append(event, draft.texts, self._lease, reserve)
+        self._unwritten.append((event, draft.texts, self.folded, after))
         self.folded = after
+
+    async def _write(self, reserve: Reservation | None = None) -> None:
+        """Make durable what was taken: a decision, and the request that follows from it, in one transaction.
+
+        Cancellation waits for its end, so that the state is the log's. What is not written is taken back.
+        """
+        if self._lease is None:
+            raise CorruptTape("the session has no lease.")
+        taken, self._unwritten = self._unwritten, []
+        if not taken:
+            return
+        entries = [(event, texts) for event, texts, _, _ in taken]
+        writing = asyncio.create_task(self._store.append_all(entries, self._lease, reserve))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            if writing.cancelled() or writing.exception() is not None:
+                self.folded = taken[0][2]
+            raise
+        except BudgetSpent:
+            self.folded = taken.pop()[2]
+            self._tell(taken)
+            raise
+        except BaseException:
+            self.folded = taken[0][2]
+            raise
+        self._tell(taken)
+
+    def _tell(self, taken: "list[_Taken]") -> None:
         if self._on_event:
-            self._on_event(event, after)
+            for event, _, _, after in taken:
+                self._on_event(event, after)
+
+    async def _append(self, draft: NewEvent, reserve: Reservation | None = None) -> None:
+        """Make an event durable, with what was taken before it."""
+        self._take(draft)
+        await self._write(reserve)
 
     # ---- effects
 
     async def _perform(self, command: Command) -> None:
         if isinstance(command, Record):
-            await self._append(command.draft)
+            self._take(command.draft)
             return
         if (refusal := self._refusal(command)) is not None:
             await self._append(self._suspension("outage", refusal))

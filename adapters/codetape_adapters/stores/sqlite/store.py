@@ -4,20 +4,22 @@ Timestamps are made by the caller. Nothing is changed or deleted in place, but f
 `sessions` projection, which can be rebuilt from the events.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from sqlite3 import Connection
 from time import time
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import zstandard
 
 from codetape.domain.budget import Reservation
-from codetape.errors import ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError, UsageError
+from codetape.errors import BudgetSpent, ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError, UsageError
 from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, decode, encode, stored
 from codetape.eventlog.events import CallLost, ContentForgotten, Payload, SessionForked, refs
 from codetape.eventlog.hash_chain import check_blobs, check_chain
@@ -31,6 +33,7 @@ from codetape_adapters.stores.sqlite.open_file import OpenFile
 from codetape_adapters.stores.sqlite.projection import project
 from codetape_adapters.stores.sqlite.recovery import MAX_TEXT, ROW, unpack
 
+T = TypeVar("T")
 _STANDING = (
     "SELECT l.token, l.held, e.seq FROM leases l LEFT JOIN"
     " (SELECT seq FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
@@ -72,6 +75,7 @@ class SqliteStore(Store):
         self._clock = clock
         self._read_only = read_only
         self._local = threading.local()
+        self._writer: ThreadPoolExecutor | None = None
 
     @property
     def address(self) -> str:  # type: ignore[override]  # it does not change
@@ -90,6 +94,10 @@ class SqliteStore(Store):
 
     async def acquire(self, session: str) -> SqliteLease:
         """Take the session's lease: free, ours to take over because its process is gone, or silent for 60 s."""
+        token = await self._written(lambda: self._acquired(session))
+        return SqliteLease(self, session, token)
+
+    def _acquired(self, session: str) -> int:
         now, me = self._clock(), identity()
         with self._transaction() as db:
             token = self._check_free(db, session) + 1
@@ -99,31 +107,61 @@ class SqliteStore(Store):
                 " process_start = excluded.process_start, since = excluded.since, heartbeat = excluded.heartbeat",
                 (session, token, *me, now, now),
             )
-        return SqliteLease(self, session, token)
+        return token
 
     async def append(
         self, event: Event, texts: Mapping[str, str], lease: Any, reserve: Reservation | None = None
     ) -> None:
         """Append one event, its blobs and its projection in one transaction that checks lease, order and budgets."""
-        packed = [(key, text.encode()) for key, text in texts.items()]
-        for _, data in packed:
-            if len(data) > MAX_TEXT:
-                raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
+        await self.append_all([(event, texts)], lease, reserve)
+
+    async def append_all(
+        self, entries: Sequence[tuple[Event, Mapping[str, str]]], lease: Any, reserve: Reservation | None = None
+    ) -> None:
+        """Append events of one session in one transaction, in the thread that writes: a disk's wait is nobody else's."""
+        packed = [(event, _packed(event, texts)) for event, texts in entries]
+        await self._written(lambda: self._append(packed, lease, reserve))
+
+    def _append(
+        self, entries: Sequence[tuple[Event, list[tuple[str, bytes]]]], lease: Any, reserve: Reservation | None
+    ) -> None:
         db = self._db()
         file: OpenFile | None = getattr(self._local, "file", None)
         if file is None:
             file = self._local.file = OpenFile(self.path)
         file.check()
+        refused: BudgetSpent | None = None
         with Transaction(db, self.path):
-            payload = event.payload
-            predecessor = payload.parent if type(payload) is SessionForked else event.session
-            insertion = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, predecessor))
-            if not insertion.rowcount:
-                self._refuse(db, event, lease)
-            self._put_blobs(db, packed)
-            project(db, event)
-            if reserve is not None:
-                reservations.reserve(db, event.session, reserve)
+            for number, (event, packed) in enumerate(entries, 1):
+                if reserve is not None and number == len(entries):
+                    try:
+                        reservations.reserve(db, event.session, reserve)
+                    except BudgetSpent as error:
+                        refused = error
+                        break
+                payload = event.payload
+                predecessor = payload.parent if type(payload) is SessionForked else event.session
+                insertion = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, predecessor))
+                if not insertion.rowcount:
+                    self._refuse(db, event, lease)
+                self._put_blobs(db, packed)
+                project(db, event)
+        if refused is not None:
+            raise refused
+
+    async def _written(self, work: Callable[[], T]) -> T:
+        """Do something in the thread that writes; a cancelled caller waits for its end."""
+        waiting = asyncio.wrap_future(self._submit(work))
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await asyncio.wait([waiting])
+            raise
+
+    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, "codetape writer", lambda: setattr(self._local, "writes", True))
+        return self._writer.submit(work)
 
     async def read(self, session: str) -> Stream:
         """Return a session's events and blobs; hashes and chain are checked. Raises StoreError for an unknown one."""
@@ -276,7 +314,11 @@ class SqliteStore(Store):
         return db
 
     def close(self) -> None:
-        """Close this thread's connection."""
+        """Close this thread's connection, and the one that writes."""
+        if (writer := self._writer) is not None and not getattr(self._local, "writes", False):
+            self._writer = None
+            writer.submit(self.close).result()
+            writer.shutdown()
         db: Connection | None = getattr(self._local, "db", None)
         if db is not None:
             db.close()
@@ -329,6 +371,14 @@ class SqliteStore(Store):
                     key = name.hex()
                     texts[key] = unpack(key, size, data, unpacker)
         return texts
+
+
+def _packed(event: Event, texts: Mapping[str, str]) -> list[tuple[str, bytes]]:
+    """Return an event's texts as bytes. Raises StoreError for one that is too long."""
+    packed = [(key, text.encode()) for key, text in texts.items()]
+    if any(len(data) > MAX_TEXT for _, data in packed):
+        raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
+    return packed
 
 
 def _is_new(event: Event, stored_hashes: Mapping[int, str]) -> bool:
