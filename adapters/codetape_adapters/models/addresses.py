@@ -1,5 +1,6 @@
 """Addresses of servers: what of one goes onto a tape, and what may not be in it."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -29,6 +30,7 @@ def refuse_secrets(url: str) -> None:
         )
 
 
+@cache
 def library_version(name: str) -> str:
     """Return the version of an installed library; empty where it is not installed."""
     try:

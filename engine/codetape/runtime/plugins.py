@@ -1,6 +1,8 @@
 """Adapters by name, found by entry point; the built-in ones by the same path as everyone's."""
 
+import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -14,7 +16,13 @@ _ONE = {"models": "model", "sandboxes": "sandbox", "stores": "store"}
 
 def available(kind: str) -> dict[str, EntryPoint]:
     """Return the adapters of a kind (models, sandboxes, stores) by name."""
-    return {point.name: point for point in entry_points(group=f"codetape.{kind}")}
+    return {point.name: point for point in _points(f"codetape.{kind}", tuple(sys.path))}
+
+
+@cache
+def _points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return a group's entry points, looked up once for each path: what is installed on it is read file by file."""
+    return tuple(entry_points(group=group))
 
 
 def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
@@ -35,7 +43,7 @@ def _create(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
 def servers() -> dict[str, str]:
     """Return the usual address of each local server that is a model adapter's, by the adapter's name."""
     found: dict[str, str] = {}
-    for point in entry_points(group="codetape.servers"):
+    for point in _points("codetape.servers", tuple(sys.path)):
         found |= {str(name): str(address) for name, address in dict(point.load()).items()}
     return found
 
