@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from codetape.errors import CodetapeError
 
@@ -62,18 +63,37 @@ SLOW = {
 """Files whose tests start processes, servers or sandboxes, or simulate for long; `-m "not slow"` leaves them out."""
 
 
+ONE_SETUP = ("test_whatif.py",)
+"""Files whose tests share something that takes seconds to make."""
+
+
 def pytest_xdist_auto_num_workers():
     """One worker more than there are CPUs: tests wait for sandboxes, servers and processes for a third of their time."""
     return (os.cpu_count() or 1) + 1
 
 
+class Scheduling(LoadScopeScheduling):
+    """Tests of a group run in one worker, one after another; every other test goes to whoever is free.
+
+    Groups are told by names alone: what a worker marks does not reach the process that hands out the tests.
+    """
+
+    def _split_scope(self, nodeid):
+        if "docker" in nodeid.lower():  # they share an engine, and some sweep what others would need
+            return "docker"
+        return next((file for file in ONE_SETUP if file in nodeid), nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Tests that share a Docker engine run one after another: some of them sweep what others would need."""
+    """Mark what takes long, and let what takes longest begin first."""
     for item in items:
         if item.path.stem in SLOW.get(item.path.parent.name, ()):
             item.add_marker(pytest.mark.slow)
-        if "docker" in item.nodeid or "docker_sandbox" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("docker"))
+    items.sort(key=lambda item: "slow" not in {mark.name for mark in item.iter_markers()})
 
 
 @pytest.fixture(autouse=True)

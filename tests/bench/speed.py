@@ -4,8 +4,11 @@ CPU of processes over that of `python -c pass` beside it, or wall time over what
 batch, session, runs, help, reading, first, long. Nothing here is asserted.
 """
 
+import asyncio
 import json
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -112,8 +115,143 @@ def batch():
     ]
 
 
+def runs():
+    """One run of the tests in a sandbox, beyond the tests; a confirming evaluation; a script."""
+    from codetape.domain.job import OTHER, BuildSpec, Job
+    from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
+
+    box = BubblewrapSandbox()
+    spec = BuildSpec(python_version=box.facts().python)
+    asyncio.run(box.build(spec))
+    code = "def f():\n    return 1\n"
+    tests = {
+        "solution.py": code,
+        "test_solution.py": "from solution import f\n\n\ndef test_f():\n    assert f() == 1\n",
+    }
+    claims = "import solution\n\n\ndef t0(ask, got):\n    with ask(0):\n        got(solution.f())\n"
+    jobs = {
+        "a run of one test": Job(purpose="run", spec=spec, files=tests, targets=("test_solution.py",)),
+        "the same for the oracle, in a fresh sandbox": Job(
+            purpose="oracle", spec=spec, files=tests, targets=("test_solution.py",)
+        ),
+        "an evaluation of one claim, two processes": Job(
+            purpose="evaluate",
+            spec=spec,
+            files={"solution.py": code, "claims_0.py": claims},
+            targets=("claims_0.py",),
+            conditions=OTHER,
+        ),
+        "a script": Job(purpose="script", spec=spec, files={"solution.py": "pass\n"}),
+    }
+
+    async def timed(job):
+        begun = time.perf_counter()
+        await box.execute(job)
+        return (time.perf_counter() - begun) * 1000
+
+    async def rounds():
+        found = {name: [] for name in jobs}
+        for job in jobs.values():
+            await box.execute(job)
+        for _ in range(15):
+            for name, job in jobs.items():
+                found[name].append(await timed(job))
+        return {name: statistics.median(times) for name, times in found.items()}
+
+    aims = {"a run of one test": "at most 60 ms"}
+    return [(name, aims.get(name, ""), f"{spent:.0f} ms") for name, spent in asyncio.run(rounds()).items()]
+
+
+def demo():
+    """The demo's session, executed: four runs of its tests, the run that confirms, an evaluation."""
+    from codetape.eventlog.events import TestsFinished
+    from codetape_adapters.stores.sqlite.store import SqliteStore
+
+    spent, walls, count = [], [], 0
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "tape.db"
+            walls.append(codetape("demo", "--sandbox", "bubblewrap", "--db", path)[0])
+            store = SqliteStore(path)
+            events = asyncio.run(store.read(store.find("last"))).events
+            store.close()
+        executions = [event.payload.duration_ms for event in events if isinstance(event.payload, TestsFinished)]
+        count = len(executions)
+        spent.append(sum(executions))
+    told = f"{statistics.median(spent) / 1000:.2f} s; the whole process {statistics.median(walls):.2f} s"
+    return [(f"sandbox time of the demo's session, {count} executions", "at most 0.8 s", told)]
+
+
+def first():
+    """Seconds until `codetape run` makes its first call."""
+    found = []
+    for _ in range(ROUNDS):
+        called = []
+        with (
+            serving(lambda handler, _, called=called: (called.append(time.perf_counter()), handler.say("x"))) as (
+                url,
+                _,
+            ),
+            tempfile.TemporaryDirectory() as name,
+        ):
+            words = ("run", "Add.", "--model", "openai:x", "--base-url", url, "--db", f"{name}/tape.db")
+            begun = time.perf_counter()
+            started = subprocess.Popen(
+                [sys.executable, "-m", "codetape", *words],
+                env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            while not called:
+                time.sleep(0.002)
+            found.append(called[0] - begun)
+            started.kill()
+            started.wait()
+    return [("`codetape run` until its first call", "at most 0.9 s", f"{statistics.median(found):.2f} s")]
+
+
+def cpu_of(*words):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(words, check=False, capture_output=True, env=environment())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
+
+
+def processes(lines, aim):
+    """CPU of commands over that of `python -c pass`, in turn."""
+    found = {line: [] for line in ("", *lines)}
+    for _ in range(ROUNDS):
+        for line in found:
+            words = ["-m", "codetape", *line.split()] if line else ["-c", "pass"]
+            found[line].append(cpu_of(sys.executable, *words))
+    bare = statistics.median(found[""])
+    return [
+        (
+            f"`codetape {line}`",
+            aim,
+            f"{statistics.median(times):.0f} ms CPU, {statistics.median(times) / bare:.1f} times `pass`",
+        )
+        for line, times in found.items()
+        if line
+    ]
+
+
+def helps():
+    from codetape.cli import COMMANDS
+
+    rows = processes(["--help", *(f"{name} --help" for name in COMMANDS)], "2; a command's 6 times")
+    slowest = max(rows[1:], key=lambda row: float(row[2].partition(",")[0].split()[0]))
+    return [rows[0], (f"slowest: {slowest[0]}", slowest[1], slowest[2])]
+
+
+def reading():
+    with tempfile.TemporaryDirectory() as name:
+        path = f"{name}/tape.db"
+        codetape("demo", "--db", path)
+        commands = ("list", "show last", "spend", "spend last", "why last", "audit last", "verify last", "replay last")
+        return processes([f"{command} --db {path}" for command in commands], "at most 120 ms")
+
+
 def main():
-    rows = {"batch": batch}
+    rows = {"runs": runs, "demo": demo, "first": first, "help": helps, "reading": reading, "batch": batch}
     asked = sys.argv[1:] or list(rows)
     print("| what | aim | measured |\n|---|---|---|")
     for name in asked:

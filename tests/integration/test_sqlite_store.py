@@ -1,6 +1,7 @@
 """The SQLite log: append-only by its own triggers, one writer a session, and one clear line for each thing that fails."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import sqlite3
@@ -238,6 +239,23 @@ def test_what_is_no_database_of_ours_is_refused_in_one_line(tmp_path):
     ):
         with pytest.raises(StoreError, match=said):
             asyncio.run(SqliteStore(name).acquire("s"))
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_what_is_cancelled_holds_no_lease(turns):
+    store = SqliteStore("tape.db")
+
+    async def cancelled():
+        task = asyncio.create_task(store.acquire("s"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await task).release()
+
+    asyncio.run(cancelled())
+    asyncio.run(fill(store, "s", 1))
+    store.close()
 
 
 def test_a_full_disk_leaves_a_session_that_reads():

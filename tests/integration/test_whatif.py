@@ -41,9 +41,6 @@ CHANGES = [Change(changed(name)) for name in ("plan", "code", "tests", "diagnose
 ]
 
 
-pytestmark = pytest.mark.xdist_group("whatif")  # they share a corpus that takes seconds to make
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """A database of generated sessions, made once."""

@@ -1,6 +1,7 @@
 """What each template may use, as plain values. No prompt text is here: it is in the pack that the session started
 with."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,14 +24,12 @@ CAPS = {
     "reply": 8_000,
 }
 MAX_FAILURES = 8
+_BACKTICKS = re.compile("`+")
 
 
 def fenced(text: str, language: str = "python") -> str:
     """Return the text as a fenced block whose fence is longer than any run of backticks in it."""
-    longest = run = 0
-    for character in text:
-        run = run + 1 if character == "`" else 0
-        longest = max(longest, run)
+    longest = max(map(len, _BACKTICKS.findall(text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 

@@ -53,8 +53,11 @@ def _bounded(value: Any, room: list[int]) -> Any:
     """Return what a template sees, cut where a tape from elsewhere has more than any run makes; ``room`` is taken
     from."""
     if isinstance(value, str):
-        value = cut(value, MAX_VALUE)
+        if len(value) > MAX_VALUE:
+            value = cut(value, MAX_VALUE)
         room[0] -= len(value)
+        return value
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, dict):
         return {key: _bounded(one, room) for key, one in value.items()}

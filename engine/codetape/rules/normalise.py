@@ -1,6 +1,7 @@
 """Test output without what changes from run to run."""
 
 import re
+from functools import lru_cache
 
 _VOLATILE = (
     (re.compile(r"\b0x[0-9a-fA-F]{6,}\b"), "0x…"),
@@ -9,6 +10,7 @@ _VOLATILE = (
 )
 
 
+@lru_cache(256)
 def normalise(text: str) -> str:
     """Return test output without what changes from run to run: addresses, durations, temporary paths."""
     for pattern, replacement in _VOLATILE:

@@ -114,6 +114,30 @@ class StoreContract(ABC):
                 asyncio.run(wrong(seq, head))
         assert asyncio.run(store.read("s")).events == events
 
+    def test_events_that_are_appended_together_stand_in_order_and_a_refused_last_one_alone_does_not(self) -> None:
+        """Each is durable when that returns; where the last one's reservation does not fit, the others are kept."""
+        store = self.make()
+        session = _Session(store, "s")
+        session.start()
+        too_much = Reservation(11, None, (Limit("session", tokens=10),))
+        entries: list[tuple[Event, Blobs]] = []
+        for number in (1, 2, 3, 4):
+            texts = Blobs()
+            head = entries[-1][0].hash if entries else session.head
+            entries.append((_event(number, head, texts), texts))
+
+        async def together() -> None:
+            lease = await store.acquire("s")
+            try:
+                await store.append_all(entries[:2], lease)
+                with pytest.raises(BudgetSpent):
+                    await store.append_all(entries[2:], lease, too_much)
+            finally:
+                lease.release()
+
+        asyncio.run(together())
+        assert [event.seq for event in asyncio.run(store.read("s")).events] == [0, 1, 2, 3]
+
     def test_one_holder_at_a_time(self) -> None:
         """A held lease is refused, a released one granted; a late writer fails on its token."""
         store = self.make()

@@ -94,8 +94,18 @@ class SqliteStore(Store):
 
     async def acquire(self, session: str) -> SqliteLease:
         """Take the session's lease: free, ours to take over because its process is gone, or silent for 60 s."""
-        token = await self._written(lambda: self._acquired(session))
-        return SqliteLease(self, session, token)
+        taken: list[SqliteLease] = []
+
+        def take() -> SqliteLease:
+            taken.append(SqliteLease(self, session, self._acquired(session)))
+            return taken[0]
+
+        try:
+            return await self._written(take)
+        except asyncio.CancelledError:
+            for lease in taken:  # nobody is left who would
+                lease.release()
+            raise
 
     def _acquired(self, session: str) -> int:
         now, me = self._clock(), identity()
