@@ -171,15 +171,17 @@ def test_resume_from_python():
         api.resume("last", store="y.db", model=model, sandbox=HostSandbox())
 
 
-def test_many_sessions_are_verified_by_several_processes_and_a_change_among_them_is_found(tmp_path, monkeypatch):
+def test_many_sessions_are_looked_at_by_several_processes_in_order_and_a_change_among_them_is_found(
+    tmp_path, monkeypatch
+):
     """The same verdicts, whether one process looks or several."""
-    from codetape.playback import verify_many
+    from codetape.playback import many_processes
     from codetape_adapters.stores.sqlite.store import SqliteStore
     from tests.property.test_machine import live
 
     path = tmp_path / "many.db"
     store = SqliteStore(path)
-    for number in range(verify_many.MANY + 20):
+    for number in range(many_processes.MANY + 20):
         _, stream, *_ = live(number, 0.05, session=f"s{number}")
         store.put(stream)
     store.close()
@@ -191,5 +193,12 @@ def test_many_sessions_are_verified_by_several_processes_and_a_change_among_them
     done = codetape("verify", "--all", "--db", str(path), "--json")
     found = {one["session"]: one["sound"] for one in json.loads(done.stdout)["verified"]}
     assert done.returncode == 1
-    assert len(found) == verify_many.MANY + 20
+    assert len(found) == many_processes.MANY + 20
     assert [name for name, sound in found.items() if not sound] == ["s77"]
+    alone = codetape("verify", "--all", "--db", str(path), "--json", "--jobs", "1")
+    assert alone.stdout == done.stdout
+    several, one = (
+        codetape("replay", "--limit", "1000", "--db", str(path), "--json", "--jobs", jobs) for jobs in ("2", "1")
+    )
+    assert several.stdout == one.stdout
+    assert len(json.loads(one.stdout)["replays"]) == many_processes.MANY + 20

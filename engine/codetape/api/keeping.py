@@ -54,11 +54,13 @@ def verify(
     everything: bool = False,
     head: str = "",
     head_hashes: str = "",
+    jobs: int = 0,
 ) -> Verification:
     """Check hashes, chains, blobs and moves of the machine, and derive decisions again, for sessions or a whole store.
 
     ``head`` is a single session's last hash as kept elsewhere, or its first 12 digits or more. ``head_hashes`` is a
-    file of them, one line per session, which is updated if everything is sound. Raises UsageError if nothing is named.
+    file of them, one line per session, which is updated if everything is sound. ``jobs`` are the processes that a whole
+    store is examined in, one for each CPU by default. Raises UsageError if nothing is named.
     """
     names = [] if everything else run_sync(_names(sources, store, where))
     if head and len(names) != 1:
@@ -68,7 +70,7 @@ def verify(
     listing = verify_many.Listing(lambda: opened(store))
     if everything:
         problems = listing.store.unsound()
-        examined = verify_many.everything_in(listing.store, listing.store.stored_sessions())
+        examined = verify_many.everything_in(listing.store, listing.store.stored_sessions(), jobs)
         records = [verify_many.judged(name, session, listing.listed(name), heads) for name, session in examined]
         problems += head_file.absent(heads, {record["session"] for record in records}) if head_hashes else []
     else:

@@ -115,6 +115,17 @@ def allow_build(function: F) -> F:
     )(function)
 
 
+def jobs(function: F) -> F:
+    """Add --jobs."""
+    return click.option(
+        "--jobs",
+        type=click.IntRange(0, 256),
+        default=0,
+        metavar="N",
+        help="Of many sessions: processes that work on them at once; as many as there are CPUs by default.",
+    )(function)
+
+
 def as_json(function: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)

@@ -1,20 +1,16 @@
 """Verifies sessions by name, one or all of a store in several processes, and compares them with the store's list."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
-from multiprocessing import get_context
+from functools import cache, cached_property, partial
 from typing import Any
 
 from codetape.errors import CodetapeError, CorruptTape, UsageError
 from codetape.playback import head_file, tape_file
+from codetape.playback.many_processes import in_order
 from codetape.playback.verify import Defect, Verified, verify
 from codetape.ports import SessionRow, Store
 from codetape.runtime import plugins
-
-MANY = 100  # sessions; with fewer, starting more processes does not pay
 
 
 class Listing:
@@ -58,20 +54,21 @@ def examined(rows: Any, texts: Any, problems: Iterable[str], *, head: str = "", 
     return Examined(replace(verified, run=None), facts, chain, tuple(problems))
 
 
-def everything_in(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
-    """Examine every session of a store; on all CPUs where there are many, and other processes can open the store."""
-    cpus = os.cpu_count() or 1
-    if len(names) < MANY or cpus < 2 or not store.address:
+def everything_in(store: Store, names: list[str], jobs: int = 0) -> Iterator[tuple[str, Examined]]:
+    """Examine every session of a store, in as many processes as there are CPUs or ``jobs``, where they can open it."""
+    if store.address:
+        yield from in_order(partial(_part, store.address), names, jobs, partial(_several, store))
+    else:
         yield from _several(store, names)
-        return
-    parts = [names[at : at + MANY // 2] for at in range(0, len(names), MANY // 2)]
-    with ProcessPoolExecutor(min(cpus, len(parts)), mp_context=get_context("spawn")) as pool:
-        for part in pool.map(_part, [store.address] * len(parts), parts):
-            yield from part
 
 
 def _part(address: str, names: list[str]) -> list[tuple[str, Examined]]:
-    return list(_several(plugins.store(address).for_reading(), names))
+    return list(_several(_opened(address), names))
+
+
+@cache
+def _opened(address: str) -> Store:
+    return plugins.store(address).for_reading()
 
 
 def _several(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:

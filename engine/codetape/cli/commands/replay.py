@@ -2,12 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from codetape.cli.options import allow_build, as_json, database, typed
+from codetape.cli.options import allow_build, as_json, database, jobs, typed
 from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import CodetapeError, Divergence, UsageError
@@ -22,6 +23,7 @@ class ReplayOptions(FilterOptions):
     prompts: str
     rules: Literal["recorded", "current"]
     allow_build: bool
+    jobs: int
 
 
 @click.command("replay")
@@ -49,6 +51,7 @@ class ReplayOptions(FilterOptions):
     help="current: what only these versions decide differently is a divergence, and not drift.",
 )
 @allow_build
+@jobs
 @database
 @as_json
 @typed(ReplayOptions)
@@ -59,11 +62,14 @@ def command(options: ReplayOptions) -> int:
     that differs: exit 102, with its seq, the layer, both values, and why.
     """
     from codetape.api.opening import corpus
+    from codetape.playback.many_processes import in_order
 
     if options.pin and options.sandbox != "live":
         raise UsageError("--pin goes with --sandbox live.")
     names = asyncio.run(corpus(options.sources, options.db, options.where).chosen_names())
-    records = [_replay_or_error(name, options, alone=len(names) == 1) for name in names]
+    work = partial(_replay_all, options, alone=len(names) == 1)
+    one = options.sandbox == "live"  # its executions take all CPUs by themselves, and it may ask
+    records = list(in_order(work, names, 1 if one else options.jobs))
     if options.as_json:
         say_json({"replays": records})
     else:
@@ -72,6 +78,10 @@ def command(options: ReplayOptions) -> int:
     if any("error" in record for record in records):
         return 1
     return 0 if all(record["identical"] for record in records) else 102
+
+
+def _replay_all(options: ReplayOptions, names: list[str], *, alone: bool) -> list[dict[str, Any]]:
+    return [_replay_or_error(name, options, alone=alone) for name in names]
 
 
 def _replay_or_error(name: str, options: ReplayOptions, *, alone: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, typed
+from codetape.cli.options import as_json, database, jobs, typed
 from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
@@ -19,6 +19,7 @@ class VerifyOptions(FilterOptions):
     anchor: str | None
     everything: bool
     head: str
+    jobs: int
 
     @property
     def chosen(self) -> bool:
@@ -45,6 +46,7 @@ class VerifyOptions(FilterOptions):
 @click.option(
     "--head", default="", metavar="HASH", help="The last event's hash, or its first 12 digits, as kept elsewhere."
 )
+@jobs
 @database
 @as_json
 @typed(VerifyOptions)
@@ -69,6 +71,7 @@ def command(options: VerifyOptions) -> int:
         everything=options.everything,
         head=options.head,
         head_hashes=options.anchor or "",
+        jobs=options.jobs,
     )
     if options.as_json:
         anchor = {"known": verification.known, "kept": verification.kept} if options.anchor else None
