@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from codetape.domain.reply_shapes import CodePlan, CodeSolution, ErrorDiagnosis, TestFailure
     from codetape.domain.task import Resources
     from codetape.errors import CodetapeError
-    from codetape.evals.corpus import Filter
+    from codetape.evals.chosen_sessions import Filter
     from codetape.runtime.agent import AutoCoderAgent
     from codetape.runtime.result import GenerateResult
     from codetape.runtime.session import CodeGenSession

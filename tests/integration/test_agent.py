@@ -7,6 +7,8 @@ import pytest
 
 from codetape import AutoCoderAgent
 from codetape.errors import CodetapeError, SessionNotSucceeded, UsageError
+from codetape.eventlog.fold import fold
+from codetape.playback.strict_replay import replay
 from codetape.runtime.result import GenerateResult
 from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
 from codetape_adapters.stores.sqlite.store import SqliteStore
@@ -59,6 +61,37 @@ def test_the_stream_yields_every_event_in_order():
         return [event async for event in agent(store=store).stream("Add.", session="s")]
 
     assert tuple(asyncio.run(collect())) == asyncio.run(store.read("s")).events
+
+
+def test_a_session_that_is_cancelled_at_any_time_goes_on_from_its_log():
+    """Given a cancellation at some moment, then the log reads, nothing in it is doubled, and it ends as it would have."""
+    begun = 0
+    for number in range(40):
+        store = SqliteStore(f"{number}.db")
+        one = agent(store=store)
+
+        async def cancelled(one=one, number=number):
+            work = asyncio.create_task(one.agenerate("Add.", session="s"))
+            await asyncio.sleep(number * 0.0008)
+            work.cancel()
+            await asyncio.wait([work])
+
+        asyncio.run(cancelled())
+        if "s" not in store.stored_sessions():
+            store.close()
+            continue
+        begun += 1
+        before = asyncio.run(store.read("s"))
+        state = fold(before.events, before.texts)
+        if state.state not in ("succeeded", "failed"):
+            assert state.state == "suspended"
+            assert state.call is None
+            assert asyncio.run(one.aresume("s")).succeeded
+        after = asyncio.run(store.read("s"))
+        assert after.events[: len(before.events)] == before.events
+        replay(after)
+        store.close()
+    assert begun > 5
 
 
 def test_an_agent_is_frozen():

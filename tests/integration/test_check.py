@@ -20,7 +20,8 @@ from codetape.errors import ModelUnavailable, UsageError
 from codetape.evals import check, judge, report_formats
 from codetape.evals.attempt import Attempt
 from codetape.evals.check import AttemptOutcome, Checked, CheckPlan, PlannedSession
-from codetape.evals.corpus import Corpus, Filter
+from codetape.evals.chosen_sessions import Filter
+from codetape.evals.corpus import Corpus
 from codetape.playback.whatif import Change
 from codetape.reporting.audit import as_html, as_markdown, audit
 from codetape.runtime.prompt_pack_files import load_pack

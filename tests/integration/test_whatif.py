@@ -12,7 +12,8 @@ import codetape
 from codetape import AutoCoderAgent
 from codetape.errors import UsageError
 from codetape.evals import check
-from codetape.evals.corpus import Corpus, Filter
+from codetape.evals.chosen_sessions import Filter
+from codetape.evals.corpus import Corpus
 from codetape.eventlog.fold import fold
 from codetape.playback import tape_file
 from codetape.playback.recorded_model import RecordedThenLive, answered, answers

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from codetape.api.opening import RecordedSession, StoreLike, corpus, open_tape, opened
 from codetape.errors import CorruptTape, UsageError
-from codetape.evals.corpus import Corpus, CorpusSession, Filter
+from codetape.evals.chosen_sessions import Filter
+from codetape.evals.corpus import Corpus, CorpusSession
 from codetape.eventlog.envelope import StoredEvent
 from codetape.playback import pytest_export, tape_file
 from codetape.playback.tape_file import is_tape, is_tape_or_folder

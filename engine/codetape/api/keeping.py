@@ -6,7 +6,7 @@ from typing import Any
 
 from codetape.api.opening import StoreLike, corpus, opened
 from codetape.errors import UsageError
-from codetape.evals.corpus import Filter
+from codetape.evals.chosen_sessions import Filter
 from codetape.playback import head_file, tape_file, verify_many
 from codetape.playback.verify import CORRUPT
 from codetape.ports import DEFAULT_STORE

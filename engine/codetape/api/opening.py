@@ -13,23 +13,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from codetape.domain.budget import Limit
-from codetape.domain.task import Task
 from codetape.errors import UsageError
-from codetape.evals.corpus import Corpus, CorpusSession, Filter
-from codetape.eventlog.envelope import Event
-from codetape.eventlog.fold import fold
-from codetape.eventlog.session_state import SessionState
-from codetape.playback import tape_file
-from codetape.playback.tape_file import is_tape, is_tape_or_folder
+from codetape.evals.chosen_sessions import Filter
 from codetape.ports import DEFAULT_STORE, Clock, Store, Stream
-from codetape.rules.build_approval import Approve
 from codetape.runtime import plugins
-from codetape.runtime.pricing import Prices
-from codetape.runtime.result import GenerateResult
-from codetape.runtime.sync import run_sync
+
+if TYPE_CHECKING:  # what a list of sessions is shown without is loaded where it is used
+    from codetape.domain.budget import Limit
+    from codetape.domain.task import Task
+    from codetape.evals.corpus import Corpus, CorpusSession
+    from codetape.eventlog.envelope import Event
+    from codetape.eventlog.session_state import SessionState
+    from codetape.rules.build_approval import Approve
+    from codetape.runtime.pricing import Prices
+    from codetape.runtime.result import GenerateResult
 
 StoreLike = str | Path | Store
 
@@ -42,11 +41,11 @@ class AgentSettings(TypedDict, total=False):
     api_key_env: str | None
     model_options: Mapping[str, Any]
     server_named: bool
-    limits: tuple[Limit, ...]
-    prices: Prices
+    limits: "tuple[Limit, ...]"
+    prices: "Prices"
     redact: Mapping[str, str]
     clock: Clock
-    allow_build: bool | Approve
+    allow_build: "bool | Approve"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class RecordedSession:
     stream: Stream
 
     @property
-    def events(self) -> tuple[Event, ...]:
+    def events(self) -> "tuple[Event, ...]":
         """The events in order."""
         return self.stream.events
 
@@ -67,18 +66,22 @@ class RecordedSession:
         return self.stream.texts
 
     @cached_property
-    def run(self) -> SessionState:
+    def run(self) -> "SessionState":
         """The state after the last event."""
+        from codetape.eventlog.fold import fold
+
         return fold(self.events, self.texts)
 
     @property
-    def task(self) -> Task:
+    def task(self) -> "Task":
         """What was asked for."""
         return self.run.the_task
 
     @cached_property
-    def result(self) -> GenerateResult:
+    def result(self) -> "GenerateResult":
         """The outcome, as `generate` returned it."""
+        from codetape.runtime.result import GenerateResult
+
         return GenerateResult.of(self.run, self.stream)
 
     @property
@@ -101,6 +104,8 @@ def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> Recorde
 
     Raises UsageError if there is no such file, SessionNotFound if there is no such session, CorruptTape for a bad one.
     """
+    from codetape.playback import tape_file
+
     if not str(place):
         raise UsageError("No tape is named.", remedy="Give a file, or a session's id, or `last`.")
     if Path(place).is_file() or place == "demo":
@@ -108,29 +113,36 @@ def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> Recorde
         return RecordedSession(tape.session, tape.stream)
     if isinstance(place, Path):
         raise UsageError(f"There is no tape {place}.")
-    if is_tape(place):
+    if tape_file.is_tape(place):
         raise UsageError(f"There is no tape {place}.", remedy="A session is named by its id, or `last`.")
     return open_session(place, store=store)
 
 
 def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSession:
     """Read a session of a store by its name. Raises SessionNotFound, ContentGone, CorruptTape."""
+    from codetape.runtime.sync import run_sync
+
     opened_store = opened(store)
     session = opened_store.find(name)
     return RecordedSession(session, run_sync(opened_store.read(session)))
 
 
-def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> list[CorpusSession]:
+def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> "list[CorpusSession]":
     """Return the selected sessions, newest first; ``row`` of each is a flat record."""
 
-    async def look() -> list[CorpusSession]:
+    from codetape.runtime.sync import run_sync
+
+    async def look() -> "list[CorpusSession]":
         return [member async for member, _ in corpus(sources, store, where).members()]
 
     return run_sync(look())
 
 
-def corpus(sources: Iterable[str], store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> Corpus:
+def corpus(sources: Iterable[str], store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> "Corpus":
     """Return the sessions that sources and a filter select; the store is opened only if one of them is in it."""
+    from codetape.evals.corpus import Corpus
+    from codetape.playback.tape_file import is_tape_or_folder
+
     names = tuple(map(str, sources))
     needs_store = not names or not all(map(is_tape_or_folder, names))
     return Corpus(opened(store) if needs_store else None, names, (where or Filter()).checked(datetime.now(UTC)))

@@ -23,7 +23,8 @@ from codetape.errors import UsageError
 from codetape.evals import backtest, task_series
 from codetape.evals import check as checks
 from codetape.evals.check import Checked, CheckPlan, CheckSetup
-from codetape.evals.corpus import CorpusSession, Filter
+from codetape.evals.chosen_sessions import Filter
+from codetape.evals.corpus import CorpusSession
 from codetape.evals.judge import MARGIN, Baseline, CheckReport, read_baseline, refuse_own, report
 from codetape.evals.task_file import TaskSpec, read_tasks
 from codetape.evals.task_series import Series

@@ -9,7 +9,7 @@ import click
 from codetape.cli.options import DatabaseOptions
 
 if TYPE_CHECKING:
-    from codetape.evals.corpus import Filter
+    from codetape.evals.chosen_sessions import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +31,7 @@ class FilterOptions(DatabaseOptions):
     @property
     def where(self) -> "Filter":
         """The filter that the options describe. Raises UsageError if it is invalid."""
-        from codetape.evals.corpus import Filter
+        from codetape.evals.chosen_sessions import Filter
 
         return Filter(
             status=self.status,

@@ -43,4 +43,7 @@ def in_order(
 
 def _cpus() -> int:
     """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # there is none on macOS
+        return os.cpu_count() or 1
