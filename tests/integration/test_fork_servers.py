@@ -120,7 +120,7 @@ def plain(report):
 @pytest.mark.parametrize("conditions", [None, OTHER], ids=["usual", "other"])
 def test_a_program_sees_the_same_in_a_fork_as_in_a_fresh_sandbox(boxes, conditions):
     fresh, forked, spec = boxes
-    job = job_of(spec, LOOK, **({"conditions": conditions} if conditions else {}), env={"A": "b"})
+    job = job_of(spec, LOOK, **({"conditions": conditions} if conditions else {}))
     seen, expected = run(forked, job), run(fresh, job)
     assert expected.exit == "ok", expected.tests[0].traceback
     assert seen.stdout.splitlines() == expected.stdout.splitlines()
@@ -161,6 +161,12 @@ def test_a_fork_holds_nothing_of_the_jobs_before_it(boxes):
     assert int(held.stdout.split()[0]) > 0
 
 
+def test_no_user_namespace_can_be_made_in_a_fork(boxes):
+    _, forked, spec = boxes
+    text = "def test_a():\n    print(open('/proc/sys/user/max_user_namespaces').read())\n"
+    assert run(forked, job_of(spec, text)).stdout.strip() == "0"
+
+
 def test_a_fork_reaches_no_other(boxes):
     _, forked, spec = boxes
     waits = "import os, socket, time\n\ndef test_a():\n    s = socket.socket(socket.AF_UNIX)\n    s.bind('\\0codetape-fork')\n    s.listen()\n    m, sl = os.openpty()\n    open('/tmp/mine', 'w').write('x')\n    open('/dev/shm/mine', 'w').write('x')\n    time.sleep(3)\n"  # fmt: skip
@@ -172,6 +178,25 @@ def test_a_fork_reaches_no_other(boxes):
     first, second = asyncio.run(both())
     assert first.report.exit == second.report.exit == "ok"
     assert second.report.stdout.strip() == "['1', '2'] ['ptmx'] False False"
+
+
+def test_nothing_that_a_job_brings_runs_in_a_server(boxes, monkeypatch):
+    """Given a job with variables, packages or an oracle, then it starts fresh: no server is asked for."""
+    _, forked, spec = boxes
+    servers = ForkServers()
+    monkeypatch.setattr("codetape_adapters.sandboxes.bubblewrap.sandbox.FORK_SERVERS", servers)
+    job = job_of(spec, "def test_a():\n    pass\n")
+    for other in (
+        job.model_copy(update={"env": {"PYTHONPATH": "/work"}}),
+        job.model_copy(update={"purpose": "oracle"}),
+        job.model_copy(update={"spec": spec.model_copy(update={"packages": ("six",)})}),
+    ):
+        assert isinstance(forked._server(other, None, None), nullcontext)
+    assert run(forked, job.model_copy(update={"env": {"A": "b"}})).exit == "ok"
+    assert servers.running == 0
+    assert run(forked, job).exit == "ok"
+    assert servers.running == 1
+    servers.close()
 
 
 def test_where_forks_are_not_isolated_every_program_starts_fresh(boxes, monkeypatch):
@@ -201,7 +226,7 @@ def test_servers_are_few_and_idle_ones_end(boxes, monkeypatch):
     monkeypatch.setattr("codetape_adapters.sandboxes.bubblewrap.sandbox.FORK_SERVERS", servers)
     monkeypatch.setattr(fork_server, "MOST", 2)
     for number in range(4):
-        assert run(forked, job_of(spec, "def test_a():\n    pass\n", env={"N": str(number)})).exit == "ok"
+        assert run(forked, job_of(spec, "def test_a():\n    pass\n", conditions={"hash_seed": number})).exit == "ok"
     assert servers.running == 2
     monkeypatch.setattr(fork_server, "IDLE_SECONDS", -1)
     servers.end_idle()

@@ -197,8 +197,10 @@ class BubblewrapSandbox(Sandbox):
     # ---- executing
 
     def _server(self, job: Job, program: Program, runs: Path) -> AbstractContextManager[ForkServer | None]:
-        """Return the fork server for a job's tests: what has no pytest gains nothing by it, and the oracle has none."""
-        if job.purpose in ("script", "evaluate", "oracle"):
+        """Return the fork server for a job's tests. What it is started with is this program's alone: nothing of a package
+        or a variable that a job brings runs where rights are not given up yet. The oracle starts fresh, always."""
+        tests = job.purpose not in ("script", "evaluate", "oracle")
+        if not tests or job.spec.packages or job.env:
             return nullcontext()
         return FORK_SERVERS.of(self._place, program, runs, self_test(_OWN_CHECKS))
 

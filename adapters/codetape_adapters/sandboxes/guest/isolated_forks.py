@@ -101,17 +101,19 @@ def received(host):
 def isolate(libc, asked):
     """Make what a fresh sandbox has, then give up every right. Raises OSError, naming what failed."""
     os.setsid()
+    mount(libc, None, "/", None, ALL_BELOW | PRIVATE)
+    mount(libc, "proc", "/proc", "proc", NO_SETUID | NO_DEVICES | NO_PROGRAMS)
+    kernel = os.open("/proc/sys", os.O_PATH)  # before it is covered
     mounts(libc, asked)
     loopback()
     own_user(libc)
+    no_more_users(kernel)
     powerless(libc, bytes.fromhex(asked["filter"]))
     init.shut()
 
 
 def mounts(libc, asked):
     """Mount file systems of this process's own, and bind the job's files, read-only."""
-    mount(libc, None, "/", None, ALL_BELOW | PRIVATE)
-    mount(libc, "proc", "/proc", "proc", NO_SETUID | NO_DEVICES | NO_PROGRAMS)
     for path in COVERED:
         if os.path.exists(path):
             bind(libc, path, path, NO_SETUID | NO_DEVICES | NO_PROGRAMS)
@@ -162,6 +164,14 @@ def own_user(libc):
     for file, text in (("setgroups", "deny"), ("gid_map", f"1000 {group} 1"), ("uid_map", f"1000 {user} 1")):
         with open(f"/proc/self/{file}", "w") as target:
             target.write(text)
+
+
+def no_more_users(kernel):
+    """Let nobody in this user namespace make another one, as bwrap does: the filter refuses it too."""
+    limit = os.open("user/max_user_namespaces", os.O_WRONLY, dir_fd=kernel)
+    os.write(limit, b"0")
+    os.close(limit)
+    os.close(kernel)
 
 
 def powerless(libc, program):
