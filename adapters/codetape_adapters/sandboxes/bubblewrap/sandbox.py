@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -34,7 +35,7 @@ from codetape_adapters.sandboxes.bubblewrap.launch import Place, Program
 from codetape_adapters.sandboxes.bubblewrap.process import Running, pump
 from codetape_adapters.sandboxes.cache import cache_root, is_root
 from codetape_adapters.sandboxes.execution import report_parser, staging
-from codetape_adapters.sandboxes.execution.limits import cancellable
+from codetape_adapters.sandboxes.execution.limits import cancellable, workers
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
 from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS_FILES, invocation
@@ -75,7 +76,7 @@ class BubblewrapSandbox(Sandbox):
     async def execute(self, job: Job) -> Execution:
         """Run a job; on cancellation its processes are killed before this returns."""
         running = Running()
-        return await cancellable(asyncio.to_thread(self._execute, job, running), running.stop)
+        return await cancellable(self._workers.submit(self._execute, job, running), running.stop)
 
     def images(self) -> list[StoredImage]:
         """Return the environments in the cache."""
@@ -103,6 +104,10 @@ class BubblewrapSandbox(Sandbox):
     def cache(self) -> Path:
         """The cache's folder."""
         return checked_cache(self._cache_override or cache_root())
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return workers()
 
     @cached_property
     def _cpus(self) -> Cpus:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, LABEL, conn
 from codetape_adapters.sandboxes.docker.container import Container
 from codetape_adapters.sandboxes.docker.images import Base, Images
 from codetape_adapters.sandboxes.execution import report_parser, seccomp, staging
-from codetape_adapters.sandboxes.execution.limits import WORK, cancellable
+from codetape_adapters.sandboxes.execution.limits import WORK, cancellable, workers
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
 from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS, HARNESS_FILES, invocation
@@ -75,7 +76,7 @@ class DockerSandbox(Sandbox):
             for container in running:
                 container.stop()
 
-        return await cancellable(asyncio.to_thread(self._execute, job, running.append), stop)
+        return await cancellable(self._workers.submit(self._execute, job, running.append), stop)
 
     def images(self) -> list[StoredImage]:
         """Return the images of this engine that are ours; connecting to it sweeps what dead processes left."""
@@ -100,6 +101,10 @@ class DockerSandbox(Sandbox):
                 self.__dict__[name].close()
 
     # ---- parts
+
+    @cached_property
+    def _workers(self) -> ThreadPoolExecutor:
+        return workers()
 
     @cached_property
     def _client(self) -> docker.DockerClient:

@@ -1,9 +1,11 @@
 """Limits of one execution, and stopping what runs."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from codetape.domain.task import Resources
 
@@ -12,15 +14,21 @@ GRACE_SECONDS = 5
 T = TypeVar("T")
 
 
-async def cancellable(running: Coroutine[Any, Any, T], stop: Callable[[], None]) -> T:
-    """Await what runs in a thread; on cancellation stop it, and wait until it is gone."""
-    work = asyncio.ensure_future(running)
+def workers() -> ThreadPoolExecutor:
+    """Return threads for executions to wait in: as many as can run at once, and none that names are resolved in."""
+    return ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="codetape sandbox")
+
+
+async def cancellable(running: "Future[T]", stop: Callable[[], None]) -> T:
+    """Await what runs in a thread; on cancellation stop it, and wait until it is gone. What has not begun never does."""
+    waiting = asyncio.wrap_future(running)
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(waiting)
     except asyncio.CancelledError:
         stop()
-        with suppress(Exception):
-            await work
+        if not running.cancel():
+            with suppress(Exception):
+                await waiting
         raise
 
 
