@@ -149,10 +149,14 @@ class ForkServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+_Key = tuple[object, ...]
+_Pending = Future[ForkServer | None]
+
+
 class _Wanted(NamedTuple):
     """A server to start, and where it is awaited."""
 
-    found: "Future[ForkServer | None]"
+    found: _Pending
     place: Place
     program: Program
     runs: Path
@@ -171,7 +175,7 @@ class ForkServers:
     def _reset(self) -> None:
         """Begin again: what a parent started is the parent's."""
         self._lock = threading.Lock()
-        self._servers: dict[tuple[object, ...], Future[ForkServer | None]] = {}
+        self._servers: dict[_Key, _Pending] = {}
         self._wanted: queue.SimpleQueue[_Wanted] | None = None
         self._unusable = False
 
@@ -190,7 +194,12 @@ class ForkServers:
                     server.users -= 1
                     server.used = time.monotonic()
 
-    def _taken(self, place: Place, program: Program, runs: Path, self_test: str) -> ForkServer | None:
+    def expect(self, place: Place, program: Program, runs: Path, self_test: str) -> None:
+        """Start a server for programs like this one, if there is none; nobody waits for it."""
+        self._asked(place, program, runs, self_test)
+
+    def _asked(self, place: Place, program: Program, runs: Path, self_test: str) -> "tuple[_Key, _Pending] | None":
+        """Return the server for a program, which may be starting, and what it is known by."""
         variables = {name: value for name, value in program.variables.items() if name not in OF_A_JOB}
         key = (
             place,
@@ -208,8 +217,15 @@ class ForkServers:
             if found is None:
                 found = Future()
                 self._start(_Wanted(found, place, replace(program, variables=variables, targets=()), runs, self_test))
-            self._servers[key] = found  # the last one used is the last one
+            self._servers[key] = found  # the last one asked for is the last one
             self._end_some(keep=found)
+        return key, found
+
+    def _taken(self, place: Place, program: Program, runs: Path, self_test: str) -> ForkServer | None:
+        asked = self._asked(place, program, runs, self_test)
+        if asked is None:
+            return None
+        key, found = asked
         server = found.result()
         with self._lock:
             if server is None or server.process.poll() is not None:
@@ -241,7 +257,7 @@ class ForkServers:
             except (CodetapeError, OSError, ValueError):
                 wanted.found.set_result(None)
 
-    def _end_some(self, keep: "Future[ForkServer | None] | None" = None) -> None:
+    def _end_some(self, keep: _Pending | None = None) -> None:
         """End what is idle, and the longest unused of too many."""
         now = time.monotonic()
         for key, found in list(self._servers.items()):
@@ -273,7 +289,7 @@ class ForkServers:
         """End them all."""
         with self._lock:
             for found in self._servers.values():
-                if found.done() and (server := found.result()) is not None:
+                if (server := found.result()) is not None:  # one that starts is waited for: it is swept by nobody else
                     server.end()
             self._servers.clear()
 

@@ -20,7 +20,7 @@ from functools import cached_property
 from math import ceil
 from pathlib import Path
 
-from codetape.domain.job import BuildSpec, Job
+from codetape.domain.job import OTHER, USUAL, BuildSpec, Job
 from codetape.domain.task import Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
@@ -71,7 +71,10 @@ class BubblewrapSandbox(Sandbox):
             )
         if spec.commands:
             return BuildRejected("needs_commands", "Build commands need the docker sandbox.")
-        return await asyncio.to_thread(self._build, spec)
+        built = await asyncio.to_thread(self._build, spec)
+        if isinstance(built, Built) and not spec.packages:  # its tests come next
+            FORK_SERVERS.expect(*self._of_server(Job(purpose="run", spec=spec, files={})))
+        return built
 
     async def execute(self, job: Job) -> Execution:
         """Run a job; on cancellation its processes are killed before this returns."""
@@ -201,24 +204,22 @@ class BubblewrapSandbox(Sandbox):
 
     # ---- executing
 
-    def _server(self, job: Job, program: Program, runs: Path) -> AbstractContextManager[ForkServer | None]:
+    def _server(self, job: Job) -> AbstractContextManager[ForkServer | None]:
         """Return the fork server for a job's tests. What it is started with is this program's alone: nothing of a package
         or a variable that a job brings runs where rights are not given up yet. The oracle starts fresh, always."""
-        tests = job.purpose not in ("script", "evaluate", "oracle")
-        if not tests or job.spec.packages or job.env:
+        if job.purpose in ("script", "evaluate", "oracle") or job.spec.packages or job.env:
             return nullcontext()
-        return FORK_SERVERS.of(self._place, program, runs, self_test(_OWN_CHECKS))
+        if job.conditions == USUAL:  # a run that passes is confirmed at once
+            FORK_SERVERS.expect(*self._of_server(job.model_copy(update={"conditions": OTHER})))
+        return FORK_SERVERS.of(*self._of_server(job))
 
-    def _execute(self, job: Job, running: Running) -> Execution:
-        built = self._build(job.spec)
-        if isinstance(built, BuildRejected):
-            raise SandboxUnavailable(
-                f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}",
-                step="build",
-            )
-        python = self._interpreter(job.spec.python_version)
-        invoked, runs = invocation(job), self.cache / "runs"
-        program = Program(
+    def _of_server(self, job: Job) -> tuple[Place, Program, Path, str]:
+        return self._place, self._program(job), self.cache / "runs", self_test(_OWN_CHECKS)
+
+    def _program(self, job: Job) -> Program:
+        """Return how a job is started; its files are laid out later."""
+        python, invoked = self._interpreter(job.spec.python_version), invocation(job)
+        return Program(
             invoked.words,
             python,
             job.resources,
@@ -229,8 +230,18 @@ class BubblewrapSandbox(Sandbox):
             reports=invoked.reports,
             ships=True,
         )
+
+    def _execute(self, job: Job, running: Running) -> Execution:
+        built = self._build(job.spec)
+        if isinstance(built, BuildRejected):
+            raise SandboxUnavailable(
+                f"The environment {job.spec.name} is gone, and cannot be built again: {built.message[:300]}",
+                step="build",
+            )
+        python = self._interpreter(job.spec.python_version)
+        program, runs = self._program(job), self.cache / "runs"
         with ExitStack() as held:
-            server = held.enter_context(self._server(job, program, runs))
+            server = held.enter_context(self._server(job))
             place = server.folder if server else runs
             stage = held.enter_context(staged(place, job, owner=SANDBOX_UID if is_root() else None))
             raw = self._run(replace(program, stage=stage), server=server, running=running)
