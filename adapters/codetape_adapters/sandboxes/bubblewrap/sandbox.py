@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -35,7 +34,7 @@ from codetape_adapters.sandboxes.bubblewrap.launch import Place, Program
 from codetape_adapters.sandboxes.bubblewrap.process import Running, pump
 from codetape_adapters.sandboxes.cache import cache_root, is_root
 from codetape_adapters.sandboxes.execution import report_parser, staging
-from codetape_adapters.sandboxes.execution.limits import cancellable, workers
+from codetape_adapters.sandboxes.execution.limits import Workers, cancellable
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
 from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS_FILES, invocation
@@ -52,6 +51,7 @@ class BubblewrapSandbox(Sandbox):
     def __init__(self, cache: Path | None = None) -> None:
         self._cache_override = cache
         self._lock = threading.Lock()
+        self._workers = Workers()
         self._interpreters: dict[str, Interpreter] = {}
         self._checked = False
 
@@ -107,10 +107,6 @@ class BubblewrapSandbox(Sandbox):
     def cache(self) -> Path:
         """The cache's folder."""
         return checked_cache(self._cache_override or cache_root())
-
-    @cached_property
-    def _workers(self) -> ThreadPoolExecutor:
-        return workers()
 
     @cached_property
     def _cpus(self) -> Cpus:

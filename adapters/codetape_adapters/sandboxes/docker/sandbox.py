@@ -9,7 +9,6 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from codetape_adapters.sandboxes.docker.client import BUILD_SECONDS, LABEL, conn
 from codetape_adapters.sandboxes.docker.container import Container
 from codetape_adapters.sandboxes.docker.images import Base, Images
 from codetape_adapters.sandboxes.execution import report_parser, seccomp, staging
-from codetape_adapters.sandboxes.execution.limits import WORK, cancellable, workers
+from codetape_adapters.sandboxes.execution.limits import WORK, Workers, cancellable
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
 from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS, HARNESS_FILES, invocation
@@ -46,6 +45,7 @@ class DockerSandbox(Sandbox):
         self._base_name = base or os.environ.get("CODETAPE_BASE_IMAGE") or DEFAULT_BASE
         self._cache_override = cache
         self._lock = threading.Lock()
+        self._workers = Workers()
         self._checked: set[str] = set()
 
     # ---- the port
@@ -101,10 +101,6 @@ class DockerSandbox(Sandbox):
                 self.__dict__[name].close()
 
     # ---- parts
-
-    @cached_property
-    def _workers(self) -> ThreadPoolExecutor:
-        return workers()
 
     @cached_property
     def _client(self) -> docker.DockerClient:

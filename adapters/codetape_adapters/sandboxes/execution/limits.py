@@ -5,18 +5,32 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from codetape.domain.task import Resources
 
 WORK = "/work"
 GRACE_SECONDS = 5
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def workers() -> ThreadPoolExecutor:
-    """Return threads for executions to wait in: as many as can run at once, and none that names are resolved in."""
-    return ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="codetape sandbox")
+class Workers:
+    """Threads for executions to wait in: as many as can run at once, and none that names are resolved in.
+
+    A fork of this process has none of them: it starts its own.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._owner = 0
+
+    def submit(self, function: "Callable[P, T]", *arguments: "P.args", **named: "P.kwargs") -> "Future[T]":
+        """Have a function called in one of them."""
+        if self._pool is None or self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._pool = ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="codetape sandbox")
+        return self._pool.submit(function, *arguments, **named)
 
 
 async def cancellable(running: "Future[T]", stop: Callable[[], None]) -> T:

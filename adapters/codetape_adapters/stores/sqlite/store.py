@@ -5,6 +5,7 @@ Timestamps are made by the caller. Nothing is changed or deleted in place, but f
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,6 +77,7 @@ class SqliteStore(Store):
         self._read_only = read_only
         self._local = threading.local()
         self._writer: ThreadPoolExecutor | None = None
+        self._owner = 0
 
     @property
     def address(self) -> str:  # type: ignore[override]  # it does not change
@@ -169,7 +171,8 @@ class SqliteStore(Store):
             raise
 
     def _submit(self, work: Callable[[], T]) -> "Future[T]":
-        if self._writer is None:
+        if self._writer is None or self._owner != os.getpid():  # a fork has no thread of its parent's
+            self._owner = os.getpid()
             self._writer = ThreadPoolExecutor(1, "codetape writer", lambda: setattr(self._local, "writes", True))
         return self._writer.submit(work)
 
@@ -325,8 +328,8 @@ class SqliteStore(Store):
 
     def close(self) -> None:
         """Close this thread's connection, and the one that writes."""
-        if (writer := self._writer) is not None and not getattr(self._local, "writes", False):
-            self._writer = None
+        writer, self._writer = (None, self._writer) if getattr(self._local, "writes", False) else (self._writer, None)
+        if writer is not None and self._owner == os.getpid():
             writer.submit(self.close).result()
             writer.shutdown()
         db: Connection | None = getattr(self._local, "db", None)
