@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from codetape.domain.script_args import INPUTS
 from codetape.domain.task import Resources
-from codetape.errors import CodetapeError, SandboxUnavailable
+from codetape.errors import SandboxUnavailable
 from codetape_adapters.process_identity import owned_name
 from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup
 from codetape_adapters.sandboxes.bubblewrap.launch import Place, Program, checked, isolation, spawn, writable
@@ -194,10 +194,6 @@ class ForkServers:
                     server.users -= 1
                     server.used = time.monotonic()
 
-    def expect(self, place: Place, program: Program, runs: Path, self_test: str) -> None:
-        """Start a server for programs like this one, if there is none; nobody waits for it."""
-        self._asked(place, program, runs, self_test)
-
     def _asked(self, place: Place, program: Program, runs: Path, self_test: str) -> "tuple[_Key, _Pending] | None":
         """Return the server for a program, which may be starting, and what it is known by."""
         variables = {name: value for name, value in program.variables.items() if name not in OF_A_JOB}
@@ -254,7 +250,7 @@ class ForkServers:
                 continue
             try:
                 wanted.found.set_result(started(wanted.place, wanted.program, wanted.runs, wanted.self_test))
-            except (CodetapeError, OSError, ValueError):
+            except Exception:  # noqa: BLE001 - whatever it is, who waits for it starts fresh
                 wanted.found.set_result(None)
 
     def _end_some(self, keep: _Pending | None = None) -> None:
@@ -289,7 +285,7 @@ class ForkServers:
         """End them all."""
         with self._lock:
             for found in self._servers.values():
-                if (server := found.result()) is not None:  # one that starts is waited for: it is swept by nobody else
+                if found.done() and (server := found.result()) is not None:
                     server.end()
             self._servers.clear()
 
@@ -312,8 +308,11 @@ def started(place: Place, program: Program, runs: Path, self_test: str) -> ForkS
     try:
         if ours.recv(3) == b"up\n" and _passes(server, program, self_test):
             return server
-    except (OSError, SandboxUnavailable):
-        pass
+    except BaseException as error:
+        server.end()
+        if isinstance(error, OSError | SandboxUnavailable):
+            return None
+        raise
     server.end()
     return None
 

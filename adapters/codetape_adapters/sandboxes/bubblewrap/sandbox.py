@@ -19,7 +19,7 @@ from functools import cached_property
 from math import ceil
 from pathlib import Path
 
-from codetape.domain.job import OTHER, USUAL, BuildSpec, Job
+from codetape.domain.job import BuildSpec, Job
 from codetape.domain.task import Resources, SandboxFacts
 from codetape.errors import SandboxUnavailable
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Sandbox, StoredImage
@@ -71,10 +71,7 @@ class BubblewrapSandbox(Sandbox):
             )
         if spec.commands:
             return BuildRejected("needs_commands", "Build commands need the docker sandbox.")
-        built = await asyncio.to_thread(self._build, spec)
-        if isinstance(built, Built) and not spec.packages:  # its tests come next
-            FORK_SERVERS.expect(*self._of_server(Job(purpose="run", spec=spec, files={})))
-        return built
+        return await asyncio.to_thread(self._build, spec)
 
     async def execute(self, job: Job) -> Execution:
         """Run a job; on cancellation its processes are killed before this returns."""
@@ -205,12 +202,7 @@ class BubblewrapSandbox(Sandbox):
         or a variable that a job brings runs where rights are not given up yet. The oracle starts fresh, always."""
         if job.purpose in ("script", "evaluate", "oracle") or job.spec.packages or job.env:
             return nullcontext()
-        if job.conditions == USUAL:  # a run that passes is confirmed at once
-            FORK_SERVERS.expect(*self._of_server(job.model_copy(update={"conditions": OTHER})))
-        return FORK_SERVERS.of(*self._of_server(job))
-
-    def _of_server(self, job: Job) -> tuple[Place, Program, Path, str]:
-        return self._place, self._program(job), self.cache / "runs", self_test(_OWN_CHECKS)
+        return FORK_SERVERS.of(self._place, self._program(job), self.cache / "runs", self_test(_OWN_CHECKS))
 
     def _program(self, job: Job) -> Program:
         """Return how a job is started; its files are laid out later."""
