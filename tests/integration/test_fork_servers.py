@@ -215,8 +215,8 @@ def test_a_server_that_was_killed_is_started_again(boxes):
     assert run(forked, job).exit == "ok"
     for pid in FORK_SERVERS.pids:
         os.killpg(pid, signal.SIGKILL)
-    assert run(forked, job).exit == "ok"
-    assert run(forked, job).exit == "ok"
+    for _ in range(3):  # the kernel may still be ending it at the first, which finds it out; the next lets go of it
+        assert run(forked, job).exit == "ok"
     assert FORK_SERVERS.running > 0
 
 

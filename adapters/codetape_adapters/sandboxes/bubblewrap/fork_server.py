@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codetape.domain.script_args import INPUTS
-from codetape.domain.task import Resources
 from codetape.errors import SandboxUnavailable
 from codetape_adapters.process_identity import owned_name
 from codetape_adapters.sandboxes.bubblewrap.cgroups import Cgroup
 from codetape_adapters.sandboxes.bubblewrap.launch import Place, Program, checked, isolation, spawn, writable
 from codetape_adapters.sandboxes.bubblewrap.process import Started, pump
 from codetape_adapters.sandboxes.execution import seccomp
+from codetape_adapters.sandboxes.execution.self_test import LIMITS as SELF_TEST_LIMITS
 from codetape_adapters.sandboxes.execution.self_test import PASSED
 from codetape_adapters.sandboxes.guest import ENV, HARNESS
 
@@ -167,7 +167,6 @@ class ForkServers:
     """The servers of this process. Thread-safe; a fork of this process has none."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
         atexit.register(self.close)
@@ -194,34 +193,19 @@ class ForkServers:
                     server.users -= 1
                     server.used = time.monotonic()
 
-    def _asked(self, place: Place, program: Program, runs: Path, self_test: str) -> "tuple[_Key, _Pending] | None":
-        """Return the server for a program, which may be starting, and what it is known by."""
+    def _taken(self, place: Place, program: Program, runs: Path, self_test: str) -> ForkServer | None:
         variables = {name: value for name, value in program.variables.items() if name not in OF_A_JOB}
-        key = (
-            place,
-            program.words,
-            program.python,
-            program.environment,
-            program.folder,
-            runs,
-            *sorted(variables.items()),
-        )
+        alike = replace(program, variables=variables, targets=())
+        key = (place, alike.words, alike.python, alike.environment, alike.folder, runs, *sorted(variables.items()))
         with self._lock:
             if self._unusable:
                 return None
             found = self._servers.pop(key, None)
             if found is None:
                 found = Future()
-                self._start(_Wanted(found, place, replace(program, variables=variables, targets=()), runs, self_test))
+                self._start(_Wanted(found, place, alike, runs, self_test))
             self._servers[key] = found  # the last one asked for is the last one
             self._end_some(keep=found)
-        return key, found
-
-    def _taken(self, place: Place, program: Program, runs: Path, self_test: str) -> ForkServer | None:
-        asked = self._asked(place, program, runs, self_test)
-        if asked is None:
-            return None
-        key, found = asked
         server = found.result()
         with self._lock:
             if server is None or server.process.poll() is not None:
@@ -297,10 +281,9 @@ def started(place: Place, program: Program, runs: Path, self_test: str) -> ForkS
         part.mkdir(mode=0o711, parents=True)
         part.chmod(0o711 if part == folder else 0o755)
     ours, theirs = socket.socketpair()
-    limits = Resources(wall_seconds=20, memory_mb=512)
     with theirs:
         binds = [*place.binds(program.python, program.environment), "--ro-bind", str(folder), INPUTS]
-        isolated = [*isolation(limits, binds, program.folder), "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
+        isolated = [*isolation(SELF_TEST_LIMITS, binds, program.folder), "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
         variables = {**program.variables, "PYTHONPATH": HARNESS, "CODETAPE_SOCKET": str(theirs.fileno())}
         command = [f"{ENV}/bin/python", *program.words]
         server = ForkServer(folder, spawn(place, isolated, command, variables, [theirs.fileno()]), ours)
@@ -318,12 +301,12 @@ def started(place: Place, program: Program, runs: Path, self_test: str) -> ForkS
 
 
 def _passes(server: ForkServer, program: Program, self_test: str) -> bool:
-    limits = Resources(wall_seconds=20, memory_mb=512)
-    running = server.start(replace(program, limits=limits, stage=server.folder / "self-test"), (), self_test)
+    check = replace(program, limits=SELF_TEST_LIMITS, stage=server.folder / "self-test")
+    running = server.start(check, (), self_test)
     if running is None:
         return False
     try:
-        pump(running, limits, time.monotonic())
+        pump(running, SELF_TEST_LIMITS, time.monotonic())
         return PASSED in running.data["stdout"]
     finally:
         running.end()

@@ -35,6 +35,7 @@ from codetape_adapters.sandboxes.bubblewrap.process import Running, pump
 from codetape_adapters.sandboxes.cache import cache_root, is_root
 from codetape_adapters.sandboxes.execution import report_parser, staging
 from codetape_adapters.sandboxes.execution.limits import Workers, cancellable
+from codetape_adapters.sandboxes.execution.self_test import LIMITS as SELF_TEST_LIMITS
 from codetape_adapters.sandboxes.execution.self_test import PASSED, self_test
 from codetape_adapters.sandboxes.execution.staging import staged
 from codetape_adapters.sandboxes.guest import ENV, GUEST_FOLDER, HARNESS_FILES, invocation
@@ -189,8 +190,8 @@ class BubblewrapSandbox(Sandbox):
             return
         python = self._interpreter(version or ".".join(map(str, sys.version_info[:2])))
         self.sweep()
-        limits = Resources(wall_seconds=20, memory_mb=512)
-        raw = self._run(Program((str(python.executable), "-I", "-S", "-c", self_test(_OWN_CHECKS)), python, limits))
+        words = (str(python.executable), "-I", "-S", "-c", self_test(_OWN_CHECKS))
+        raw = self._run(Program(words, python, SELF_TEST_LIMITS))
         if PASSED not in raw.stdout:
             raise _refusal((raw.stderr + raw.stdout).decode("utf-8", "replace"))
         self._checked = True

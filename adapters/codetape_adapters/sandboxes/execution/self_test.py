@@ -1,5 +1,9 @@
 """A sandbox's check of its own isolation: run inside, before the first execution of a process."""
 
+from codetape.domain.task import Resources
+
+LIMITS = Resources(wall_seconds=20, memory_mb=512)
+"""Those that it runs under."""
 _CHECKS = """
 import os, socket
 status = open("/proc/self/status").read()

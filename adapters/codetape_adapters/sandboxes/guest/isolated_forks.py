@@ -19,14 +19,9 @@ from _signal import SIG_IGN, SIGPIPE, signal
 import init
 from confined import confine
 
-SHARED, MOUNTS, PIDS, USERS = (
-    0x4E000000,
-    0x20000,
-    0x20000000,
-    0x10000000,
-)  # CLONE_NEW*: IPC, UTS, network, control group; ...
+# CLONE_NEW*: IPC, UTS, network and control group; mounts; processes; users
+SHARED, MOUNTS, PIDS, USERS = 0x4E000000, 0x20000, 0x20000000, 0x10000000
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS, REMOUNT, BIND, ALL_BELOW, PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
-DETACH = 2
 COVERED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")  # as bwrap covers them
 DROP_BOUND, AMBIENT = 24, 47  # prctl
 FILES = "/var/inputs"  # where the host's folder of staged files is, until a fork binds its own over it
