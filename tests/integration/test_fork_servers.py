@@ -191,7 +191,7 @@ def test_nothing_that_a_job_brings_runs_in_a_server(boxes, monkeypatch):
         job.model_copy(update={"purpose": "oracle"}),
         job.model_copy(update={"spec": spec.model_copy(update={"packages": ("six",)})}),
     ):
-        assert isinstance(forked._server(other), nullcontext)
+        assert isinstance(forked._server(other, None), nullcontext)
     assert run(forked, job.model_copy(update={"env": {"A": "b"}})).exit == "ok"
     assert servers.running == 0
     assert run(forked, job).exit == "ok"

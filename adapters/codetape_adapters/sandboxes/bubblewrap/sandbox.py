@@ -198,12 +198,12 @@ class BubblewrapSandbox(Sandbox):
 
     # ---- executing
 
-    def _server(self, job: Job) -> AbstractContextManager[ForkServer | None]:
+    def _server(self, job: Job, program: Program) -> AbstractContextManager[ForkServer | None]:
         """Return the fork server for a job's tests. What it is started with is this program's alone: nothing of a package
         or a variable that a job brings runs where rights are not given up yet. The oracle starts fresh, always."""
         if job.purpose in ("script", "evaluate", "oracle") or job.spec.packages or job.env:
             return nullcontext()
-        return FORK_SERVERS.of(self._place, self._program(job), self.cache / "runs", self_test(_OWN_CHECKS))
+        return FORK_SERVERS.of(self._place, program, self.cache / "runs", self_test(_OWN_CHECKS))
 
     def _program(self, job: Job) -> Program:
         """Return how a job is started; its files are laid out later."""
@@ -230,7 +230,7 @@ class BubblewrapSandbox(Sandbox):
         python = self._interpreter(job.spec.python_version)
         program, runs = self._program(job), self.cache / "runs"
         with ExitStack() as held:
-            server = held.enter_context(self._server(job))
+            server = held.enter_context(self._server(job, program))
             place = server.folder if server else runs
             stage = held.enter_context(staged(place, job, owner=SANDBOX_UID if is_root() else None))
             raw = self._run(replace(program, stage=stage), server=server, running=running)
