@@ -388,6 +388,10 @@ CALL_EVENT_KINDS = (
 """Kinds of events that say something of calls to models."""
 
 
+MAX_ASKED = 200
+"""Characters of a prompt that a list shows."""
+
+
 class SessionRow(TypedDict):
     """What a store lists of a session. Token counts are the session's own; costs are in picodollars."""
 
@@ -412,6 +416,7 @@ class SessionRow(TypedDict):
     reserved_tokens: int
     reserved_cost: int
     server: str
+    confidence: str
 
 
 class SessionList(NamedTuple):
@@ -429,6 +434,14 @@ class SessionCatalog(Protocol):
 
     def find(self, name: str) -> str:
         """Return the id that an id, a unique prefix of one, or ``last`` names. Raises SessionNotFound."""
+
+    def asked(self, sessions: Collection[str]) -> dict[str, str]:
+        """Return the first MAX_ASKED characters of what each session was asked, of those where it can be read."""
+        return {}
+
+    def position(self) -> int:
+        """Return a number that changes whenever an event is added: for who watches. A store that cannot tell says 0."""
+        return 0
 
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
         """Yield stored events of CALL_EVENT_KINDS, parents before their forks: of these sessions and their parents, or

@@ -162,9 +162,8 @@ def test_a_field_of_another_type_or_range_is_refused_and_stops_no_other_session(
     rows = forged(field, value, kind)
     db = sqlite3.connect(path)
     db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [("evil", *row[1:]) for row in rows])
-    db.execute(
-        "INSERT INTO sessions SELECT 'evil', task, model, tags, state, reason, iteration, events, input_tokens, output_tokens, started_at, updated_at, head, parent, forked_at, cost, unpriced, reused_tokens, open_tokens, open_cost, reserved_tokens, reserved_cost, server FROM sessions"
-    )
+    columns = [row[1] for row in db.execute("PRAGMA table_info(sessions)")][1:]
+    db.execute(f"INSERT INTO sessions SELECT 'evil', {', '.join(columns)} FROM sessions")
     db.commit()
     db.close()
     verified = codetape("verify", "--all", "--db", path)

@@ -152,6 +152,7 @@ def session_row(session: SessionState, stream: Stream) -> SessionRow:
         "reserved_tokens": 0,
         "reserved_cost": 0,
         "server": session.the_config.server or "",
+        "confidence": session.confidence,
     }
 
 

@@ -30,9 +30,9 @@ from codetape.eventlog.events import (
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
+from codetape.reporting.prompt_origins import PromptOrigins, RecordedText, origin_of
 
 _HEADING = re.compile(r"^#{1,3} .+$", re.MULTILINE)
-_SHORT = 12  # characters: a shorter text occurs in a prompt by chance, and proves no origin
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _failed(payload: TestsFinished, report: Report) -> str:
 
 
 def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
-    origins = _origins(stream, at)
+    known = _known(stream, at)
     for number, (role, ref) in enumerate(request.messages, 1):
         text = stream.texts[ref]
         bounds = [0, *(m.start() for m in _HEADING.finditer(text) if m.start()), len(text)]
@@ -229,34 +229,13 @@ def _parts(stream: Stream, at: int, request: Requested) -> Iterator[PromptPart]:
             body = text[start:end]
             heading = _HEADING.match(body)
             title = heading[0].lstrip("# ") if heading else "the beginning"
-            yield PromptPart(number, role, title, round(len(body) / 4), _origin(body, origins))
+            yield PromptPart(number, role, title, round(len(body) / 4), origin_of(body, known))
 
 
-def _origins(stream: Stream, at: int) -> list[tuple[str, str]]:
-    """Return the texts that a prompt may contain, with their origins, the latest first."""
-    session, origins = SessionState(), list[tuple[str, str]]()
+def _known(stream: Stream, at: int) -> list[RecordedText]:
+    """Return the texts that a prompt at that event may contain, the latest first."""
+    session, origins = SessionState(), PromptOrigins()
     for event in stream.events[:at]:
-        before = session.work
-        session = apply(session, event, stream.texts)
-        where = f"event {event.seq}"
-        changed = [name for name in ("code", "tests") if getattr(session.work, name) != getattr(before, name)]
-        origins += [(getattr(session.work, name), f"{name} of {where}") for name in changed]
-        if session.work.plan is not before.plan and session.work.plan:
-            origins.append((session.work.plan.description, f"the plan of {where}"))
-        if session.work.diagnosis is not before.diagnosis and session.work.diagnosis:
-            origins += [(f.root_cause, f"the diagnosis of {where}") for f in session.work.diagnosis.failures]
-        if session.work.report is not before.report and session.work.report:
-            origins += [
-                (t.message, f"the report of {where}") for t in session.work.report.tests if t.outcome != "passed"
-            ]
-    task = session.the_task
-    origins += [(task.prompt, "the task"), (task.tests, "the user's tests"), (task.data_schema, "the task's schema")]
-    origins += [(i.sample.head, f"the sample of {i.name}") for i in task.inputs if i.sample]
-    origins += [(constraint, "a constraint") for constraint in task.constraints]
-    return list(reversed(origins))
-
-
-def _origin(body: str, origins: list[tuple[str, str]]) -> str:
-    """Return the origins of the recorded texts that a part contains; the prompt pack if it contains none."""
-    sources = [where for text, where in origins if len(text.strip()) >= _SHORT and text.strip()[:2000] in body]
-    return ", ".join(dict.fromkeys(sources)) or "the prompt pack"
+        before, session = session, apply(session, event, stream.texts)
+        origins.learn(before, session)
+    return origins.texts(session)

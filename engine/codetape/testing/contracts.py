@@ -236,6 +236,19 @@ class StoreContract(ABC):
         assert (rows[0]["tags"], rows[0]["state"], rows[0]["events"]) == ("t1,t2", "planning", 3)
         assert (rows[0]["input_tokens"], rows[0]["unpriced"], rows[0]["head"]) == (7, 1, session.head)
 
+    def test_what_was_asked_is_told_until_it_is_erased(self) -> None:
+        """The prompts' beginnings are told for the sessions asked about; the position moves with each event."""
+        store = self.make()
+        positions = [store.position()]
+        for name in ("a", "b"):
+            _Session(store, name).start()
+            positions.append(store.position())
+        assert len(set(positions)) == 3
+        assert store.asked(["a"]) == {"a": "Add, in a."}
+        assert store.asked(["a", "b"])["b"] == "Add, in b."
+        asyncio.run(store.forget("a"))
+        assert store.asked(["a", "b"]) == {"b": "Add, in b."}
+
     def test_events_of_calls_come_whole(self) -> None:
         """The events of calls are returned as stored, for the requested sessions only."""
         store = self.make()

@@ -1,5 +1,6 @@
 """A whole store in memory: the simplest one that keeps the contract, with budgets, forks and erasure."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -27,6 +28,7 @@ from codetape.eventlog.hash_chain import check_blobs, check_chain
 from codetape.eventlog.structure import open_request
 from codetape.ports import (
     CALL_EVENT_KINDS,
+    MAX_ASKED,
     Lease,
     RecoveredSession,
     SessionList,
@@ -128,6 +130,19 @@ class MemoryStore(Store):
             return matches[0]
         problem = "names more than one session" if matches else "names no session"
         raise SessionNotFound(f"{name!r} {problem}.", remedy="`codetape list` shows them.")
+
+    def asked(self, sessions: Collection[str]) -> dict[str, str]:
+        """Return the beginning of what each session was asked, of those where it can be read."""
+        prompts = {}
+        for session in sessions:
+            started = self._chain(session)[0].payload
+            if isinstance(started, SessionStarted) and started.task in self.texts:
+                prompts[session] = str(json.loads(self.texts[started.task])["prompt"])[:MAX_ASKED]
+        return prompts
+
+    def position(self) -> int:
+        """Return how many events there are."""
+        return sum(map(len, self.events.values()))
 
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
         """Yield stored events of calls, of these sessions and their parents, or of all."""
@@ -278,6 +293,7 @@ class MemoryStore(Store):
             "reserved_tokens": held.tokens,
             "reserved_cost": held.cost,
             "server": self._server(chain),
+            "confidence": getattr(moves[-1], "confidence", "") if moves else "",
         }
 
     def _held(self, sessions: Collection[str]) -> Spent:

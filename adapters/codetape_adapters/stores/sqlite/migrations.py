@@ -135,3 +135,13 @@ def _read_models(db: Database) -> None:
 def _server(db: Database) -> None:
     """The address at which a session's model is reached, where its events name it."""
     db.execute("ALTER TABLE sessions ADD COLUMN server TEXT NOT NULL DEFAULT ''")
+
+
+@MIGRATIONS()
+def _confidence(db: Database) -> None:
+    """How far a session's success can be trusted; empty for every other state."""
+    db.execute("ALTER TABLE sessions ADD COLUMN confidence TEXT NOT NULL DEFAULT ''")
+    last = "SELECT d.confidence FROM decision_rows d WHERE d.session = sessions.session AND d.kind = 'Succeeded'"
+    db.execute(
+        f"UPDATE sessions SET confidence = coalesce(({last} ORDER BY d.seq DESC LIMIT 1), '') WHERE state = 'succeeded'"
+    )

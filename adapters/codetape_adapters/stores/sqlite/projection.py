@@ -34,8 +34,8 @@ def project(db: Connection, event: Event) -> None:
         return
     sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
     if isinstance(payload, Transition):
-        sets += ["state = ?", "reason = ?"]
-        values += [payload.target, getattr(payload, "reason", "")]
+        sets += ["state = ?", "reason = ?", "confidence = ?"]
+        values += [payload.target, getattr(payload, "reason", ""), getattr(payload, "confidence", "")]
         iteration = getattr(payload, "ledger", {}).get("iteration")
         if isinstance(iteration, int):
             sets.append("iteration = ?")

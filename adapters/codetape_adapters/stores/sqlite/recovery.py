@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection
@@ -13,7 +13,9 @@ import zstandard
 from codetape.domain.canonical import sha256
 from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import StoredEvent
-from codetape.ports import RecoveredSession, SessionList
+from codetape.eventlog.events import SessionStarted
+from codetape.eventlog.upcasters import decode_payload
+from codetape.ports import MAX_ASKED, RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS, store_error
 from codetape_adapters.stores.sqlite.schema import differences
 
@@ -24,7 +26,7 @@ _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
     "session", "task", "model", "tags", "state", "reason", "iteration", "events", "input_tokens", "output_tokens",
     "started_at", "updated_at", "head", "parent", "forked_at", "cost", "unpriced", "reused_tokens", "reserved_tokens",
-    "reserved_cost", "server",
+    "reserved_cost", "server", "confidence",
 )  # fmt: skip
 _NUMBERS = (
     "iteration", "events", "input_tokens", "output_tokens", "forked_at", "cost", "unpriced", "reused_tokens",
@@ -70,6 +72,34 @@ def session_ids(db: Connection, path: Path) -> list[str]:
         rows, _ = _rows(db, path, query)
         ids |= {row[0]: None for row in rows if isinstance(row[0], str)}
     return list(ids)
+
+
+def asked(db: Connection, path: Path, names: Collection[str]) -> dict[str, str]:
+    """Return the beginning of the prompts of sessions, as far as they can be read."""
+    parents = dict(_rows(db, path, "SELECT session, parent FROM sessions WHERE parent <> ''")[0])
+    prompts: dict[str, str] = {}
+    unpacker = zstandard.ZstdDecompressor()
+    for name in names:
+        root, seen = name, {name}
+        while (parent := parents.get(root)) and parent not in seen:
+            root = parent
+            seen.add(root)
+        with suppress(CorruptTape, ValueError, KeyError, TypeError):
+            prompts[name] = _prompt(db, path, root, unpacker)[:MAX_ASKED]
+    return prompts
+
+
+def _prompt(db: Connection, path: Path, session_id: str, unpacker: zstandard.ZstdDecompressor) -> str:
+    rows, _ = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? AND seq = 0", session_id)  # noqa: S608 - fixed names
+    first = StoredEvent.of(rows[0]) if rows else None
+    started = decode_payload(first.kind, first.version, first.payload, 0) if first else None
+    if not isinstance(started, SessionStarted):
+        raise CorruptTape(f"session {session_id} has no beginning.")
+    blobs, _ = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(started.task))
+    if not blobs:
+        raise CorruptTape(f"session {session_id} has no task.")
+    size, data = blobs[0][:2]
+    return str(json.loads(unpack(started.task, size, data, unpacker))["prompt"])
 
 
 def session(db: Connection, path: Path, name: str) -> RecoveredSession:

@@ -284,6 +284,16 @@ class SqliteStore(Store):
         """Return the id that an id, a unique prefix, or ``last`` names. Raises SessionNotFound."""
         return catalog.find(self._db(), self.path, name)
 
+    def asked(self, sessions: Collection[str]) -> dict[str, str]:
+        """Return the beginning of what each session was asked, of those where it can be read."""
+        return recovery.asked(self._db(), self.path, sessions)
+
+    def position(self) -> int:
+        """Return the row of the newest event."""
+        with translated(self.path):
+            row = one(self._db(), "SELECT max(rowid) FROM events")
+        return int(row[0] or 0) if row else 0
+
     def call_events(self, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:
         """Yield the events of calls, parents first: of all sessions, or of these and their ancestors."""
         return catalog.call_events(self._db(), self.path, sessions)
