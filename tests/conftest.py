@@ -53,7 +53,7 @@ SLOW = {
     "property": ("test_laws_of_the_loop",),
     "rules": ("test_prompt_examples",),
     "contract": ("test_apis", "test_batches", "test_llamacpp", "test_openai_bounds", "test_openai_faults", "test_sandboxes"),
-    "e2e": ("test_audit", "test_cli", "test_going_on", "test_plugin", "test_recorded", "test_studies", "test_verbs"),
+    "e2e": ("test_audit", "test_cli", "test_going_on", "test_inspector", "test_plugin", "test_recorded", "test_studies", "test_verbs"),
     "integration": (
         "test_agent", "test_check", "test_crash", "test_docker", "test_forged_tapes", "test_forgeries", "test_forks", "test_hard_cases", "test_hostile_databases",
         "test_hostile_tapes",
@@ -63,7 +63,7 @@ SLOW = {
 """Files whose tests start processes, servers or sandboxes, or simulate for long; `-m "not slow"` leaves them out."""
 
 
-ONE_SETUP = ("test_whatif.py",)
+ONE_SETUP = ("test_whatif.py", "test_inspector.py")
 """Files whose tests share something that takes seconds to make."""
 
 

@@ -56,6 +56,7 @@ def test_reading_commands(run, tmp_path):
         ("spend",), ("spend", "last", "--by", "state"), ("why", "last"), ("audit", "last"), ("scan",),
         ("backtest", "rules"), ("backtest", "limits", "--max-iterations", "1,2"),
         ("whatif", "--set", "max_logic_attempts=2"), ("check", "--set", "max_logic_attempts=2", "--dry-run"),
+        ("view", "--export", str(tmp_path / "list.html")), ("view", "last", "--export", str(tmp_path / "one.html")),
         ("images", "list"), ("prompts", "export", str(tmp_path / "pack"), "--from", "last"),
     ):  # fmt: skip
         assert run(*words, *at), words
@@ -89,7 +90,7 @@ def test_commands_that_run_sessions(run, tmp_path):
 def test_no_command_is_left_out():
     """Those that take no database are named here; the others are run above."""
     without = {"config", "trust"}
-    above = {"list", "show", "diff", "replay", "verify", "spend", "why", "audit", "scan", "backtest", "whatif", "check", "images",
+    above = {"list", "show", "diff", "replay", "verify", "spend", "why", "audit", "scan", "backtest", "whatif", "check", "images", "view",
              "prompts", "export", "import", "demo", "run", "resume", "fork", "doctor", "forget", "exec"}  # fmt: skip
     assert above | without == {*COMMANDS}
 

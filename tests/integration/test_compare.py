@@ -84,5 +84,6 @@ def test_a_page_shows_what_came_from_outside_and_runs_none_of_it():
         file.writelines(tape_file.write(stream.events[-1].session, stream))
     codetape("diff", "demo", "evil.tape.jsonl", "--html", "page.html")
     page = Path("page.html").read_text()
-    assert "<script>" not in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
     assert "\x1b" not in page

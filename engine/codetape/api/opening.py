@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from codetape.errors import UsageError
+from codetape.errors import CorruptTape, StoreError, UsageError
 from codetape.evals.chosen_sessions import Filter
 from codetape.ports import DEFAULT_STORE, Clock, Store, Stream
 from codetape.runtime import plugins
@@ -125,6 +125,25 @@ def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSess
     opened_store = opened(store)
     session = opened_store.find(name)
     return RecordedSession(session, run_sync(opened_store.read(session)))
+
+
+def as_far_as_readable(store: Store, session: str) -> tuple[Stream, str]:
+    """Return a session's stream, as far as it can be read, and what is wrong with it, if anything. Raises CorruptTape
+    or StoreError where nothing can be read."""
+    from codetape.eventlog.fold import fold
+    from codetape.playback.verify import readable
+    from codetape.runtime.sync import run_sync
+
+    try:
+        stream = run_sync(store.read(session))
+        fold(stream.events, stream.texts)
+    except (CorruptTape, StoreError) as error:
+        recovered = store.recover(session)
+        stream, problem = readable(recovered.rows, recovered.texts)
+        if not stream.events:
+            raise
+        return stream, problem or str(error)
+    return stream, ""
 
 
 def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> "list[CorpusSession]":

@@ -25,6 +25,7 @@ COMMANDS = {
     "scan": "Look for keys in a database or in tapes, without printing them.",
     "forget": "Erase a session's content for good; hashes and figures stay.",
     "list": "List the sessions of a database.",
+    "view": "Look at sessions in a browser, live while runs go on.",
     "show": "Show a session: its verdict, events, prompts, code or changes.",
     "export": "Write a session to a portable tape file.",
     "import": "Add tape files to a database.",

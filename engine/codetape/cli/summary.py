@@ -12,6 +12,7 @@ from codetape.domain.money import dollars, money, pico
 from codetape.eventlog import machine
 from codetape.eventlog.session_state import SessionState
 from codetape.reporting.event_text import server_line
+from codetape.reporting.verdict import SHOWN, verdict_of
 from codetape.rules.build_approval import unapproved
 from codetape.rules.evidence import in_words
 from codetape.runtime.redaction import find_keys
@@ -43,16 +44,6 @@ class Again:
         return shlex.join(["codetape", verb, session, *self.db, *(self.sandbox if sandbox else ()), *more])
 
 
-SHOWN = 5  # failing tests listed in the summary
-CONFIDENCE = {
-    "oracle": "your oracle passed",
-    "anchored": "your examples or tests passed",
-    "self_tested": "only tests that it wrote itself passed",
-    "disputed": "what passed outweighs a test or an example that speaks against it, and was set aside",
-    "untested": "nothing was tested",
-}
-
-
 def exit_code(session: SessionState) -> int:
     """Return the process's exit code for a session's state."""
     if session.state == "succeeded":
@@ -77,6 +68,7 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "tests": result.counts.model_dump(),
         "evidence": result.evidence.model_dump(mode="json"),
         "failing": [failure.model_dump() for failure in result.failing],
+        "diagnosis": [{"test": test, "root_cause": cause} for test, cause in result.diagnosis],
         "examples": {"tests": result.examples, "left_out": [list(example) for example in result.left_out]},
         "usage": {
             "input": usage.total_input,
@@ -126,10 +118,10 @@ def summarise(
     """Print the summary for a person: verdict, figures, the script's path, next steps."""
     counts, usage = result.counts, result.usage
     say()
-    if result.succeeded:
-        say(f"succeeded, {result.confidence}: {CONFIDENCE[result.confidence]}")
-    else:
-        say(f"{result.status}: {result.reason or without_end(session)}")
+    verdict = verdict_of(result, session)
+    say(verdict.sentence)
+    for name, words in verdict.lines():
+        say(f"  {name:<11} {words}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
     say(f"  tests       {counts.passed} passed, {counts.failed} failed, {counts.errors} errors{quarantined}")
     if result.succeeded:
@@ -142,10 +134,6 @@ def summarise(
             say(f"  left open   {first_line(text, 200)}")
         if len(left_open) > SHOWN:
             say(f"  left open   and {len(left_open) - SHOWN} more; --json has them all")
-    for failure in result.failing[:SHOWN]:
-        say(f"  failing     {failure.test}: {first_line(failure.words, 300)}")
-    if len(result.failing) > SHOWN:
-        say(f"  failing     and {len(result.failing) - SHOWN} more; --json has them all")
     say(f"  runs        {result.iterations}")
     about = "about " if result.usage_estimated else ""
     say(f"  tokens      {about}{usage.total_input:,} in, {usage.total_output:,} out, {result.calls} calls")
@@ -171,13 +159,6 @@ def summarise(
         say(f"  quarantined {test.test}: {first_line(test.words) or test.reason}")
     for line in next_steps(result, session, path, again):
         say(f"  next        {line}")
-
-
-def without_end(session: SessionState) -> str:
-    """Say of a session that has no end what it waits for."""
-    if session.call is not None and session.call.batch:
-        return f"its call waits in batch {session.call.batch_id or session.call.batch}"
-    return "it has no end yet"
 
 
 def next_steps(result: GenerateResult, session: SessionState, path: Path | None, again: Again) -> list[str]:

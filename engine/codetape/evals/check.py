@@ -19,7 +19,7 @@ from codetape.evals.attempt import Attempt
 from codetape.evals.corpus import Corpus, CorpusSession
 from codetape.evals.task_series import Progress, all_of, loaded, recorded, together
 from codetape.eventlog.envelope import Event
-from codetape.eventlog.events import PersonAnswered
+from codetape.eventlog.events import PersonAnswered, SessionForked, SessionStarted
 from codetape.eventlog.session_state import SessionState
 from codetape.playback.recorded_model import Key, RecordedThenLive, answers
 from codetape.playback.whatif import Change, ReuseKind, WhatIf, simulate
@@ -27,6 +27,7 @@ from codetape.ports import Model, Stream, complete, same_server
 from codetape.runtime import plugins
 from codetape.runtime.agent import AutoCoderAgent
 from codetape.runtime.batched_calls import no_batches
+from codetape.text.unified_diff import unified
 
 Arm = Literal["candidate", "control"]
 REUSE_KINDS: tuple[ReuseKind, ...] = ("reused", "made", "unknown", "dropped")
@@ -110,7 +111,8 @@ class CheckPlan:
     """What a check would do: the sessions that the change alters, those that it leaves alone, and the skipped ones.
 
     The id is the hash of the change, of where it runs, and of the round: a check that is started again resumes the
-    attempts that it has. ``selected`` says that sessions were chosen for how they ended, or one by one.
+    attempts that it has. ``selected`` says that sessions were chosen for how they ended, or one by one. ``prompt_changes`` are the prompts' files
+    that differ from those of the first session that the change alters, each with its difference.
     """
 
     id: str
@@ -120,6 +122,7 @@ class CheckPlan:
     skipped: tuple[str, ...]
     selected: bool
     number: int = 1
+    prompt_changes: tuple[tuple[str, str], ...] = ()
 
     def sums(self) -> dict[str, dict[str, int]]:
         """Return calls and tokens by reuse, over all planned sessions, one attempt each."""
@@ -162,6 +165,11 @@ def check_id(change: Change, number: int = 1, where: tuple[str, ...] = ()) -> st
     return sha256(canonical([pack, change.pack is None, dict(change.config), number, list(where), facts]))[:12]
 
 
+def attempt_id(check: str, arm: Arm, origin: str, head: str, number: int) -> str:
+    """Return the session id of an attempt: the same check finds its attempts by it."""
+    return sha256(canonical([check, arm, origin, head, number]))[:16]
+
+
 async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tuple[str, ...] = ()) -> CheckPlan:
     """Say what a check of a corpus would do. No call is made, and one session at a time is in memory.
 
@@ -171,6 +179,7 @@ async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tup
     changed: list[PlannedSession] = []
     same: list[PlannedSession] = []
     skipped = []
+    prompt_changes: tuple[tuple[str, str], ...] = ()
     async for member, stream in corpus.members():
         if why := _unfit(member, stream):
             skipped.append(f"{member.name} {why}")
@@ -179,12 +188,29 @@ async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tup
         if not simulated.differs:  # another sandbox alone is not the change under test
             same.append(PlannedSession.of(simulated, member))
             continue
+        prompt_changes = prompt_changes or pack_changes(pack_of(stream), change.pack or pack_of(stream))
         same_sandbox = change.on(simulated.config.sandbox).facts is None
         changed.append(
             PlannedSession.of(simulated if same_sandbox else simulate(stream, change), member, drifted=not same_sandbox)
         )
     plan_id = check_id(change, number, where)
-    return CheckPlan(plan_id, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number)
+    return CheckPlan(
+        plan_id, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number, prompt_changes
+    )
+
+
+def pack_of(stream: Stream) -> dict[str, str]:
+    """Return the prompt pack that a session ends with: its own, or that of the last fork that brought one."""
+    packs = [e.payload.pack for e in stream.events if isinstance(e.payload, SessionStarted | SessionForked)]
+    return {name: stream.texts[ref] for name, ref in next((pack for pack in reversed(packs) if pack), {}).items()}
+
+
+def pack_changes(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the files of two prompt packs that differ, each with its difference."""
+    names = sorted({*old, *new})
+    return tuple(
+        (name, unified(old.get(name, ""), new.get(name, ""))) for name in names if old.get(name) != new.get(name)
+    )
 
 
 def _unfit(member: CorpusSession, stream: Stream) -> str:
@@ -290,7 +316,7 @@ class _Work:
     ) -> AttemptOutcome | None:
         """Make one attempt, or find it ended; None where the budget did not allow a new one."""
         async with slots:
-            session = sha256(canonical([self.plan.id, arm, origin.session, origin.head, number]))[:16]
+            session = attempt_id(self.plan.id, arm, origin.session, origin.head, number)
             if self.budget_spent and session not in self.stored_ids:
                 return None
             attempt = await self._attempted(origin, arm, number, session)

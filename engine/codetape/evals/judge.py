@@ -116,6 +116,7 @@ class CheckReport:
     rows: tuple[TaskOutcome, ...]
     states: tuple[State, ...]
     outcomes: tuple[AttemptOutcome, ...]
+    prompt_changes: tuple[tuple[str, str], ...] = ()
 
     def records(self) -> list[dict[str, Any]]:
         """Return one flat record per task."""
@@ -219,6 +220,7 @@ def report(checked: Checked, *, control: bool, baseline: Baseline | None = None,
             if (results := by_session["candidate", session.session])
         ),
         outcomes=checked.outcomes,
+        prompt_changes=plan.prompt_changes,
         **judged,
     )
 

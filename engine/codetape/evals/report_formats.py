@@ -1,13 +1,15 @@
-"""A check's report in the forms that people and machines read: JSON, Markdown, HTML, JUnit XML, CSV."""
+"""A check's report in the forms that people and machines read: JSON, Markdown, JUnit XML, CSV.
+
+The page is `codetape.inspector.check_page`.
+"""
 
 import json
 from collections.abc import Callable
 from xml.etree import ElementTree
 
 from codetape.domain.money import money, pico
-from codetape.errors import UsageError
 from codetape.evals.judge import CheckReport, SolveRate, TaskOutcome
-from codetape.text import csv_table, escape, html_page, markdown_text
+from codetape.text import csv_table, escape, markdown_text
 
 _COLUMNS = ("task", "graded by", "control", "candidate", "change", "without outcome")
 
@@ -28,35 +30,6 @@ def as_markdown(report: CheckReport) -> str:
     lines += [markdown_text.markdown_table(("", ""), facts(report)), "", "## Tasks", ""]
     lines.append(markdown_text.markdown_table(_COLUMNS, map(_cells, report.rows)))
     return "\n".join(lines) + "\n"
-
-
-def as_html(report: CheckReport) -> str:
-    """Return the report as one page."""
-    mood = {"regression": "bad", "improvement": "good", "no regression": "good"}.get(report.verdict, "dim")
-    rates = [
-        (
-            row.task,
-            (_share(row.candidate_solved, row.candidate_attempts), _share(row.control_solved, row.control_attempts)),
-        )
-        for row in report.rows[:200]
-    ]
-    body = [
-        f'<h1>codetape check: <span class="{mood}">{html_page.html(report.verdict)}</span></h1>',
-        f"<p>{html_page.html(report.why)}</p>",
-        html_page.table(("", ""), facts(report)),
-        "<h2>Solved, by task: candidate above, control below</h2>",
-        html_page.bars(rates, most=1.0, unit="%"),
-        "<h2>Tasks</h2>",
-        html_page.table(_COLUMNS, map(_cells, report.rows)),
-        "<h2>Attempts</h2>",
-        html_page.table(
-            ("arm", "task", "session", "status", "reason", "calls", "reused", "tokens"),
-            [(o.arm, o.made.task, o.made.session, o.made.status, o.made.reason, o.made.calls, o.made.reused, f"{o.made.tokens:,}")
-             for o in report.outcomes[:2000]],
-            numbers=(5, 6, 7),
-        ),
-    ]  # fmt: skip
-    return html_page.page(f"codetape check {report.id}: {report.verdict}", "\n".join(body))
 
 
 def as_junit(report: CheckReport) -> str:
@@ -100,19 +73,8 @@ FORMS: dict[str, Callable[[CheckReport], str]] = {
     ".json": as_json,
     ".csv": as_csv,
     ".md": as_markdown,
-    ".html": as_html,
     ".junit.xml": as_junit,
 }
-
-
-def form_of(file: str) -> Callable[[CheckReport], str]:
-    """Return the function that writes a report in a file's format, by its extension. Raises UsageError."""
-    for extension, form in FORMS.items():
-        if file.lower().endswith(extension):
-            return form
-    raise UsageError(
-        f"{file} has none of the extensions {', '.join(FORMS)}.", remedy="They say which form the report takes."
-    )
 
 
 def facts(report: CheckReport) -> list[tuple[str, str]]:
@@ -158,10 +120,6 @@ def rate(value: SolveRate) -> str:
     best = ", ".join(f"pass@{k} {p:.0%}" for k, p in value.pass_at_k.items() if k != "1")
     more = f"; {best}" if best else ""
     return f"{value.mean:.0%} of tasks ({value.solved} of {value.attempts} attempts), 95 % from {value.low:.0%} to {value.high:.0%}{more}"
-
-
-def _share(solved: int, count: int) -> float:
-    return solved / count if count else 0.0
 
 
 def _cells(row: TaskOutcome) -> tuple[object, ...]:

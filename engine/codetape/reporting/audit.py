@@ -30,7 +30,7 @@ from codetape.reporting.event_text import describe, server_line
 from codetape.reporting.spend import Spend, spend
 from codetape.rules.evidence import in_words
 from codetape.runtime.result import GenerateResult
-from codetape.text import escape, html_page, markdown_text
+from codetape.text import escape, markdown_text
 
 
 @dataclass(frozen=True)
@@ -231,32 +231,3 @@ def _fenced(text: str) -> str:
     # longer than any run of backticks in the text, which would close the block early
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
     return f"{fence}text\n{shown}\n{fence}"
-
-
-def as_html(found: Audit) -> str:
-    """Return the audit as one page of HTML."""
-    result = found.result
-    rows = [(f"{row.key[0]}, run {int(row.key[1]) + 1}", (float(row.tokens),)) for row in found.spent.rows]
-    body = [
-        f"<h1>codetape audit: {html_page.html(result.task)}</h1>",
-        html_page.table(("", ""), facts(found)),
-        "<h2>What was asked</h2>",
-        f"<pre>{html_page.html(result.prompt)}</pre>",
-        "<h2>Tokens by state and run</h2>",
-        html_page.bars(rows),
-        "<h2>Calls</h2>",
-        html_page.table(_CALLS, _call_rows(found), numbers=(0, 3, 5, 6, 7, 9)),
-        "<h2>What happened, and why</h2>",
-        html_page.table(("event", "at", "kind", "what"), [(s.seq, s.at, s.kind, s.words) for s in found.steps], numbers=(0,)),
-        "<h2>The script</h2>",
-        f"<pre>{html_page.html(result.solution.code if result.solution else 'none')}</pre>",
-        *(f"<details><summary>{html_page.html(c.purpose)}, event {html_page.html(c.call)}</summary>"
-          + "".join(f"<h3>{html_page.html(role)}</h3><pre>{html_page.html(text)}</pre>" for role, text in c.messages)
-          + f"<h3>answer</h3><pre>{html_page.html(c.reply or 'none')}</pre></details>" for c in result.conversation),
-        "<h2>The environment</h2>",
-        f"<pre>{html_page.html(result.lock or 'none')}</pre>",
-    ]  # fmt: skip
-    return html_page.page(f"codetape audit {result.session}", "\n".join(body))
-
-
-FORMS = {".json": as_json, ".md": as_markdown, ".html": as_html}

@@ -18,7 +18,8 @@ class RecordedText(NamedTuple):
     origin: str
 
 
-class Passage(NamedTuple):
+@dataclass(frozen=True)
+class Passage:
     """A part of a message: its text, and the kind and origin of it; both empty for what the prompt pack says."""
 
     text: str

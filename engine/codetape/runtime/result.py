@@ -11,12 +11,12 @@ from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import Quarantined
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.money import dollars
-from codetape.domain.reply_shapes import CodePlan, CodeSolution
+from codetape.domain.reply_shapes import CodePlan, CodeSolution, ErrorDiagnosis
 from codetape.domain.report import Report
 from codetape.domain.task import SOLUTION_FILE, Config, Input, Output
 from codetape.domain.usage import Usage
 from codetape.errors import ScriptFailed, SessionNotSucceeded, UsageError
-from codetape.eventlog.events import Answered, Requested, TestsFinished
+from codetape.eventlog.events import Answered, Decided, Requested, TestsFinished
 from codetape.eventlog.fold import fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import EventStore, Sandbox, Stream
@@ -52,10 +52,9 @@ class Exchange(FrozenModel):
 class GenerateResult(FrozenModel):
     """A session's outcome. ``status`` is succeeded, failed, suspended, or the state it is in while it runs.
 
-    ``reason`` says why it did not succeed; ``confidence`` how far a success can be trusted, and ``evidence`` on what that
-    rests. ``cost`` is in dollars, of
-    the
-    session's own calls that have a price; ``unpriced`` of them have none, ``replayed`` came from a recording.
+    ``reason`` says why it did not succeed, ``diagnosis`` has the last root causes by test; ``confidence`` says how far a
+    success can be trusted, and ``evidence`` on what that rests. ``cost`` is in dollars, of the session's own calls that
+    have a price; ``unpriced`` of them have none, ``replayed`` came from a recording.
     """
 
     session: str
@@ -74,6 +73,7 @@ class GenerateResult(FrozenModel):
     counts: TestCounts = TestCounts()
     report: Report | None = None
     failing: tuple[FailingTest, ...] = ()
+    diagnosis: tuple[tuple[str, str], ...] = ()
     examples: int = 0
     left_out: tuple[tuple[str, str], ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
@@ -151,6 +151,7 @@ class GenerateResult(FrozenModel):
             tests=work.tests,
             anchors=session.anchors or "",
             failing=failing(report, all_files(session), {q.test for q in work.quarantined}),
+            diagnosis=_diagnosis(stream) if stream and session.state != "succeeded" else (),
             examples=session.anchor_count,
             left_out=session.left_out,
             given_tests=task.tests,
@@ -250,6 +251,14 @@ class GenerateResult(FrozenModel):
         if missing := [n for n, i in given.items() if i.value is None and i.sample is None]:
             raise UsageError(f"The script needs {', '.join(missing)}, which have no sample.", remedy="Give NAME=VALUE.")
         return tuple(given.values())
+
+
+def _diagnosis(stream: Stream) -> tuple[tuple[str, str], ...]:
+    """Return each test of the last diagnosis with its root cause."""
+    changes = (event.payload.changes for event in reversed(stream.events) if isinstance(event.payload, Decided))
+    ref = next((ref for change in changes if (ref := change.get("diagnosis"))), None)
+    failures = ErrorDiagnosis.model_validate_json(stream.texts[ref]).failures if ref else ()
+    return tuple((f.test_name, " ".join(f.root_cause.split())) for f in failures)
 
 
 def _oracles(stream: Stream) -> Report | None:

@@ -2,9 +2,9 @@
 
 import click
 
-from codetape.cli.options import as_json, database, write_text
+from codetape.cli.options import as_json, database, words, write_text
 from codetape.cli.output import say
-from codetape.errors import UsageError
+from codetape.ports import DEFAULT_STORE
 
 
 @click.command("audit")
@@ -16,17 +16,18 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
     """Account for a session in one report: what was asked and done, each call's disposition and cost, each decision's
     reason, the result."""
     from codetape import api
+    from codetape.inspector.report_files import AUDIT_FORMS, AuditedSession, extension_of
+    from codetape.playback.tape_file import is_tape
     from codetape.reporting import audit
 
-    forms = [
-        (file, next((form for end, form in audit.FORMS.items() if file.lower().endswith(end)), None)) for file in files
-    ]
-    if wrong := next((file for file, form in forms if form is None), None):
-        raise UsageError(f"{wrong} has none of the extensions {', '.join(audit.FORMS)}.")
-    report = api.audit(session, store=db)
-    for file, form in forms:
-        if form is not None:
-            write_text(file, form(report))
+    forms = [AUDIT_FORMS[extension_of(file, AUDIT_FORMS)] for file in files]
+    recorded = api.open_tape(session, store=db)
+    report = audit.audit(recorded.stream)
+    audited = AuditedSession(
+        report, recorded.stream, session if is_tape(session) else "", words("--db", db, DEFAULT_STORE)
+    )
+    for file, form in zip(files, forms, strict=True):
+        write_text(file, form(audited))
     if as_json:
         click.echo(audit.as_json(report), nl=False)
     else:

@@ -100,10 +100,10 @@ def command(options: CheckOptions) -> int:
     task by task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
     """
     from codetape.api.studies import prepare_check
-    from codetape.evals.report_formats import form_of
+    from codetape.inspector.report_files import CHECK_FORMS, extension_of
 
     for file in options.files:
-        form_of(file)
+        extension_of(file, CHECK_FORMS)
         if not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file} cannot be written: there is no such folder.")
     if options.control and options.baseline:
@@ -156,7 +156,7 @@ def command(options: CheckOptions) -> int:
         say("Interrupted. The same command continues where it stopped.", err=True)
         return 130
     for file in options.files:
-        write_text(file, form_of(file)(report))
+        write_text(file, CHECK_FORMS[extension_of(file, CHECK_FORMS)](report))
     if options.as_json:
         say_json(report.as_dict())
     else:

@@ -7,7 +7,6 @@ import click
 
 from codetape.cli.options import as_json, database, write_text
 from codetape.cli.output import say, say_json
-from codetape.text import html_page
 
 
 @click.command("diff")
@@ -21,9 +20,11 @@ def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
     tokens."""
     from codetape import api
 
-    comparison = asdict(api.diff(a, b, store=db))
+    comparison = asdict(found := api.diff(a, b, store=db))
     if file:
-        write_text(file, _page(comparison))
+        from codetape.inspector.report_files import diff_page
+
+        write_text(file, diff_page(found, api.open_tape(a, store=db).stream, api.open_tape(b, store=db).stream))
     if as_json:
         say_json(comparison)
     elif file:
@@ -70,15 +71,3 @@ def _sections(comparison: dict[str, Any]) -> list[tuple[str, str]]:
 def _where(change: dict[str, Any]) -> str:
     sides = (("first", change["seq_a"]), ("second", change["seq_b"]))
     return ", ".join(f"{side} {seq}" for side, seq in sides if seq is not None)
-
-
-def _page(comparison: dict[str, Any]) -> str:
-    parts = [f"<h1>{html_page.html(comparison['a'])} and {html_page.html(comparison['b'])}</h1>"]
-    for heading, body in _sections(comparison):
-        lines = (f'<span class="{_class(line)}">{html_page.html(line)}</span>' for line in body.splitlines())
-        parts.append(f"<h2>{html_page.html(heading)}</h2>" + (f"<pre>{chr(10).join(lines)}</pre>" if body else ""))
-    return html_page.page(f"codetape diff: {comparison['a']} and {comparison['b']}", "\n".join(parts))
-
-
-def _class(line: str) -> str:
-    return {"+": "good", "-": "bad"}.get(line[:1], "")

@@ -1,6 +1,5 @@
 """codetape show."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,18 +7,17 @@ from typing import Any
 
 import click
 
-from codetape.api.opening import opened
+from codetape.api.opening import as_far_as_readable, opened
 from codetape.cli import summary
 from codetape.cli.options import as_json, database, words, written
 from codetape.cli.output import say, say_json
 from codetape.cli.run_session import end
 from codetape.cli.script_folder import ScriptFolder
-from codetape.errors import CorruptTape, StoreError, UsageError
+from codetape.errors import UsageError
 from codetape.eventlog.events import Answered, Decided, Requested
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
-from codetape.playback.verify import readable
-from codetape.ports import DEFAULT_STORE, Store, Stream
+from codetape.ports import DEFAULT_STORE, Stream
 from codetape.reporting.event_text import PROMPT_CUT, describe
 from codetape.runtime.result import GenerateResult
 from codetape.text.unified_diff import unified
@@ -47,7 +45,7 @@ def command(
     if folder is not None and (what or iteration is not None):
         raise UsageError("-o writes a session's files as they are at its end.", remedy="Leave the other options out.")
     store = opened(db)
-    stream, problem = _read(store, store.find(session))
+    stream, problem = as_far_as_readable(store, store.find(session))
     if problem:
         say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
     if target := ScriptFolder.of(folder, force=force):
@@ -64,20 +62,6 @@ def _write(stream: Stream, folder: ScriptFolder, as_json: bool, again: summary.A
     session = fold(stream.events, stream.texts)
     result = GenerateResult.of(session, stream)
     end(result, session, result.duration_s, folder, as_json=as_json, again=again)
-
-
-def _read(store: Store, session: str) -> tuple[Stream, str]:
-    """Return a session's stream, as far as it can be read, and what is wrong with it, if anything."""
-    try:
-        stream = asyncio.run(store.read(session))
-        fold(stream.events, stream.texts)
-    except (CorruptTape, StoreError) as error:
-        recovered = store.recover(session)
-        stream, problem = readable(recovered.rows, recovered.texts)
-        if not stream.events:
-            raise
-        return stream, problem or str(error)
-    return stream, ""
 
 
 @dataclass(frozen=True)

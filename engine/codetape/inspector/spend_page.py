@@ -1,0 +1,90 @@
+"""The page of what was spent across sessions: by purpose, disposition, task, model and day, with the calls behind."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from codetape.domain.money import dollars, money
+from codetape.inspector.charts import bar
+from codetape.inspector.rendering import Links, render
+from codetape.reporting.calls import CallRecord
+from codetape.reporting.spend import SpendRow, spend
+
+KEYS = ("purpose", "disposition", "task", "model", "day")
+ROWS = 20  # of each sum
+CALLS = 20  # behind each bar, the dearest first
+
+
+def spend_page(calls: Iterable[CallRecord], links: Links, *, place: str, head: str = "", left_out: int = 0) -> str:
+    """Return the page. ``left_out`` is how many older sessions are not in it."""
+    found = list(calls)
+    total = spend(found).total
+    return render(
+        "spend.html",
+        links,
+        title="Spend",
+        head=head,
+        place=place,
+        left_out=left_out,
+        facts=[
+            ("calls", f"{total.calls:,} made, {total.replayed:,} answered from recordings"),
+            (
+                "tokens",
+                f"{total.tokens:,}" + (f", {total.replayed_tokens:,} more from recordings" if total.replayed else ""),
+            ),
+            ("money", money(total.cost, total.unpriced) if total.calls else "nothing"),
+            ("repairs", f"{total.repairs:,} calls were made again because a reply could not be used"),
+        ],
+        tables=[_table(found, key, links) for key in KEYS] if found else [],
+    )
+
+
+def _table(calls: Sequence[CallRecord], key: str, links: Links) -> dict[str, Any]:
+    rows = spend(calls, (key,)).rows
+    by_cost = any(row.cost for row in rows)
+    most = max((_weight(row, by_cost=by_cost) for row in rows), default=0)
+    dearest = sorted(calls, key=lambda call: (-(call.cost or 0), -(call.total_input + call.total_output)))
+    return {
+        "key": key,
+        "weight": "cost" if by_cost else "tokens",
+        "more": max(0, len(rows) - ROWS),
+        "rows": [
+            {
+                "name": row.key[0].replace("_", " ") if key == "purpose" else row.key[0] or "none",
+                "calls": row.calls + row.replayed,
+                "tokens": row.tokens + row.replayed_tokens,
+                "cost": _cost(row),
+                "bar": bar(_weight(row, by_cost=by_cost), most),
+                "behind": [_call(call, links) for call in _of(dearest, key, row.key[0])],
+            }
+            for row in (rows[-ROWS:] if key == "day" else rows[:ROWS])
+        ],
+    }
+
+
+def _weight(row: SpendRow, *, by_cost: bool) -> float:
+    return float(row.cost if by_cost else row.tokens + row.replayed_tokens)
+
+
+def _cost(row: SpendRow) -> str:
+    if not row.calls:
+        return "replayed"
+    return f"${dollars(row.cost)}{' +' if row.unpriced else ''}" if row.cost else "unpriced" if row.unpriced else "-"
+
+
+def _of(calls: Sequence[CallRecord], key: str, value: str) -> list[CallRecord]:
+    matching = (call for call in calls if (call.at[:10] if key == "day" else str(getattr(call, key))) == value)
+    return [call for call, _ in zip(matching, range(CALLS), strict=False)]
+
+
+def _call(call: CallRecord, links: Links) -> dict[str, Any]:
+    return {
+        "name": call.name,
+        "link": links.session(call.session, call.seq),
+        "words": f"{call.task}: {call.purpose.replace('_', ' ')}, run {call.iteration + 1}, {call.disposition}",
+        "tokens": call.total_input + call.total_output,
+        "cost": "replayed"
+        if call.replayed
+        else f"${dollars(call.cost)}"
+        if call.cost is not None
+        else call.source or "no answer",
+    }

@@ -1,0 +1,65 @@
+"""What a session came to, in the words that every command, report and page says first."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from codetape.eventlog.session_state import SessionState
+from codetape.rules.failing_tests import FailingTest
+from codetape.runtime.result import GenerateResult
+from codetape.text.escape import first_line
+
+Tone = Literal["good", "bad", "waiting"]
+SHOWN = 5  # failing tests that are told one by one
+CONFIDENCE = {
+    "oracle": "your oracle passed",
+    "anchored": "your examples or tests passed",
+    "self_tested": "only tests that it wrote itself passed",
+    "disputed": "what passed outweighs a test or an example that speaks against it, and was set aside",
+    "untested": "nothing was tested",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict in a sentence; for a session without success its failing tests, and what was said of their causes last.
+
+    ``tone`` is good, bad, or waiting for a session without an end. ``causes`` are pairs of a test and its root cause.
+    """
+
+    tone: Tone
+    sentence: str
+    failing: tuple[FailingTest, ...] = ()
+    causes: tuple[tuple[str, str], ...] = ()
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return what is failing, and why, as names and lines."""
+        said = []
+        for failure in self.failing[:SHOWN]:
+            said.append(("failing", first_line(failure.test, 200)))
+            said += [(name, first_line(text, 300)) for name, text in details(failure)]
+        if len(self.failing) > SHOWN:
+            said.append(("failing", f"and {len(self.failing) - SHOWN} more; --json has them all"))
+        return said + [("diagnosis", first_line(f"{test}: {cause}", 300)) for test, cause in self.causes[:SHOWN]]
+
+
+def details(failure: FailingTest) -> list[tuple[str, str]]:
+    """Return a failing test's assertion, values and exception, each with its name, as far as they are known."""
+    pairs = [("assertion", failure.assertion), ("left", failure.left), ("right", failure.right)]
+    raised = f"{failure.raised}{f' at {failure.where}' if failure.where else ''}" if failure.raised else ""
+    known = [(name, text) for name, text in (*pairs, ("raised", raised)) if text]
+    return known or [("outcome", "it did not end")]
+
+
+def verdict_of(result: GenerateResult, session: SessionState) -> Verdict:
+    """Return a session's verdict."""
+    if result.succeeded:
+        return Verdict("good", f"succeeded, {result.confidence}: {CONFIDENCE[result.confidence]}")
+    tone: Tone = "bad" if result.status == "failed" else "waiting"
+    return Verdict(tone, f"{result.status}: {result.reason or without_end(session)}", result.failing, result.diagnosis)
+
+
+def without_end(session: SessionState) -> str:
+    """Say of a session that has no end what it waits for."""
+    if session.call is not None and session.call.batch:
+        return f"its call waits in batch {session.call.batch_id or session.call.batch}"
+    return "it has no end yet"
