@@ -142,6 +142,8 @@ class Fuzz:
         for argument in (p for p in command.params if isinstance(p, click.Argument)):
             count = rng.randrange(3) if argument.nargs == -1 else 1
             words += [rng.choice(("last", "t.tape.jsonl", rng.choice(TEXTS))) for _ in range(count)]
+        if name == "view":  # else it would serve until it is stopped
+            words = [*words, "--export", "page.html"]
         if words[:2] == ["backtest", "loop"]:
             return ["--help"]
         if name in ("run", "demo", "resume", "fork", "check", "exec", "doctor", "images") or "live" in words:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -250,8 +251,45 @@ def reading():
         return processes([f"{command} --db {path}" for command in commands], "at most 120 ms")
 
 
+def view(sessions=10_000):
+    """Pages of a large database in a browser, from the request to the first paint."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.bench.corpus import filled
+
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        path, _ = filled(Path(name), sessions)
+        words = [sys.executable, "-m", "codetape", "view", "--no-open", "--json", "--db", str(path)]
+        begun = time.perf_counter()
+        server = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
+        base = json.loads(server.stdout.readline())["url"].rpartition("/")[0]
+        rows.append(("`codetape view` until it serves", "", f"{(time.perf_counter() - begun) * 1000:.0f} ms"))
+        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            for what, path_of, aim in (
+                (f"list of {sessions:,} sessions", "sessions", "under 1 s"),
+                ("the same, grouped by task", "sessions?group=task", "under 1 s"),
+                ("page of a session", f"session/s{sessions // 2}", "under 300 ms"),
+                (f"spend of the newest 1,000 of {sessions:,}", "spend", ""),
+            ):
+                found = []
+                for _ in range(ROUNDS):
+                    page = browser.new_page(viewport={"width": 1280, "height": 900})
+                    page.goto(f"{base}/{path_of}")
+                    page.wait_for_selector(".live.on")
+                    found.append(page.evaluate(paint))
+                    page.close()
+                rows.append((f"first paint: {what}", aim, f"{statistics.median(found):.0f} ms"))
+            browser.close()
+        server.kill()
+        server.wait()
+    return rows
+
+
 def main():
-    rows = {"runs": runs, "demo": demo, "first": first, "help": helps, "reading": reading, "batch": batch}
+    rows = {"runs": runs, "demo": demo, "first": first, "help": helps, "reading": reading, "batch": batch, "view": view}
     asked = sys.argv[1:] or list(rows)
     print("| what | aim | measured |\n|---|---|---|")
     for name in asked:

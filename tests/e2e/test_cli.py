@@ -151,7 +151,7 @@ def test_the_whole_loop_over_http(bubblewrap):
     assert "second opinion: test_solution.py::test_sum: upheld" in done.stderr
     assert "run 2: 2 passed, 0 failed" in done.stderr
     assert "return a + b" in codetape("show", "last", "--code").stdout
-    assert "-    return a - b" in codetape("show", "last", "--diff", "--iteration", "1").stdout
+    assert "-    return a - b" in codetape("show", "last", "--diff", "--iteration", "2").stdout
     events = json.loads(codetape("show", "last", "--events", "--json").stdout)["events"]
     assert [e["seq"] for e in events] == list(range(len(events)))
     calls = json.loads(codetape("show", "last", "--prompts", "--json").stdout)["calls"]

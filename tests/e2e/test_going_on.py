@@ -148,7 +148,8 @@ def test_a_question_about_an_example_is_answered_by_the_printed_lines(bubblewrap
         done = codetape("run", prompt, "--model", "openai:x", "--base-url", url, env=ENV)
         assert done.returncode == 104
         assert "add(1, 2) gives 4, and the code gives 3" in done.stdout
-        assert "failing     test_anchors.py::test_example_1: assert add(1, 2) == 4; left 3, right 4" in done.stdout
+        said = "  failing     test_anchors.py::test_example_1\n  assertion   assert add(1, 2) == 4\n  left        3\n  right       4\n"
+        assert said in done.stdout
         drop, keep = next_lines(done)
         assert "--drop-test test_example_1" in drop
         assert "--keep-test test_example_1" in keep
@@ -177,11 +178,18 @@ def test_the_failing_test_is_named_with_both_values_by_run_show_and_audit(bubble
     shown, page = codetape("show", "last"), codetape("audit", "last", "-o", "audit.md")
     assert page.returncode == 0
     top = Path("audit.md").read_text().split("## What was asked")[0]
-    for text in (done.stdout, shown.stdout, top.replace("\\", "")):
-        assert "assert add(1, 2) == 3; left -1, right 3" in text
-        assert "test_sum" in text
+    why = codetape("why", "last").stdout
+    told = [
+        " ".join(text.replace("\\", "").replace("|", " ").split()) for text in (done.stdout, shown.stdout, top, why)
+    ]
+    for text in told:
+        assert "failing test_solution.py::test_sum assertion assert add(1, 2) == 3 left -1 right 3" in text
         assert "DID NOT RAISE" in text
+        assert "diagnosis" in text
+    assert len(why.splitlines()) <= 20
     value = json.loads(codetape("show", "last", "--json").stdout)
+    assert value["diagnosis"]
+    assert json.loads(codetape("why", "last", "--json").stdout)["failing"] == value["failing"]
     assert {
         "test": "test_solution.py::test_sum",
         "assertion": "assert add(1, 2) == 3",

@@ -107,7 +107,7 @@ def test_a_task_file_makes_a_corpus_and_a_batch_that_was_stopped_goes_on(bubblew
     assert len(listed("--task", "t[01]", "--tag", "adds")) == 4
     assert len(listed("--limit", "2-3")) == 2
     assert codetape("replay", "--failing").stdout.count("identical") == 2
-    assert codetape("verify", "--task", "t1").stdout.count("sound") == 2
+    assert codetape("verify", "--task", "t1").stdout.endswith("\n2 sessions: 2 sound, 0 not sound\n")
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,14 @@ def spend(
     where: Filter | None = None,
     prices: Prices | None = None,
     as_of: str = "",
+    replayed_too: bool = False,
 ) -> spending.Spend:
-    """Sum what sessions spent, forks included. ``as_of`` prices every call with the list's prices of that time."""
-    return spending.spend(calls(*sources, store=store, where=_with_forks(where)), by, prices=prices, as_of=as_of)
+    """Sum what sessions spent, forks included. ``as_of`` prices every call with the list's prices of that time;
+    ``replayed_too`` counts calls that were answered from recordings as if they had been made."""
+    found = calls(*sources, store=store, where=_with_forks(where))
+    if replayed_too:
+        found = (spending.as_made(call) for call in found)
+    return spending.spend(found, by, prices=prices, as_of=as_of)
 
 
 def _with_forks(where: Filter | None) -> Filter:

@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     words = [a for a in arguments if a != "--debug"]
-    if words in (["--help"], ["-h"], []):  # before click is imported: that takes longer than printing this
+    completing = "_CODETAPE_COMPLETE" in os.environ
+    if (
+        words in (["--help"], ["-h"], []) and not completing
+    ):  # before click is imported: that takes longer than printing this
         sys.stdout.write(help_text())
         sys.exit(0 if words else 2)
     import click

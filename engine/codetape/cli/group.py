@@ -1,6 +1,7 @@
 """The click group of all commands. Imported when a command is called, not for --help."""
 
 import os
+from dataclasses import replace
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
@@ -10,7 +11,9 @@ import click
 
 from codetape import __version__
 from codetape.cli import COMMANDS, help_text
+from codetape.cli.options import nearest_database
 from codetape.cli.output import say
+from codetape.ports import DEFAULT_STORE
 
 _CHANGING = ("fork", "whatif", "check")
 
@@ -40,6 +43,8 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Take the settings of variables and files as defaults."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     if ctx.invoked_subcommand not in (None, "config", "trust"):
         ctx.default_map = _defaults()
 
@@ -49,6 +54,8 @@ def _defaults() -> dict[str, dict[str, Any]]:
     from codetape.cli.settings import notice, read_settings
 
     settings = read_settings(os.environ, Path.cwd())
+    if settings["db"].source == "default" and not Path(DEFAULT_STORE).exists() and (above := nearest_database()):
+        settings["db"] = replace(settings["db"], value=above, source=above)
     if line := notice(settings, os.environ, Path.cwd()):
         say(f"codetape: {line}", err=True)
     renamed = {"python": "python_version"}

@@ -1,6 +1,7 @@
 """Options that commands share, and their conversion into values."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,6 +102,29 @@ def database(function: F) -> F:
     return click.option("--db", default=DEFAULT_STORE, show_default=True, help="The database of tapes (CODETAPE_DB).")(
         function
     )
+
+
+def database_words(db: str) -> tuple[str, ...]:
+    """Return the words by which a later command finds this database; none where it finds it by itself."""
+    return () if db in (DEFAULT_STORE, nearest_database()) else ("--db", db)
+
+
+def nearest_database() -> str:
+    """Return the database of the nearest folder above the present one that has one of this user's; empty where none
+    has."""
+    for folder in Path.cwd().parents:
+        place = folder / DEFAULT_STORE
+        try:
+            if place.stat().st_uid == os.geteuid():  # another user's is not obeyed
+                return str(place)
+        except OSError:
+            continue
+    return ""
+
+
+def with_checks(function: F) -> F:
+    """Add --with-checks."""
+    return click.option("--with-checks", is_flag=True, help="Attempts of checks as well.")(function)
 
 
 def allow_build(function: F) -> F:

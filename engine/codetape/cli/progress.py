@@ -40,6 +40,11 @@ class LiveLine:
         if self._live:
             self._live.stop()
 
+    @property
+    def live(self) -> bool:
+        """Whether there is a live line."""
+        return self._live is not None
+
     def line(self, text: str) -> None:
         """Print a line above the live one; nothing if quiet."""
         if self.quiet:
@@ -79,11 +84,16 @@ class SessionProgress:
         self._session = session
         if isinstance(event.payload, Requested):
             self._waiting, self._received = WAITING.get(event.payload.purpose, event.payload.purpose), 0
+            if not self._display.live:  # nothing else would say what is waited for
+                self._display.line(
+                    f"{time.monotonic() - self._started_at:6.1f} s  {session.state}: waiting for {self._waiting}"
+                )
         if line := describe(event, session):
             self._display.line(f"{time.monotonic() - self._started_at:6.1f} s  {line}")
 
     def _status(self) -> Any:
         from rich.spinner import Spinner
+        from rich.text import Text
 
         session, seconds = self._session, time.monotonic() - self._started_at
         if session is None or session.config is None:
@@ -92,4 +102,5 @@ class SessionProgress:
         position = f" {session.state}, run {session.ledger.iteration + 1} of at most {session.config.max_iterations}"
         coming = f", {self._received:,} bytes of its reply are there" if self._received else ""
         waiting = f"{position}: waiting for {self._waiting}{coming}"
-        return Spinner("dots", text=f"{waiting}   {tokens:,} tokens, {seconds:.0f} s")
+        words = f"{waiting}   {tokens:,} tokens, {seconds:.0f} s"
+        return Spinner("dots", text=Text(words, no_wrap=True, overflow="ellipsis"))  # one line, however narrow

@@ -100,14 +100,16 @@ class SeriesProgress:
     def __exit__(self, *ended: object) -> None:
         self._display.__exit__(*ended)
 
-    def progress(self, progress: Progress, attempt: Attempt | None) -> None:
-        """Show the totals, and the attempt that ended, if any."""
+    def progress(self, progress: Progress, attempt: Attempt | None, arm: str = "") -> None:
+        """Show the totals, and the attempt that ended, if any; ``arm`` says of which arm of a check it is."""
         self._text = line_of(progress)
         if attempt is None:
             return
         outcome = {True: "solved", False: "not solved", None: "stopped"}[attempt.solved]
         reason = f" ({attempt.reason})" if attempt.reason else ""
-        self._display.line(f"{self._text}   {attempt.task} #{attempt.attempt}: {outcome}{reason}, {attempt.session}")
+        self._display.line(
+            f"{self._text}   {attempt.task} {f'{arm} ' if arm else ''}#{attempt.attempt}: {outcome}{reason}, {attempt.session}"
+        )
 
     def line(self, words: str) -> None:
         """Show a line of its own."""
@@ -116,4 +118,4 @@ class SeriesProgress:
     def _status(self) -> Any:
         from rich.text import Text
 
-        return Text(self._text)
+        return Text(self._text, no_wrap=True, overflow="ellipsis")

@@ -9,13 +9,12 @@ from typing import Literal
 import click
 
 from codetape.cli import summary
-from codetape.cli.options import LiveOptions, ServerOptions, words
+from codetape.cli.options import LiveOptions, ServerOptions, database_words, words
 from codetape.cli.output import say, say_json
 from codetape.cli.progress import SessionProgress
 from codetape.cli.script_folder import ScriptFolder
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.session_state import SessionState
-from codetape.ports import DEFAULT_STORE
 from codetape.runtime.agent import AutoCoderAgent
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import safe
@@ -103,7 +102,7 @@ def again(
     """Return the options that later commands must repeat, because they differ from the defaults."""
     sandbox_words = words("--sandbox", sandbox, "auto")
     server_words = (*words("--base-url", live.base_url), *words("--api-key-env", live.api_key_env)) if live else ()
-    return summary.Again(db=words("--db", db, DEFAULT_STORE), sandbox=sandbox_words, model=server_words, totals=totals)
+    return summary.Again(db=database_words(db), sandbox=sandbox_words, model=server_words, totals=totals)
 
 
 def again_live(options: LiveOptions) -> summary.Again:

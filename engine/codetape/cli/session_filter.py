@@ -45,11 +45,8 @@ class FilterOptions(DatabaseOptions):
         )
 
 
-def filters(model: str = "--model", limit: str | None = None, *, sources: bool = True) -> Callable[[F], F]:
-    """Add the filters, and the argument for sessions, files and folders.
-
-    ``model`` names the filter by model, for commands with another --model; ``limit`` is the default limit.
-    """
+def filters(limit: str | None = None, *, sources: bool = True) -> Callable[[F], F]:
+    """Add the filters, and the argument for sessions, files and folders. ``limit`` is the default limit."""
 
     def add(function: F) -> F:
         for option in reversed(
@@ -61,7 +58,7 @@ def filters(model: str = "--model", limit: str | None = None, *, sources: bool =
                     help="Only sessions that are succeeded, failed, suspended or active.",
                 ),
                 click.option("--failing", is_flag=True, help="Only sessions that failed."),
-                click.option(model, "of_model", multiple=True, metavar="GLOB", help="Only sessions with such a model."),
+                click.option("--of-model", multiple=True, metavar="GLOB", help="Only sessions with such a model."),
                 click.option("--task", "of_task", multiple=True, metavar="GLOB", help="Only sessions of such a task."),
                 click.option("--tag", "of_tag", multiple=True, metavar="GLOB", help="Only sessions with such a label."),
                 click.option(

@@ -78,7 +78,7 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
             "total": usage.total_input + usage.total_output,
             "calls": result.calls,
             "estimated": result.usage_estimated,
-            "cost": result.cost if not result.unpriced or float(result.cost) else None,
+            "cost": result.cost,
             "unpriced": result.unpriced,
             "replayed": result.replayed,
         },
@@ -102,6 +102,16 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
     }
 
 
+def _paid(result: GenerateResult) -> str:
+    """Return what a session paid, in words: what nobody bills is never $0."""
+    replayed = f"{result.replayed} answers from a recording" if result.replayed else ""
+    own = result.calls - result.inherited_calls
+    if own == result.replayed:  # so nothing was asked of a model that bills
+        return f"none: {replayed or 'no call was answered'}"
+    paid = money(pico(result.cost or "0"), result.unpriced)
+    return f"{paid}; {replayed}, at $0" if replayed else paid
+
+
 def example_of(question: str) -> str:
     """Return the name of the test that a question is about; empty if it is about something else."""
     return question.partition("::")[2] if question.startswith(EXAMPLE) else ""
@@ -119,7 +129,7 @@ def summarise(
     counts, usage = result.counts, result.usage
     say()
     verdict = verdict_of(result, session)
-    say(verdict.sentence)
+    say(verdict.sentence, tone=verdict.tone)
     for name, words in verdict.lines():
         say(f"  {name:<11} {words}")
     quarantined = f", {counts.quarantined} quarantined" if counts.quarantined else ""
@@ -142,8 +152,7 @@ def summarise(
         calls = result.calls - result.inherited_calls
         say(f"  inherited   {result.inherited_calls} of the calls, from {result.parent} up to event {result.forked_at}")
         say(f"  spent here  {about}{own[0]:,} in, {own[1]:,} out, {calls} calls")
-    replayed = f"; {result.replayed} answers from a recording, at $0" if result.replayed else ""
-    say(f"  money       {money(pico(result.cost), result.unpriced)}{replayed}")
+    say(f"  money       {_paid(result)}")
     if reached := server_line(session.the_config):
         say(f"  server      {reached}")
     say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codetape.domain.money import dollars, pico
+from codetape.domain.money import dollars, money, pico
 from codetape.domain.task import Grade
 from codetape.evals.corpus import CorpusSession
 from codetape.eventlog.events import Answered, CallLost, Requested
@@ -37,7 +37,8 @@ class ChangedDecision:
 class LimitOutcome:
     """How a session would have ended under a limit. ``refused`` says why that is unknown; empty where it is known.
 
-    Tokens, calls and cost (dollars; of the calls that have a price) are what it would have spent.
+    Tokens, calls and cost (dollars; of the calls that have a price, None where none has) are what it would have spent;
+    ``unpriced`` calls have none.
     """
 
     session: str
@@ -50,7 +51,8 @@ class LimitOutcome:
     status: str
     calls: int
     tokens: int
-    cost: str
+    cost: str | None
+    unpriced: int
     was_calls: int
     was_tokens: int
 
@@ -66,9 +68,15 @@ class LimitRow:
     was_solved: int
     calls: int
     tokens: int
-    cost: str
+    cost: str | None
+    unpriced: int
     was_calls: int
     was_tokens: int
+
+    @property
+    def money(self) -> str:
+        """The cost for a reader."""
+        return money(pico(self.cost or "0"), self.unpriced)
 
 
 def rules(member: CorpusSession, stream: Stream) -> list[ChangedDecision]:
@@ -107,7 +115,7 @@ def under(stream: Stream, name: LimitName, limit: int) -> LimitOutcome:
         refused = f"it ended at its own limit of {own_limit}"
     elif simulated.first is not None:
         refused = f"it would continue differently at event {simulated.first.seq}"
-    calls, tokens, cost = _spent(stream, stop)
+    calls, tokens, cost, unpriced = _spent(stream, stop)
     return LimitOutcome(
         session=simulated.session,
         task=simulated.task,
@@ -119,7 +127,8 @@ def under(stream: Stream, name: LimitName, limit: int) -> LimitOutcome:
         status=status,
         calls=calls,
         tokens=tokens,
-        cost=dollars(cost),
+        cost=dollars(cost) if cost or not unpriced else None,
+        unpriced=unpriced,
         was_calls=totals[0],
         was_tokens=totals[1],
     )
@@ -129,11 +138,12 @@ def _was_cut(simulated: WhatIf, stream: Stream) -> bool:
     return simulated.status == "failed" and getattr(stream.events[-1].payload, "reason", "") == "iterations"
 
 
-def _spent(stream: Stream, stop: int) -> tuple[int, int, int]:
-    """Return calls, tokens and picodollars of the answers before an event."""
+def _spent(stream: Stream, stop: int) -> tuple[int, int, int, int]:
+    """Return calls, tokens, picodollars, and calls without a price, of the answers before an event."""
     answers = [e.payload for e in stream.events[:stop] if isinstance(e.payload, Answered)]
     tokens = sum(a.usage.total_input + a.usage.total_output for a in answers)
-    return len(answers), tokens, sum(pico(a.price.cost) for a in answers if a.price)
+    paid = [a.price for a in answers if not a.matched_by]
+    return len(answers), tokens, sum(pico(price.cost) for price in paid if price), paid.count(None)
 
 
 def _out_of_tokens(stream: Stream, limit: int) -> int:
@@ -161,6 +171,7 @@ def summed(outcomes: Iterable[LimitOutcome]) -> list[LimitRow]:
     rows = []
     for limit, group in by_limit.items():
         accepted = [o for o in group if not o.refused]
+        cost, unpriced = sum(pico(o.cost or "0") for o in accepted), sum(o.unpriced for o in accepted)
         rows.append(
             LimitRow(
                 limit=limit,
@@ -170,7 +181,8 @@ def summed(outcomes: Iterable[LimitOutcome]) -> list[LimitRow]:
                 was_solved=sum(o.was_solved for o in accepted),
                 calls=sum(o.calls for o in accepted),
                 tokens=sum(o.tokens for o in accepted),
-                cost=dollars(sum(pico(o.cost) for o in accepted)),
+                cost=dollars(cost) if cost or not unpriced else None,
+                unpriced=unpriced,
                 was_calls=sum(o.was_calls for o in accepted),
                 was_tokens=sum(o.was_tokens for o in accepted),
             )

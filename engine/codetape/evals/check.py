@@ -16,6 +16,7 @@ from codetape.domain.canonical import canonical, sha256
 from codetape.domain.task import Grade
 from codetape.errors import CodetapeError, UsageError
 from codetape.evals.attempt import Attempt
+from codetape.evals.chosen_sessions import CHECK_TAG
 from codetape.evals.corpus import Corpus, CorpusSession
 from codetape.evals.task_series import Progress, all_of, loaded, recorded, together
 from codetape.eventlog.envelope import Event
@@ -217,7 +218,7 @@ def _unfit(member: CorpusSession, stream: Stream) -> str:
     """Return why a session cannot be run again unattended; empty where it can."""
     if not member.ended:
         return f"is {member.state}"
-    if any(tag.startswith("check:") for tag in str(member.row["tags"]).split(",")):
+    if any(tag.startswith(CHECK_TAG) for tag in str(member.row["tags"]).split(",")):
         return "is an attempt of a check"
     if any(isinstance(event.payload, PersonAnswered) for event in stream.events):
         return "rests on a person's answer"
@@ -266,7 +267,7 @@ class _Work:
 
     def __init__(self, plan: CheckPlan, live: CheckSetup) -> None:
         self.plan, self.live = plan, live
-        tag = f"check:{plan.id}"
+        tag = f"{CHECK_TAG}{plan.id}"
         budget = Limit(f"tag:{tag}", live.max_tokens, live.max_cost)
         limit = (budget,) if (budget.tokens, budget.cost) != (None, None) else ()
         self.agents: dict[Arm, AutoCoderAgent] = {"candidate": self._shared(live.candidate, limit)}

@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 from codetape.errors import UsageError
 from codetape.ports import SessionRow
 
+CHECK_TAG = "check:"
+"""What the label of a check's attempts begins with; its id follows."""
 STATES = ("succeeded", "failed", "suspended", "active")
 _SINCE = re.compile(r"(\d{1,5})([mhdw])")
 _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -22,7 +24,8 @@ class Filter:
 
     ``status`` is succeeded, failed, suspended or active; ``failing`` is the same as failed. ``since`` is a date, a time
     in UTC, or an age such as 7d, 12h. ``limit`` is a number, or a range counted from 1, newest first. Forks are left
-    out unless asked for: a corpus holds sessions run from the start, not what a person made of them.
+    out unless asked for: a corpus holds sessions run from the start, not what a person made of them. ``checks`` takes
+    attempts of checks too, where forks are taken; without it those stay whose check is named by its label.
     """
 
     status: tuple[str, ...] = ()
@@ -33,6 +36,7 @@ class Filter:
     failing: bool = False
     limit: str | int = ""
     forks: bool = False
+    checks: bool = True
 
     def __post_init__(self) -> None:
         for name in ("status", "model", "task", "tags"):
@@ -73,6 +77,17 @@ class Filter:
 
     def takes(self, row: SessionRow) -> bool:
         """Whether a row of the session list is selected; the limit is not applied."""
+        return self._takes(row) and not self._is_left_out(row)
+
+    def left_out_attempts(self, rows: Iterable[SessionRow]) -> int:
+        """Return how many attempts of checks would be selected if they were not left out."""
+        return sum(self._is_left_out(row) and self._takes(row) for row in rows)
+
+    def _is_left_out(self, row: SessionRow) -> bool:
+        named = any(glob.startswith(CHECK_TAG) for glob in self.tags)
+        return not self.checks and not named and bool(check_of(row))
+
+    def _takes(self, row: SessionRow) -> bool:
         state = row["state"]
         status = state if state in ("succeeded", "failed", "suspended") else "active"
         statuses = {*self.status, *(("failed",) if self.failing else ())}
@@ -94,6 +109,11 @@ class Filter:
                 return
             if number >= first:
                 yield row
+
+
+def check_of(row: SessionRow) -> str:
+    """Return the id of the check that a session is an attempt of; empty for any other."""
+    return next((tag[len(CHECK_TAG) :] for tag in row["tags"].split(",") if tag.startswith(CHECK_TAG)), "")
 
 
 def _any(globs: tuple[str, ...], text: str) -> bool:

@@ -21,12 +21,12 @@ from codetape.evals.check import (
     pack_changes,
     pack_of,
 )
+from codetape.evals.chosen_sessions import check_of
 from codetape.evals.judge import MARGIN, CheckReport, report
 from codetape.eventlog.events import SessionForked, SessionStarted
 from codetape.playback.whatif import Change
 from codetape.ports import SessionRow, Stream
 
-TAG = "check:"
 MAX_ATTEMPTS = 1000
 
 
@@ -46,11 +46,6 @@ class StoredCheck:
     def solved(self) -> int:
         """How many attempts were solved."""
         return sum(row["state"] == "succeeded" for row in self.rows)
-
-
-def check_of(row: SessionRow) -> str:
-    """Return the id of the check that a session is an attempt of; empty for any other."""
-    return next((tag[len(TAG) :] for tag in row["tags"].split(",") if tag.startswith(TAG)), "")
 
 
 def stored_checks(rows: Iterable[SessionRow]) -> list[StoredCheck]:

@@ -8,7 +8,7 @@ from codetape.inspector.rendering import Links, render
 from codetape.inspector.session_page import SessionView
 from codetape.playback.diff import SessionDiff, ValueChange
 from codetape.reporting.timeline import Visit
-from codetape.reporting.verdict import details, verdict_of
+from codetape.reporting.verdict import verdict_of
 from codetape.text.escape import first_line
 
 _MESSAGE = "@ message "
@@ -55,7 +55,7 @@ def _side(view: SessionView, links: Links) -> dict[str, Any]:
         "asked": first_line(result.prompt, 140),
         "model": result.config.model,
         "verdict": verdict,
-        "failing": [(failure.test, details(failure)) for failure in verdict.failing[:3]],
+        "failing": [(failure.test, failure.details) for failure in verdict.failing[:3]],
     }
 
 

@@ -12,7 +12,7 @@ from codetape.inspector.rendering import Links, render
 from codetape.ports import Stream
 from codetape.reporting.event_text import server_line
 from codetape.reporting.timeline import ModelCall, Timeline, Visit, timeline
-from codetape.reporting.verdict import details, verdict_of
+from codetape.reporting.verdict import verdict_of
 from codetape.rules.evidence import in_words
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import first_line
@@ -68,7 +68,7 @@ def session_page(
         asked=first_line(result.prompt, 200),
         longer=len(result.prompt.strip()) > len(first_line(result.prompt, 200)),
         verdict=verdict,
-        failing=[(failure.test, details(failure)) for failure in verdict.failing[:10]],
+        failing=[(failure.test, failure.details) for failure in verdict.failing[:10]],
         failing_more=max(0, len(verdict.failing) - 10),
         facts=[*_facts(view), *more],
         evidence=in_words(result.evidence) if result.succeeded else [],
@@ -94,7 +94,7 @@ def call_body(view: SessionView, seq: int, links: Links) -> str | None:
 def _facts(view: SessionView) -> list[tuple[str, str]]:
     result, state = view.result, view.timeline.state
     usage = result.usage
-    paid = money(pico(result.cost), result.unpriced) if result.calls > result.replayed else "nothing"
+    paid = money(pico(result.cost or "0"), result.unpriced) if result.calls > result.replayed else "nothing"
     replayed = f"; {result.replayed} answers from a recording" if result.replayed else ""
     return [
         ("model", result.config.model),
@@ -143,7 +143,7 @@ def _run(run: Any) -> dict[str, Any]:
         "seq": run.seq,
         "purpose": run.purpose,
         "tally": _tally(run.report),
-        "failing": [(failure.test, details(failure)) for failure in run.failing[:10]],
+        "failing": [(failure.test, failure.details) for failure in run.failing[:10]],
         "more": max(0, len(run.failing) - 10),
         "printed": "\n".join(filter(None, (run.report.stdout.strip(), run.report.stderr.strip())))[-4000:],
     }

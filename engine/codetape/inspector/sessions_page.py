@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from codetape.domain.money import dollars, money
-from codetape.evals.chosen_sessions import STATES, Filter
-from codetape.evals.stored_check import TAG, check_of
+from codetape.evals.chosen_sessions import CHECK_TAG, STATES, Filter, check_of
 from codetape.inspector.charts import columns
 from codetape.inspector.rendering import Links, render
 from codetape.ports import SessionRow
@@ -81,7 +80,7 @@ def sessions_page(
 ) -> str:
     """Return the page. Attempts of a check are one line each check, until they are asked for by its tag."""
     rows = query.rows(all_rows)
-    entries = _entries(rows, folded=not query.tag.startswith(TAG))
+    entries = _entries(rows, folded=not query.tag.startswith(CHECK_TAG))
     pages = max(1, -(-len(entries) // PAGE))
     number = min(query.page, pages)
     groups: list[dict[str, Any]] = []
@@ -109,7 +108,7 @@ def sessions_page(
         chips={state: links.page("sessions", **query.but(status=state)) for state in ("", *STATES)},
         tasks=_names(row["task"] for row in all_rows),
         models=_names(row["model"] for row in all_rows),
-        tags=_names(tag for row in all_rows for tag in row["tags"].split(",") if tag and not tag.startswith(TAG)),
+        tags=_names(tag for row in all_rows for tag in row["tags"].split(",") if tag and not tag.startswith(CHECK_TAG)),
         charts=_charts(rows),
         earlier=links.page("sessions", **query.but(), page=str(number + 1)) if number < pages else "",
         later=links.page("sessions", **query.but(), page=str(number - 1)) if number > 1 else "",

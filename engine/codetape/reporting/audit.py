@@ -28,6 +28,7 @@ from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
 from codetape.reporting.event_text import describe, server_line
 from codetape.reporting.spend import Spend, spend
+from codetape.reporting.verdict import Verdict, verdict_of
 from codetape.rules.evidence import in_words
 from codetape.runtime.result import GenerateResult
 from codetape.text import escape, markdown_text
@@ -49,6 +50,7 @@ class Audit:
     ``exit_code`` are those of `codetape verify`."""
 
     result: GenerateResult
+    verdict: Verdict
     calls: tuple[CallRecord, ...]
     inherited: tuple[CallRecord, ...]
     spent: Spend
@@ -95,8 +97,10 @@ def audit(stream: Stream) -> Audit:
     own = tuple(call for call in calls if call.session == session.session)
     verification = verify([stored(event) for event in stream.events], stream.texts)
     started = next(e.payload for e in stream.events if isinstance(e.payload, SessionStarted))
+    result = GenerateResult.of(session, stream)
     return Audit(
-        result=GenerateResult.of(session, stream),
+        result=result,
+        verdict=verdict_of(result, session),
         calls=own,
         inherited=tuple(call for call in calls if call.session != session.session),
         spent=spend(own, ("state", "iteration")),
@@ -172,11 +176,11 @@ def facts(found: Audit) -> list[tuple[str, str]]:
         ("task", result.task),
         ("model", result.config.model),
         *(("server", line) for line in filter(None, [server_line(result.config)])),
-        ("status", f"{result.status} {result.confidence} {result.reason}".strip()),
+        ("status", found.verdict.sentence),
         ("runs of the tests", str(result.iterations)),
         ("tests at the end", f"{result.counts.passed} passed, {result.counts.failed} failed, {result.counts.quarantined} quarantined"),
         *in_words(result.evidence),
-        *((f"failing: {failure.test}", failure.words) for failure in result.failing[:20]),
+        *found.verdict.lines(),
         ("calls", f"{total.calls} made, {total.replayed} replayed, {len(found.inherited)} inherited" + (f" from {result.parent}" if result.parent else "")),
         ("tokens", f"{total.tokens:,}" + (f"; {total.possibly_billed:,} more of lost calls may have been billed" if total.lost else "")),
         ("money", money(total.cost, total.unpriced)),

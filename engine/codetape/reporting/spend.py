@@ -109,6 +109,11 @@ def spend(
     return Spend(tuple(by), tuple(ordered), total, as_of)
 
 
+def as_made(call: CallRecord) -> CallRecord:
+    """Return a replayed call as one that was made, and has no price yet; any other as it is."""
+    return replace(call, replayed=False, source=call.source or "unpriced", cost=None) if call.replayed else call
+
+
 def _keys(call: CallRecord, by: Sequence[str]) -> list[tuple[str, ...]]:
     keys: list[tuple[str, ...]] = [()]
     for name in by:

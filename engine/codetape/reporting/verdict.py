@@ -36,18 +36,10 @@ class Verdict:
         said = []
         for failure in self.failing[:SHOWN]:
             said.append(("failing", first_line(failure.test, 200)))
-            said += [(name, first_line(text, 300)) for name, text in details(failure)]
+            said += [(name, first_line(text, 300)) for name, text in failure.details]
         if len(self.failing) > SHOWN:
             said.append(("failing", f"and {len(self.failing) - SHOWN} more; --json has them all"))
         return said + [("diagnosis", first_line(f"{test}: {cause}", 300)) for test, cause in self.causes[:SHOWN]]
-
-
-def details(failure: FailingTest) -> list[tuple[str, str]]:
-    """Return a failing test's assertion, values and exception, each with its name, as far as they are known."""
-    pairs = [("assertion", failure.assertion), ("left", failure.left), ("right", failure.right)]
-    raised = f"{failure.raised}{f' at {failure.where}' if failure.where else ''}" if failure.raised else ""
-    known = [(name, text) for name, text in (*pairs, ("raised", raised)) if text]
-    return known or [("outcome", "it did not end")]
 
 
 def verdict_of(result: GenerateResult, session: SessionState) -> Verdict:

@@ -25,14 +25,11 @@ class FailingTest(FrozenModel):
     where: str = ""
 
     @property
-    def words(self) -> str:
-        """Return it in a line, but for the test's name."""
-        said = [self.assertion] if self.assertion else []
-        if self.left or self.right:
-            said.append(f"left {self.left}, right {self.right}")
-        if self.raised:
-            said.append(f"{self.raised}{f' at {self.where}' if self.where else ''}")
-        return "; ".join(said) or "it did not end"
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """Return its assertion, values and exception, each with its name, as far as they are known."""
+        raised = f"{self.raised}{f' at {self.where}' if self.where else ''}" if self.raised else ""
+        pairs = (("assertion", self.assertion), ("left", self.left), ("right", self.right), ("raised", raised))
+        return tuple((name, text) for name, text in pairs if text) or (("outcome", "it did not end"),)
 
 
 def failing(report: Report | None, files: Mapping[str, str], left_out: Collection[str]) -> tuple[FailingTest, ...]:

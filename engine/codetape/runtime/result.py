@@ -54,7 +54,7 @@ class GenerateResult(FrozenModel):
 
     ``reason`` says why it did not succeed, ``diagnosis`` has the last root causes by test; ``confidence`` says how far a
     success can be trusted, and ``evidence`` on what that rests. ``cost`` is in dollars, of the session's own calls that
-    have a price; ``unpriced`` of them have none, ``replayed`` came from a recording.
+    have a price, None where none has; ``unpriced`` of them have none, ``replayed`` came from a recording.
     """
 
     session: str
@@ -91,7 +91,7 @@ class GenerateResult(FrozenModel):
     forked_at: int = 0
     inherited: Usage = Usage()
     inherited_calls: int = 0
-    cost: str = "0.00"
+    cost: str | None = "0.00"
     unpriced: int = 0
     replayed: int = 0
     head: str = ""
@@ -173,7 +173,7 @@ class GenerateResult(FrozenModel):
             forked_at=session.forked_at,
             inherited=session.inherited,
             inherited_calls=session.inherited_calls,
-            cost=dollars(session.spent.cost),
+            cost=dollars(session.spent.cost) if session.spent.cost or not session.spent.unpriced else None,
             unpriced=session.spent.unpriced,
             replayed=session.spent.reused,
             head=session.head,

@@ -54,25 +54,28 @@ def test_a_failing_test_says_its_assertion_and_both_values():
     found = one(
         "test_value", exception="AssertionError", frames=(Frame(file="test_solution.py", line=7),), comparison=compared
     )
-    assert found.words == "assert f(x) == [1, 2]; left [1], right [1, 2]"
+    assert found.details == (("assertion", "assert f(x) == [1, 2]"), ("left", "[1]"), ("right", "[1, 2]"))
 
 
 def test_a_failing_test_says_what_was_raised_and_where():
     frames = (Frame(file="test_solution.py", line=20), Frame(file="solution.py", line=3))
     found = one("test_loop", exception="KeyError", message="'x'\nmore", frames=frames)
-    assert found.words == "assert f(n) == n; KeyError: 'x' at solution.py:3"
+    assert found.details == (("assertion", "assert f(n) == n"), ("raised", "KeyError: 'x' at solution.py:3"))
     missing = one(
         "test_raises",
         exception="Failed",
         message="DID NOT RAISE ValueError",
         frames=(Frame(file="test_solution.py", line=14),),
     )
-    assert missing.words == "with pytest.raises(ValueError): f(0); Failed: DID NOT RAISE ValueError"
+    assert missing.details == (
+        ("assertion", "with pytest.raises(ValueError): f(0)"),
+        ("raised", "Failed: DID NOT RAISE ValueError"),
+    )
 
 
 def test_one_that_did_not_end_and_one_that_is_left_out():
     hung = TestResult(id="test_solution.py::test_value", outcome="unfinished")
     report = Report(exit="timeout", whole=False, tests=(hung,))
-    assert failing(report, {}, ())[0].words == "it did not end"
+    assert failing(report, {}, ())[0].details == (("outcome", "it did not end"),)
     assert failing(report, {}, (hung.id,)) == ()
     assert failing(None, {}, ()) == ()

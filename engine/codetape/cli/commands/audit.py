@@ -2,9 +2,8 @@
 
 import click
 
-from codetape.cli.options import as_json, database, words, write_text
+from codetape.cli.options import as_json, database, database_words, write_text
 from codetape.cli.output import say
-from codetape.ports import DEFAULT_STORE
 
 
 @click.command("audit")
@@ -23,9 +22,7 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
     forms = [AUDIT_FORMS[extension_of(file, AUDIT_FORMS)] for file in files]
     recorded = api.open_tape(session, store=db)
     report = audit.audit(recorded.stream)
-    audited = AuditedSession(
-        report, recorded.stream, session if is_tape(session) else "", words("--db", db, DEFAULT_STORE)
-    )
+    audited = AuditedSession(report, recorded.stream, session if is_tape(session) else "", database_words(db))
     for file, form in zip(files, forms, strict=True):
         write_text(file, form(audited))
     if as_json:

@@ -38,7 +38,7 @@ def command() -> None:
 
 @command.command("rules")
 @click.option("--fail-on-change", is_flag=True, help="Exit 100 where anything is decided differently.")
-@filters("--of-model")
+@filters()
 @database
 @as_json
 @typed(RulesOptions)
@@ -67,7 +67,7 @@ def rules(options: RulesOptions) -> int:
 @command.command("limits")
 @click.option("--max-iterations", metavar="N,N...", help="Limits on runs of the tests.")
 @click.option("--max-tokens", metavar="N,N...", help="Budgets of tokens, as `run --max-tokens` keeps them.")
-@filters("--of-model")
+@filters()
 @database
 @as_json
 @typed(LimitsOptions)
@@ -99,7 +99,7 @@ def limits(options: LimitsOptions) -> int:
         saved = 1 - row.tokens / row.was_tokens if row.was_tokens else 0
         say(
             f"{row.limit:<22} {row.solved} of {simulated} solved (were {row.was_solved}), {row.calls:,} calls,"
-            f" {row.tokens:,} tokens ({saved:.0%} less), ${row.cost}"
+            f" {row.tokens:,} tokens ({saved:.0%} less), {row.money}"
             + (f"; {row.refused} refused" if row.refused else "")
         )
     for outcome in outcomes:

@@ -59,7 +59,7 @@ class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, Red
 
 @click.command("check")
 @change
-@filters("--of-model")
+@filters()
 @several
 @click.option("--control", is_flag=True, help="Run the old prompts afresh from the same states as well.")
 @click.option("--baseline", metavar="F.json", help="A former report, whose candidate is the control.")
@@ -148,7 +148,9 @@ def command(options: CheckOptions) -> int:
     try:
         with display:
             checking = prepared.arun(
-                lambda progress, outcome: display.progress(progress, outcome.made if outcome else None),
+                lambda progress, outcome: display.progress(
+                    progress, outcome.made if outcome else None, outcome.arm if outcome else ""
+                ),
                 on_batch=display.line,
             )
             report = asyncio.run(checking)

@@ -6,16 +6,17 @@ from typing import Any
 import click
 
 from codetape.cli.options import as_json, database, write_text
-from codetape.cli.output import say, say_json
+from codetape.cli.output import paged, say, say_json
 
 
 @click.command("diff")
 @click.argument("a")
 @click.argument("b")
-@click.option("--html", "file", metavar="F", help="Write a page that needs nothing else.")
+@click.option("-o", "--html", "file", metavar="F.html", help="Write a page that needs nothing else.")
+@click.option("--stat", is_flag=True, help="A line for each thing that differs, and how much of it.")
 @database
 @as_json
-def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
+def command(a: str, b: str, file: str | None, stat: bool, db: str, as_json: bool) -> int:
     """Compare two sessions or tape files: where they diverge and why, prompts, code, tests, packages, verdicts,
     tokens."""
     from codetape import api
@@ -30,8 +31,9 @@ def command(a: str, b: str, file: str | None, db: str, as_json: bool) -> int:
     elif file:
         say(f"{file}: {comparison['a']} and {comparison['b']} compared")
     else:
-        for heading, body in _sections(comparison):
-            say(f"{heading}\n{body}\n" if body else heading)
+        with paged():
+            for heading, body in _sections(comparison):
+                say(_stat(heading, body) if stat else f"{heading}\n{body}\n" if body else heading)
     return 0
 
 
@@ -66,6 +68,14 @@ def _sections(comparison: dict[str, Any]) -> list[tuple[str, str]]:
         if comparison[kind]:
             sections.append((f"{kind}, at the end", comparison[kind]))
     return sections
+
+
+def _stat(heading: str, body: str) -> str:
+    """Return a section in a line: its heading, and how many lines of it were added and removed, or its rows."""
+    lines = body.splitlines()
+    added, removed = (sum(line.startswith(sign) for line in lines) for sign in "+-")
+    counts = f"+{added} -{removed}" if added or removed else "; ".join(line.strip() for line in lines[:4])
+    return f"{heading}{f'  {counts}' if counts else ''}"
 
 
 def _where(change: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ class ExportOptions(FilterOptions):
     "--endpoint", metavar="URL", help="Of spans: send them by OTLP/HTTP, such as to http://127.0.0.1:4318/v1/traces."
 )
 @click.option("--content", is_flag=True, help="Of spans: prompts and answers as well.")
-@filters("--of-model")
+@filters()
 @database
 @as_json
 @typed(ExportOptions)

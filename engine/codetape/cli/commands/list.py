@@ -1,15 +1,21 @@
 """codetape list."""
 
+import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 
-from codetape.cli.options import as_json, database, typed
-from codetape.cli.output import say, say_json
+from codetape.cli.options import as_json, database, typed, with_checks
+from codetape.cli.output import COLOURS, paged, say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.ports import SessionRow
-from codetape.text.escape import safe
+from codetape.text.escape import first_line, safe
+
+WIDE = 40  # columns that what was asked needs to stand in the same line
+_LEAST_ID = 8
+STYLES = {"succeeded": COLOURS["good"], "failed": COLOURS["bad"], "suspended": COLOURS["waiting"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,66 +23,111 @@ class ListOptions(FilterOptions):
     """The options."""
 
     tree: bool
+    with_checks: bool
 
 
 @click.command("list")
 @filters(limit="50", sources=False)
+@with_checks
 @click.option("--tree", is_flag=True, help="Draw forks below what they were forked from.")
 @database
 @as_json
 @typed(ListOptions)
 def command(options: ListOptions) -> int:
-    """List the sessions of a database, newest first."""
+    """List the sessions of a database, newest first: state, what a success rests on, and what was asked.
+
+    Attempts of checks are left out and counted.
+    """
     from dataclasses import replace
     from datetime import UTC, datetime
 
     from codetape.api.opening import opened
 
-    session_filter = replace(options.where, forks=True).checked(datetime.now(UTC))
-    stored, problems = opened(options.db).sessions()
+    session_filter = replace(options.where, forks=True, checks=options.with_checks).checked(datetime.now(UTC))
+    store = opened(options.db)
+    stored, problems = store.sessions()
     rows = list(session_filter.chosen(stored))
+    left_out = session_filter.left_out_attempts(stored)
+    prompts = store.asked([row["session"] for row in rows])
     for problem in problems:
         say(f"codetape: {problem} What can be read is shown.", err=True)
     if options.as_json:
-        say_json({"sessions": rows, "problems": problems})
+        asked = [{**row, "asked": prompts.get(row["session"], "")} for row in rows]
+        say_json({"sessions": asked, "attempts_left_out": left_out, "problems": problems})
         return 0
     if not rows and not problems:
         if stored:
             say("No session matches these filters.")
-            return 0
-        say("No sessions yet: `codetape run` or `codetape demo` makes one.")
-        return 0
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, side in (
-        ("session", "left"),
-        ("state", "left"),
-        ("runs", "right"),
-        ("tokens", "right"),
-        ("started", "left"),
-        ("task", "left"),
-        ("model", "left"),
-    ):
-        table.add_column(name, justify=side, no_wrap=name != "task")  # type: ignore[arg-type]  # the two words are its values
-    lines = _drawn(rows) if options.tree else [(row["session"], row) for row in rows]
-    for name, row in lines:
-        tokens = row["input_tokens"] + row["output_tokens"]
-        cells = (
-            name,
-            row["state"],
-            row["iteration"],
-            f"{tokens:,}",
-            row["started_at"][:19],
-            row["task"],
-            row["model"],
-        )
-        table.add_row(*(Text(safe(str(cell))) for cell in cells))
-    width = {} if sys.stdout.isatty() else {"width": 200}  # a file or a pipe has no edge to fold at
-    Console(highlight=False, **width).print(table)  # type: ignore[arg-type]  # keyword arguments by case
+        else:
+            say("No sessions yet: `codetape run` or `codetape demo` makes one.")
+    if rows:
+        _show(_drawn(rows) if options.tree else [(row["session"], row) for row in rows], prompts, rows)
+    if left_out:
+        say(f"{left_out} attempts of checks are left out (--with-checks).", err=not rows)
     return 0
+
+
+def _show(lines: list[tuple[str, SessionRow]], prompts: dict[str, str], rows: list[SessionRow]) -> None:
+    """Print a table with what was asked as its last column; where there is no room for it, two lines a session."""
+    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 200  # a file or a pipe has no edge
+    short = shortened([row["session"] for row in rows])
+    cells = [
+        (
+            safe(name.replace(row["session"], short[row["session"]], 1)),
+            safe(f"{row['state']} {row['confidence'].replace('_', ' ')}".strip()),
+            str(row["iteration"]),
+            f"{row['input_tokens'] + row['output_tokens']:,}",
+            _cost(row),
+            safe(row["started_at"][5:16].replace("T", " ")),
+        )
+        for name, row in lines
+    ]
+    names = ("session", "state", "runs", "tokens", "cost", "begun")
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    left = width - sum(widths) - 2 * len(widths)
+    with paged():
+        if left >= WIDE:
+            click.echo(click.style("  ".join([*_padded(names, widths), "what was asked"]), bold=True))
+        for (_, row), texts in zip(lines, cells, strict=True):
+            padded = _padded(texts, widths)
+            padded[1] = click.style(padded[1], STYLES.get(row["state"], "cyan"))
+            asked = first_line(_asked(row, prompts), max(20, (left if left >= WIDE else width) - 2))
+            line = "  ".join(padded)
+            click.echo(f"{line}  {asked}" if left >= WIDE else f"{line}\n  {click.style(asked, dim=True)}")
+
+
+def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
+    right = (2, 3, 4)
+    return [t.rjust(w) if n in right else t.ljust(w) for n, (t, w) in enumerate(zip(texts, widths, strict=True))]
+
+
+def _asked(row: SessionRow, prompts: dict[str, str]) -> str:
+    """Return what was asked in a line, with the session's labels."""
+    tags = " ".join(f"[{tag}]" for tag in row["tags"].split(",") if tag)
+    return safe(f"{f'{tags} ' if tags else ''}{first_line(prompts.get(row['session'], ''), 160) or row['task']}")
+
+
+def _cost(row: SessionRow) -> str:
+    from codetape.domain.money import dollars
+
+    if row["cost"]:
+        return f"${dollars(row['cost'])}{'+' if row['unpriced'] else ''}"
+    return "unpriced" if row["unpriced"] else "-"
+
+
+def shortened(ids: list[str]) -> dict[str, str]:
+    """Return each id cut to where it names no other one of them: 8 characters at least, a short one whole."""
+    lengths = {}
+    ordered = sorted(ids)
+    for number, name in enumerate(ordered):
+        beside = [ordered[n] for n in (number - 1, number + 1) if 0 <= n < len(ordered)]
+        common = max((_common(name, other) for other in beside), default=0)
+        lengths[name] = name if len(name) <= 2 * _LEAST_ID - 4 else name[: max(_LEAST_ID, common + 1)]
+    return lengths
+
+
+def _common(a: str, b: str) -> int:
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _drawn(rows: list[SessionRow]) -> list[tuple[str, SessionRow]]:

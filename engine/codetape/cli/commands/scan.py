@@ -18,7 +18,7 @@ class ScanOptions(FilterOptions, RedactOptions):
 
 
 @click.command("scan")
-@filters("--of-model")
+@filters()
 @redacting
 @database
 @as_json

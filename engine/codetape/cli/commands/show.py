@@ -9,7 +9,7 @@ import click
 
 from codetape.api.opening import as_far_as_readable, opened
 from codetape.cli import summary
-from codetape.cli.options import as_json, database, words, written
+from codetape.cli.options import as_json, database, database_words, written
 from codetape.cli.output import say, say_json
 from codetape.cli.run_session import end
 from codetape.cli.script_folder import ScriptFolder
@@ -17,7 +17,7 @@ from codetape.errors import UsageError
 from codetape.eventlog.events import Answered, Decided, Requested
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
-from codetape.ports import DEFAULT_STORE, Stream
+from codetape.ports import Stream
 from codetape.reporting.event_text import PROMPT_CUT, describe
 from codetape.runtime.result import GenerateResult
 from codetape.text.unified_diff import unified
@@ -29,9 +29,7 @@ from codetape.text.unified_diff import unified
 @click.option("--prompts", "what", flag_value="prompts", help="Every request to the model, and its answer.")
 @click.option("--code", "what", flag_value="code", help="The script.")
 @click.option("--diff", "what", flag_value="diff", help="What changed from one version of the script to the next.")
-@click.option(
-    "--iteration", type=click.IntRange(0), help="Only what belongs to this run of the tests (0: before the first)."
-)
+@click.option("--iteration", type=click.IntRange(1), help="Only this run of the tests, and what led to it.")
 @written
 @database
 @as_json
@@ -49,9 +47,9 @@ def command(
     if problem:
         say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
     if target := ScriptFolder.of(folder, force=force):
-        _write(stream, target, as_json, summary.Again(db=words("--db", db, DEFAULT_STORE)))
+        _write(stream, target, as_json, summary.Again(db=database_words(db)))
     elif what is None:
-        _verdict(stream, iteration, as_json, summary.Again(db=words("--db", db, DEFAULT_STORE)))
+        _verdict(stream, iteration, as_json, summary.Again(db=database_words(db)))
     else:
         {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
     return 0
@@ -66,7 +64,7 @@ def _write(stream: Stream, folder: ScriptFolder, as_json: bool, again: summary.A
 
 @dataclass(frozen=True)
 class ShownStep:
-    """One event, and the state after it; ``iteration`` counts the runs that had ended before it."""
+    """One event, and the state after it; ``iteration`` is the run of the tests that it leads to, or is of, from 1."""
 
     event: Any
     run: SessionState
@@ -76,10 +74,10 @@ class ShownStep:
 def _steps(stream: Stream, iteration: int | None) -> Iterator[ShownStep]:
     session = SessionState()
     for event in stream.events:
-        before = session.ledger.iteration
+        of_run = session.ledger.iteration + 1
         session = apply(session, event, stream.texts)
-        if iteration is None or before == iteration:
-            yield ShownStep(event, session, before)
+        if iteration is None or of_run == iteration:
+            yield ShownStep(event, session, of_run)
 
 
 def _verdict(stream: Stream, iteration: int | None, as_json: bool, again: summary.Again) -> None:
@@ -176,6 +174,6 @@ def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
         say_json({"changes": changes})
         return
     for change in changes:
-        say(f"=== after run {change['iteration']}, event {change['seq']}\n{change['diff']}\n")
+        say(f"=== for run {change['iteration']}, event {change['seq']}\n{change['diff']}\n")
     if not changes:
         say("The script never changed.")

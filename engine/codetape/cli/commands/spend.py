@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from codetape.cli.options import as_json, database, own_prices, typed, write_text
+from codetape.cli.options import as_json, database, own_prices, typed, with_checks, write_text
 from codetape.cli.output import columns, say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import StoreError, UsageError
@@ -21,6 +21,8 @@ class SpendOptions(FilterOptions):
     by: str
     as_of: str
     file: str | None
+    with_checks: bool
+    price_as: str | None
 
 
 @click.command("spend")
@@ -41,29 +43,41 @@ class SpendOptions(FilterOptions):
     metavar="DATE",
     help="Price every call again, with the list's prices of a date.",
 )
-@click.option("--csv", "file", metavar="F", help="Write the rows as CSV; - for standard output.")
-@filters("--of-model")
+@click.option(
+    "--price-as",
+    metavar="MODEL",
+    help="Price calls as if this model had answered, replayed ones too: what they would cost.",
+)
+@click.option("-o", "--csv", "file", metavar="F", help="Write the rows as CSV; - for standard output.")
+@filters()
+@with_checks
 @database
 @as_json
 @typed(SpendOptions)
 def command(options: SpendOptions) -> int:
     """Say what was spent: tokens in disjoint buckets, money, calls, and what of it was repaired, lost, or failed.
 
-    Every session counts, forks among them, each with its own calls alone. Replayed calls cost nothing and are shown
-    apart.
+    Every session counts, forks among them, each with its own calls alone; with --tag the runs of that label, and not
+    the checks that came later. Replayed calls cost nothing and are shown apart.
     """
+    from dataclasses import replace
+    from datetime import UTC, datetime
+
     from codetape.api.accounts import spend
+    from codetape.runtime.pricing import priced_as
 
     if options.as_json and options.file == "-":
         raise UsageError("--json and --csv - both print.", remedy="Give one of them, or --csv a file.")
+    prices = priced_as(own_prices(), options.price_as) if options.price_as else own_prices()
     by = [word.strip() for word in options.by.split(",") if word.strip()]
     spent = spend(
         *options.sources,
         by=by,
         store=options.db,
-        where=options.where,
-        prices=own_prices(),
-        as_of=_date(options.as_of),
+        where=replace(options.where, checks=options.with_checks or not options.of_tag),
+        prices=prices,
+        as_of=_date(options.as_of) or (datetime.now(UTC).isoformat() if options.price_as else ""),
+        replayed_too=bool(options.price_as),
     )
     if options.file:
         _write(options.file, spent)
@@ -123,6 +137,7 @@ def _say(spent: Any, by: list[str]) -> None:
         share = part / whole if whole else 0.0
         unpriced = f" + {row.unpriced} unpriced" if row.unpriced else ""
         cost = f"${dollars(row.cost)}{unpriced}" if row.cost or not row.unpriced else "unpriced"
+        cost = "replayed" if row.replayed and not row.calls else cost
         cost = "no answer" if not (row.cost or row.unpriced or row.tokens) and row.lost else cost
         labels = (*row.key,) if row.key or not by else ("total", *("" for _ in by[1:]))
         bar = "" if row is total else "█" * round(_BAR * share)
@@ -149,7 +164,8 @@ def _say(spent: Any, by: list[str]) -> None:
     if any(parts):
         say("; ".join(filter(None, parts)))
     if total.replayed:
-        say(f"replayed, at $0: {total.replayed:,} calls, {total.replayed_tokens:,} tokens")
+        asked = "" if total.cost or total.calls else "; --price-as MODEL says what they would cost"
+        say(f"replayed, at $0: {total.replayed:,} calls, {total.replayed_tokens:,} tokens{asked}")
     if spent.prices_as_of:
         say(f"priced again as of {spent.prices_as_of[:10]}")
 

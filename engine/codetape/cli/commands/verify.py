@@ -81,6 +81,8 @@ def command(options: VerifyOptions) -> int:
             say(problem, err=True)
         for record in verification.verified:
             _say(record)
+        if len(verification.verified) > 1:
+            _count(verification.verified)
         if options.anchor:
             known = verification.known
             heads = f"{known} heads were there to check against, {verification.kept - known} are new"
@@ -93,6 +95,15 @@ def command(options: VerifyOptions) -> int:
     if verification.corrupt:
         return 1
     return 0 if verification.sound else 103 if verification.unbroken else 102
+
+
+def _count(records: list[dict[str, Any]]) -> None:
+    """Print how many sessions are sound, and how many are not."""
+    sound = sum(bool(record["sound"]) and record.get("judgement") != "not settled" for record in records)
+    open_ = sum(record.get("judgement") == "not settled" for record in records)
+    parts = [f"{sound:,} sound", *([f"{open_:,} not settled"] if open_ else [])]
+    bad = len(records) - sound - open_
+    say(f"{len(records):,} sessions: {', '.join([*parts, f'{bad:,} not sound'])}", err=bool(bad))
 
 
 def _say(record: dict[str, Any]) -> None:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codetape.cli.options import as_json, database, words, write_text
+from codetape.cli.options import as_json, database, database_words, write_text
 from codetape.cli.output import say, say_json
 from codetape.errors import UsageError
-from codetape.ports import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from codetape.inspector.library import Library
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command("view")
 @click.argument("sources", nargs=-1, metavar="[SESSION|FILE|FOLDER]...")
-@click.option("--export", "file", metavar="F.html", help="Write one page to a file that needs nothing else, and end.")
+@click.option(
+    "-o", "--export", "file", metavar="F.html", help="Write one page to a file that needs nothing else, and end."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to serve at; any free one by default.")
 @click.option("--open/--no-open", "browse", default=None, help="Open a browser; at a terminal that is the default.")
 @database
@@ -31,7 +32,7 @@ def command(sources: tuple[str, ...], file: str | None, port: int, browse: bool 
 
     if file and not file.lower().endswith((".html", ".htm")):
         raise UsageError(f"{file} has not the extension .html.")
-    with library(sources, db, words("--db", db, DEFAULT_STORE)) as found:
+    with library(sources, db, database_words(db)) as found:
         named = found.only
         if file:
             write_text(file, _page(found))

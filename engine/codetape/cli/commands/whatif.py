@@ -21,7 +21,7 @@ class WhatIfOptions(ChangeOptions, FilterOptions):
 
 @click.command("whatif")
 @change
-@filters("--of-model")
+@filters()
 @database
 @as_json
 @typed(WhatIfOptions)
@@ -41,6 +41,7 @@ def command(options: WhatIfOptions) -> int:
     change = change_of(options.prompts, options.model, settings_of(options.settings))
     rows: list[dict[str, Any]] = []
     firsts: Counter[str] = Counter()
+    differences: dict[tuple[str, ...], list[str]] = {}
     sums = {reuse: Counter[str]() for reuse in REUSE_KINDS}
     costs = {reuse: CostEstimate(own_prices(), SystemClock().now()) for reuse in ("made", "unknown")}
 
@@ -64,6 +65,7 @@ def command(options: WhatIfOptions) -> int:
                 record["calls"] = simulation.records()
             elif simulation.first:
                 _say(record)
+                differences.setdefault(_changed_lines(record["shown"]), []).append(member.name)
             rows.append(record if options.as_json else {})
 
     asyncio.run(look())
@@ -73,6 +75,7 @@ def command(options: WhatIfOptions) -> int:
     if options.as_json:
         say_json({"sessions": rows, "first": {k: v for k, v in firsts.items() if k}, "calls": sums, "cost": spent})
         return 0
+    _say_differences(differences)
     say_sums(len(rows), firsts, sums, spent)
     return 0
 
@@ -100,6 +103,26 @@ def _say(record: dict[str, Any]) -> None:
     point = f"{record['first']} at event {record['first_seq']}"
     how = f"ends as {record['ends']}" if record["ends"] else f"{record['made']} to be made, {record['unknown']} unknown"
     say(f"{record['name']} {record['task']}: {point} ({record['first_what']}), {record['reused']} reused, {how}")
-    for line in record["shown"].splitlines()[:6]:
-        if line.startswith(("+", "-")) and not line.startswith(("+++", "---")):
-            say(f"    {first_line(line, 140)}")
+
+
+_LINES = 8  # of a difference that is shown
+
+
+def _changed_lines(shown: str) -> tuple[str, ...]:
+    lines = [line for line in shown.splitlines() if line.startswith(("+", "-")) and not line.startswith(("+++", "---"))]
+    return tuple(first_line(line, 140) for line in lines[: _LINES + 1])
+
+
+def _say_differences(differences: dict[tuple[str, ...], list[str]]) -> None:
+    """Print each first difference once, with the sessions that it is in."""
+    for lines, names in differences.items():
+        if not lines:
+            continue
+        whose = names[0] if len(names) == 1 else f"{len(names)} sessions, {names[0]} among them"
+        say(f"\nthe first difference of {whose}:")
+        for line in lines[:_LINES]:
+            say(f"    {line}")
+        if len(lines) > _LINES:
+            say("    ...")
+    if any(differences):
+        say()

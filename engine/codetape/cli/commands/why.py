@@ -6,6 +6,8 @@ import click
 
 from codetape.cli.options import as_json, at_event, database
 from codetape.cli.output import say, say_json
+from codetape.reporting.verdict import verdict_of
+from codetape.text.escape import first_line
 
 
 @click.command("why")
@@ -13,18 +15,34 @@ from codetape.cli.output import say, say_json
 @database
 @as_json
 def command(named: str, db: str, as_json: bool) -> int:
-    """Say why a call was made: the causal chain back to the prompt, and where each part of its prompt is from, in
-    tokens."""
+    """Say why a session ended as it did, or why a call was made.
+
+    Of a session: the failing test, its assertion and values, the last diagnosis, and the causes of its last call back to
+    the prompt. With :SEQ of the call at that event: its causes, and where each part of its prompt is from, in tokens.
+    """
     from codetape import api
 
     name, seq = at_event(named)
+    recorded = api.open_tape(name, store=db)
+    verdict = verdict_of(recorded.result, recorded.run) if seq is None else None
     explanation = api.why(name, seq, store=db)
     if as_json:
-        say_json(asdict(explanation))
+        result = recorded.result
+        failing = [failure.model_dump() for failure in result.failing]
+        diagnosis = [{"test": test, "root_cause": cause} for test, cause in result.diagnosis]
+        about = {"verdict": verdict.sentence, "failing": failing, "diagnosis": diagnosis} if verdict else {}
+        say_json({**asdict(explanation), **about})
         return 0
-    for number, link in enumerate(explanation.chain):
-        say(f"{'' if not number else '  because '}event {link.seq}: {link.words}")
-    if explanation.parts:
+    if verdict is not None:
+        say(verdict.sentence, tone=verdict.tone)
+        for label, words in verdict.lines():
+            say(f"  {label:<11} {words}")
+    decided = [
+        link for link in explanation.chain[1:] if link.kind != "Requested"
+    ]  # the decision on a call tells it too
+    for number, link in enumerate((explanation.chain[0], *decided)):
+        say(f"{'' if not number else '  because '}event {link.seq}: {first_line(link.words, 200)}")
+    if explanation.parts and seq is not None:
         total = sum(part.tokens for part in explanation.parts)
         say(f"\nits prompt, about {total:,} tokens:")
         for part in explanation.parts:
