@@ -39,12 +39,17 @@ class Library:
     database: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    _listed: tuple[int, list[SessionRow], list[str]] | None = None
     _views: dict[str, tuple[int, SessionView, str]] = field(default_factory=dict)
 
     def rows(self) -> tuple[list[SessionRow], list[str]]:
         """Return the sessions' rows, newest first, and what is wrong with the list."""
-        rows, problems = self.store.sessions()
-        return ([row for row in rows if row["session"] in self.only] if self.only else rows), problems
+        position = self.store.position()
+        if self._listed is None or self._listed[0] != position or not position:
+            rows, problems = self.store.sessions()
+            shown = [row for row in rows if row["session"] in self.only] if self.only else rows
+            self._listed = position, shown, problems
+        return self._listed[1], self._listed[2]
 
     def view(self, session: str) -> tuple[SessionView, str]:
         """Return a session, and what is wrong with its log; as much of it as can be read."""

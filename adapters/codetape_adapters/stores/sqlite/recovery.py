@@ -32,6 +32,12 @@ _NUMBERS = (
     "iteration", "events", "input_tokens", "output_tokens", "forked_at", "cost", "unpriced", "reused_tokens",
     "reserved_tokens", "reserved_cost",
 )  # fmt: skip
+_TYPES = tuple(int if name in _NUMBERS else str for name in _COLUMNS)
+_ORPHANS = (  # from one session to the next by the index, which is a hundredth of reading every event
+    "WITH RECURSIVE each(name) AS (SELECT min(session) FROM events UNION ALL"
+    " SELECT (SELECT min(session) FROM events WHERE session > each.name) FROM each WHERE each.name IS NOT NULL)"
+    " SELECT name FROM each WHERE name IS NOT NULL AND name NOT IN (SELECT session FROM sessions) LIMIT 3"
+)
 _PROJECTED = (
     "SELECT s.session FROM sessions s LEFT JOIN (SELECT session, max(seq) AS last, hash FROM events GROUP BY session) e"
     " ON e.session = s.session WHERE s.head IS NOT e.hash OR s.events IS NOT e.last + 1"
@@ -47,15 +53,16 @@ def sessions(db: Connection, path: Path) -> SessionList:
         rows = list({row[0]: row for row in (*rows, *more)}.values())
     rows.sort(key=lambda row: row[0], reverse=True)
     listed = [dict(zip(_COLUMNS, row[1:], strict=True)) for row in rows]
-    orphans, _ = _rows(
-        db, path, "SELECT DISTINCT session FROM events WHERE session NOT IN (SELECT session FROM sessions) LIMIT 3"
-    )
+    orphans, _ = _rows(db, path, _ORPHANS)
     problems += [f"The list lacks session {row[0]}." for row in orphans if not problems]
     if problems:  # what the list no longer names may still have its events
         names_listed = {row["session"] for row in listed}
         blank = {**dict.fromkeys(_COLUMNS, ""), **dict.fromkeys(_NUMBERS, 0), "state": "unreadable"}
         listed += [{**blank, "session": name} for name in session_ids(db, path) if name not in names_listed]
-    lines = [{name: _typed(name, value) for name, value in row.items()} for row in listed]
+    lines = [
+        row if tuple(map(type, row.values())) == _TYPES else {name: _typed(name, value) for name, value in row.items()}
+        for row in listed
+    ]
     return SessionList(lines, problems)  # type: ignore[arg-type]  # the columns are the row's keys
 
 
