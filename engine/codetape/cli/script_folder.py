@@ -13,6 +13,7 @@ from typing import Any
 from codetape.domain.canonical import sha256
 from codetape.domain.task import ANCHOR_FILE, SOLUTION_FILE, TEST_FILE, USER_FILE
 from codetape.errors import InfrastructureError, UsageError
+from codetape.runtime.portable_script import portable
 from codetape.runtime.result import GenerateResult
 from codetape.runtime.script_header import script_header
 from codetape.runtime.text_file import read_text_file
@@ -102,8 +103,9 @@ class ScriptFolder:
 def _files(result: GenerateResult) -> dict[str, str]:
     if result.solution is None:
         return {}
+    code = result.solution.code
     files = {
-        SOLUTION_FILE: script_header(result) + result.solution.code,
+        SOLUTION_FILE: script_header(result) + (portable(code) if result.outputs else code),
         TEST_FILE: result.tests,
         USER_FILE: result.given_tests,
         ANCHOR_FILE: result.anchors,

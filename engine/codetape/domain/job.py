@@ -70,7 +70,7 @@ class Job(FrozenModel):
     """One execution: files to lay out, tests to run (or a script with arguments), and the limits.
 
     ``files`` are laid out read-only in the working folder. ``inputs`` with a sample are put below /var/inputs
-    under their names; scalar ones are passed as flags by a script job. ``deselect`` holds pytest node ids. An
+    under the names of their files; scalar ones are passed as flags by a script job, which reads ``stdin``. ``deselect`` holds pytest node ids. An
     ``evaluate`` job runs no tests: its one target is a file of claims, which a sandbox can evaluate whose facts say so.
     """
 
@@ -84,6 +84,7 @@ class Job(FrozenModel):
     resources: Resources = Resources()
     env: dict[str, str] = {}
     conditions: Annotated[Conditions, Field(exclude_if=lambda value: value == USUAL)] = USUAL
+    stdin: Annotated[bytes, Field(exclude=True, repr=False)] = b""
 
     @property
     def flags(self) -> tuple[str, ...]:

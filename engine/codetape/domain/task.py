@@ -20,10 +20,15 @@ OUTPUT_FILE = "test_outputs.py"
 ORACLE_FILE = "test_oracle.py"
 
 
+FileName = Annotated[str, StringConstraints(pattern=r"^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,119}$")]
+"""The name of a file as its owner gave it: no path, not hidden, without control characters."""
+
+
 class Sample(FrozenModel):
     """A file or folder given as an example of an input: its head for prompts, its hash for the tape.
 
-    ``encoding`` is what the head was read as, where that is not UTF-8.
+    ``encoding`` is what the head was read as, where that is not UTF-8. ``file`` is the name that it has, and keeps in
+    the sandbox; empty where that is none for it, or on older tapes: then it has the input's.
     """
 
     path: str
@@ -31,6 +36,7 @@ class Sample(FrozenModel):
     size: Count
     head: str
     encoding: Annotated[str, Field(exclude_if=lambda value: not value)] = ""
+    file: Annotated[FileName | Literal[""], Field(exclude_if=lambda value: not value)] = ""
 
 
 class Input(FrozenModel):
@@ -42,10 +48,13 @@ class Input(FrozenModel):
     sample: Sample | None = None
 
 
-class Output(FrozenModel):
-    """A declared output: one file of that name under /var/outputs."""
+OutputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9]{1,10}){0,2}$")]
 
-    name: Name
+
+class Output(FrozenModel):
+    """A declared output: one file of that name, which may have an ending, under /var/outputs."""
+
+    name: OutputName
     type: OutputType
 
 

@@ -12,6 +12,7 @@ from codetape.decider.commands import Execute
 from codetape.domain.job import Job
 from codetape.domain.lock import pins
 from codetape.domain.report import Report
+from codetape.domain.script_args import file_names
 from codetape.errors import UsageError
 from codetape.eventlog.events import BuildFinished, Requested, TestsFinished
 from codetape.eventlog.fold import apply
@@ -43,15 +44,19 @@ FILES = {{
 FAILED = {failed}
 INPUTS = {{  # samples, in base 64
 {samples}}}
+LINKS = {links}
 
 
 def unpack(folder):
     """Write the files as the sandbox had them, but for its own places."""
+    (folder / "inputs").mkdir(exist_ok=True)
     for name, data in INPUTS.items():
-        (folder / "inputs").mkdir(exist_ok=True)
         (folder / "inputs" / name).write_bytes(base64.b64decode(data))
     if not INPUTS and (beside := Path(__file__).parent / "inputs").is_dir():
         shutil.copytree(beside, folder / "inputs", dirs_exist_ok=True)
+    for name, file in LINKS.items():  # programs may have been told the input's name alone
+        if (folder / "inputs" / file).exists() and not (folder / "inputs" / name).exists():
+            (folder / "inputs" / name).symlink_to(file)
     (folder / "outputs").mkdir(exist_ok=True)
     for name, text in FILES.items():
         for place in ("inputs", "outputs"):
@@ -139,6 +144,7 @@ def _file(
         inputs=_word(note),
         files=files,
         samples="".join(f"    {sample!a}: {data!a},\n" for sample, data in samples.items()),
+        links=ascii({name: file for name, file in file_names(job.inputs).items() if name != file}),
         failed=ascii(failed),
         timeout=job.resources.wall_seconds,
     )  # fmt: skip
@@ -148,6 +154,7 @@ def _file(
 def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
     """Return the samples in base 64, and the names of inputs whose sample is missing, changed or too large."""
     samples, absent = {}, []
+    names = file_names(job.inputs)
     for job_input in job.inputs:
         if job_input.sample is None:
             continue
@@ -156,9 +163,9 @@ def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
             with suppress(OSError):
                 data = place.read_bytes() if place.is_file() and job_input.sample.size <= MAX_SAMPLE else b""
                 if data and hashlib.sha256(data).hexdigest() == job_input.sample.sha256:
-                    samples[job_input.name] = base64.b64encode(data).decode()
-        if job_input.name not in samples:
-            absent.append(job_input.name)
+                    samples[names[job_input.name]] = base64.b64encode(data).decode()
+        if names[job_input.name] not in samples:
+            absent.append(names[job_input.name])
     # all or none: `unpack` takes the folder beside the file only where no sample is embedded
     return ({} if absent else samples), absent
 

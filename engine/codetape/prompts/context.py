@@ -8,6 +8,7 @@ from typing import Any
 from codetape.domain.findings import Finding
 from codetape.domain.reply_shapes import Fix
 from codetape.domain.report import TestResult
+from codetape.domain.script_args import INPUTS, file_names
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.render import cut
 from codetape.rules.normalise import normalise
@@ -39,6 +40,7 @@ def context(session: SessionState, purpose: str) -> dict[str, Any]:
     task, config, work = session.the_task, session.the_config, session.work
     scale = 4 if session.ledger.trimmed else 1
     caps = {name: size // scale for name, size in CAPS.items()}
+    places = file_names(task.inputs)
     known: dict[str, Any] = {
         "purpose": purpose,
         "system_prompt": config.system_prompt,
@@ -46,7 +48,7 @@ def context(session: SessionState, purpose: str) -> dict[str, Any]:
         "prompt": cut(task.prompt, caps["prompt"]),
         "data_schema": cut(task.data_schema, caps["schema"]),
         "constraints": list(task.constraints),
-        "inputs": [_input(i.model_dump(mode="json"), 20 // scale) for i in task.inputs],
+        "inputs": [_input(i.model_dump(mode="json"), 20 // scale, places.get(i.name, "")) for i in task.inputs],
         "outputs": [o.model_dump(mode="json") for o in task.outputs],
         "anchors": fenced(session.anchors) if session.anchors and purpose not in ("second_opinion",) else "",
         "anchor_names": list(imported_from_solution(session.anchors or "")),
@@ -66,9 +68,10 @@ def context(session: SessionState, purpose: str) -> dict[str, Any]:
     return {**known, **_SPECIFIC.get(purpose, lambda _run, _caps: {})(session, caps)}
 
 
-def _input(value: dict[str, Any], lines: int) -> dict[str, Any]:
+def _input(value: dict[str, Any], lines: int, place: str) -> dict[str, Any]:
     if value["sample"]:
         value["sample"].setdefault("encoding", "")
+        value["sample"]["place"] = f"{INPUTS}/{place}"
         value["sample"]["head"] = "\n".join(value["sample"]["head"].splitlines()[:lines])
     return value
 

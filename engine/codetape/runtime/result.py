@@ -1,6 +1,7 @@
 """What a session gave: the same record for succeeded, failed and suspended, loadable from the log by its id."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +48,15 @@ class Exchange(FrozenModel):
     messages: tuple[tuple[str, str], ...]
     reply: str | None
     usage: Usage
+
+
+@dataclass(frozen=True)
+class ScriptRun:
+    """What a verified script gave: its typed outputs by name, and what it printed, as far as it was kept."""
+
+    outputs: dict[str, Any]
+    stdout: str
+    stderr: str
 
 
 class GenerateResult(FrozenModel):
@@ -208,6 +218,10 @@ class GenerateResult(FrozenModel):
         Inputs that are not given take their samples. Raises ScriptFailed, with the end of the script's own
         traceback; UsageError for an unknown or missing input; SessionNotSucceeded where there is no verified script.
         """
+        return (await self.aexecute(inputs)).outputs
+
+    async def aexecute(self, inputs: Mapping[str, Any], *, stdin: bytes = b"") -> "ScriptRun":
+        """As `arun`, with what the script reads as its standard input; returns what it printed too."""
         self.raise_for_status()
         if self._sandbox is None or self.solution is None:
             raise UsageError(
@@ -223,6 +237,7 @@ class GenerateResult(FrozenModel):
             outputs=self.outputs,
             resources=self.config.resources,
             env={**self.config.env_vars, **self._secrets()},
+            stdin=stdin,
         )
         execution = await self._sandbox.execute(job)
         report = execution.report
@@ -230,7 +245,7 @@ class GenerateResult(FrozenModel):
             tail = (report.stderr or report.stdout).strip()[-2000:]
             how = f"exit code {report.exit_code}" if report.exit == "tests_failed" else report.exit
             raise ScriptFailed(f"The script failed ({how}):\n{tail}")
-        return collect(self.outputs, execution.outputs)
+        return ScriptRun(collect(self.outputs, execution.outputs), report.stdout, report.stderr)
 
     def run(self, **inputs: Any) -> dict[str, Any]:
         """As `arun`, for code that is not async; works where a loop runs already, as in a notebook."""
@@ -241,7 +256,7 @@ class GenerateResult(FrozenModel):
         self.raise_for_status()
         return self.run
 
-    def _given(self, inputs: dict[str, Any]) -> tuple[Input, ...]:
+    def _given(self, inputs: Mapping[str, Any]) -> tuple[Input, ...]:
         declared = {i.name.replace("-", "_"): i for i in self.inputs}
         if unknown := sorted(set(inputs) - set(declared)):
             raise UsageError(

@@ -10,8 +10,11 @@ from typing import Any, get_args
 from codetape.domain.sample_digest import sample_digest
 from codetape.domain.task import Input, InputType, Output, OutputType, Sample
 from codetape.errors import ScriptFailed, UsageError
+from codetape.text.escape import hidden
 
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+OUTPUT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9]{1,10}){0,2}$")
+_FILE = re.compile(r"[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,119}")
 HEAD_LINES, HEAD_BYTES = 20, 2048
 MAX_TEXT = 100 << 10  # bytes of a scalar: it becomes one argument of a program
 MAX_INPUT = 1 << 30  # bytes of one input file or folder
@@ -27,10 +30,11 @@ _BY_CLASS = {
 
 
 def _named(name: str, kind: str) -> str:
-    if not NAME.match(name):
+    if not (OUTPUT_NAME if kind == "output" else NAME).match(name):
+        ending = "; an ending such as .csv may follow" if kind == "output" else ""
         raise UsageError(
             f"{name!r} cannot name an {kind}.",
-            remedy="Use letters, digits, _ and -, beginning with a letter or _.",
+            remedy=f"Use letters, digits, _ and -, beginning with a letter or _{ending}.",
         )
     return name
 
@@ -101,7 +105,9 @@ def sample(declared: Input, path: Path) -> Sample:
         parts = ((str(f.relative_to(path)), f.stat().st_size, _blocks(f)) for f in files)
         digest = sample_digest(parts, folder=path.is_dir())
         head, encoding = _head(path, files)
-        return Sample(path=str(path), sha256=digest, size=size, head=head, encoding=encoding)
+        file = path.resolve().name if path.name in ("", "..") else path.name
+        named = file if _FILE.fullmatch(file) and not any(map(hidden, file)) else ""
+        return Sample(path=str(path), sha256=digest, size=size, head=head, encoding=encoding, file=named)
     except OSError as error:
         raise UsageError(f"Input {declared.name}: {path} cannot be read: {error.strerror}.") from error
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from codetape.domain.job import Job
 from codetape.domain.sample_digest import sample_digest
+from codetape.domain.script_args import file_names
 from codetape.domain.task import Input
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape_adapters.process_identity import is_abandoned, owned_name
+
+STDIN = ".stdin"
+"""What a script reads as its standard input, beside its inputs: no input's name begins so."""
 
 
 @contextmanager
@@ -51,9 +55,15 @@ def lay_out(stage: Path, job: Job, *, owner: int | None) -> None:
         (stage / name).mkdir()
     for name, text in job.files.items():
         (stage / "work" / name).write_text(text, encoding="utf-8")
+    names = file_names(job.inputs)
     for declared in job.inputs:
         if declared.sample:
-            _copy(declared, stage / "inputs" / declared.name)
+            name = names[declared.name]
+            _copy(declared, stage / "inputs" / name)
+            if name != declared.name:  # a program may have been told the input's name alone
+                (stage / "inputs" / declared.name).symlink_to(name)
+    if job.stdin:
+        (stage / "inputs" / STDIN).write_bytes(job.stdin)
     _close(stage, owner)
 
 

@@ -15,6 +15,7 @@ import stat
 import sys
 
 OUTPUTS = "/var/outputs"
+STDIN = "/var/inputs/.stdin"
 
 
 class Begin(BaseException):
@@ -104,8 +105,13 @@ def prepare(settings, tell):
     for name, value in (("PWD", os.getcwd()), ("HOSTNAME", "sandbox")):  # what isolation itself put there
         if os.environ.get(name) == value:
             del os.environ[name]
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
+    try:
+        given = os.open(STDIN, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        given = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(given, 0)
+    if given:
+        os.close(given)
     os.set_inheritable(settings["outcome_fd"], False)
     os.set_inheritable(tell, False)
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
