@@ -101,7 +101,7 @@ def check_resumable(state: SessionState, answers: Mapping[str, str], max_iterati
         if state.cause != "iterations":
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy="Its end is final.")
         if (max_iterations or state.the_config.max_iterations) <= runs:
-            remedy = f"It resumes with --max-iterations above {runs}."
+            remedy = f"It resumes with max_iterations (--max-iterations) above {runs}."
             raise UsageError(f"Session {name} has failed: {state.reason}", remedy=remedy)
 
 

@@ -1,13 +1,14 @@
 """Verify sessions, import tapes, erase content."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from codetape.api.opening import StoreLike, corpus, opened
+from codetape.api.opening import StoreLike, corpus, opened, samples_folder
 from codetape.errors import UsageError
 from codetape.evals.chosen_sessions import Filter
-from codetape.playback import head_file, tape_file, verify_many
+from codetape.playback import head_file, tape_file, tape_samples, verify_many
 from codetape.playback.verify import CORRUPT
 from codetape.ports import DEFAULT_STORE
 from codetape.runtime.sync import run_sync
@@ -88,9 +89,19 @@ async def _names(sources: Sequence[str], store: StoreLike, where: Filter | None)
 def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str, Any]]:
     """Add tape files to a store, all of them or none; return one record per file. Raises CorruptTape, StoreError."""
     tapes = [(name, tape_file.load(name)) for name in files]
-    counts = opened(store, reading=False).put(*(tape.stream for _, tape in tapes))
+    opened_store = opened(store, reading=False)
+    counts = opened_store.put(*(tape.stream for _, tape in tapes))
+    for _, tape in tapes:
+        if tape.samples and (folder := samples_folder(opened_store, tape.session)) is not None:
+            tape_samples.put(folder, tape.samples)
     return [
-        {"file": name, "session": tape.session, "events": len(tape.stream.events), "added": added}
+        {
+            "file": name,
+            "session": tape.session,
+            "events": len(tape.stream.events),
+            "added": added,
+            "samples": sorted(tape.samples),
+        }
         for (name, tape), added in zip(tapes, counts, strict=True)
     ]
 
@@ -100,8 +111,12 @@ async def aforget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
     StoreError."""
     opened_store = opened(store)
     name = opened_store.find(session)
+    folder = samples_folder(opened_store, name)
     opened_store.close()
-    return await opened(store, reading=False).forget(name)
+    erased = await opened(store, reading=False).forget(name)
+    if folder is not None and folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    return erased
 
 
 def forget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:

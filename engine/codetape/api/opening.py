@@ -8,11 +8,13 @@
 A session is named by the path of a tape file, or by its id, a unique prefix of it, or ``last`` in a store.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from codetape.errors import CorruptTape, StoreError, UsageError
@@ -84,6 +86,10 @@ class RecordedSession:
 
         return GenerateResult.of(self.run, self.stream)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the outcome."""
+        return self.result._repr_html_()
+
     @property
     def head(self) -> str:
         """The last event's hash: it covers everything before it."""
@@ -125,6 +131,32 @@ def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSess
     opened_store = opened(store)
     session = opened_store.find(name)
     return RecordedSession(session, run_sync(opened_store.read(session)))
+
+
+def samples_folder(store: Store, session: str) -> Path | None:
+    """Return the folder beside a store where a session's imported samples lie; None for a store without a place."""
+    return Path(store.address).parent / "samples" / session if store.address else None
+
+
+@contextmanager
+def sample_folders(place: str, store: StoreLike = DEFAULT_STORE) -> Iterator[tuple[Path, ...]]:
+    """Give the folders in which samples of a tape file, or of a session of a store, are looked for: those that travelled
+    with it, and those beside a tape."""
+    from codetape.playback import tape_file, tape_samples
+
+    if not tape_file.is_tape(place):
+        opened_store = opened(store)
+        folder = samples_folder(opened_store, opened_store.find(place))
+        yield (folder,) if folder is not None and folder.is_dir() else ()
+        return
+    beside = (Path(place).parent,) if Path(place).is_file() else ()
+    samples = tape_file.load(place).samples
+    if not samples:
+        yield beside
+        return
+    with TemporaryDirectory(prefix="codetape-samples-") as folder_name:
+        tape_samples.put(Path(folder_name), samples)
+        yield (Path(folder_name), *beside)
 
 
 def as_far_as_readable(store: Store, session: str) -> tuple[Stream, str]:

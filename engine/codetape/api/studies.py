@@ -131,8 +131,8 @@ class PreparedCheck:
         """Raise UsageError if a budget of money cannot be kept, because a model has no price."""
         if self.setup.max_cost is not None and self.cost() is None:
             raise UsageError(
-                "--max-cost cannot be kept: a model has no price.",
-                remedy="Name it in [tool.codetape.prices], or give --max-tokens.",
+                "The budget max_cost (--max-cost) cannot be kept: a model has no price.",
+                remedy="Name it in [tool.codetape.prices], or give max_tokens (--max-tokens).",
             )
 
     async def arun(

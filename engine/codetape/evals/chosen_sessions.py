@@ -71,7 +71,7 @@ class Filter:
         )
         if not 1 <= first <= last:
             raise UsageError(
-                f"--limit {self.limit!r} is no number of sessions.", remedy="Give 20, or a range such as 10-20."
+                f"The limit {self.limit!r} is no number of sessions.", remedy="Give 20, or a range such as 10-20."
             )
         return first - 1, last
 
@@ -131,12 +131,13 @@ def _since(text: str, now: datetime) -> str:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            f"--since {text!r} is no time.", remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h."
+            f"{text!r}, since which sessions are selected, is no time.",
+            remedy="Give a date such as 2026-11-01, or an age such as 7d or 12h.",
         ) from None
     try:
         return _iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except OverflowError:
-        raise UsageError(f"--since {text!r} is no time that there is.") from None
+        raise UsageError(f"{text!r}, since which sessions are selected, is no time that there is.") from None
 
 
 def _iso(moment: datetime) -> str:

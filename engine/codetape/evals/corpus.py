@@ -94,7 +94,7 @@ class Corpus:
     async def chosen_names(self) -> list[str]:
         """Return the names. Raises UsageError where neither a source nor a filter is set, or nothing matches."""
         if not self.sources and self.filter == Filter():
-            raise UsageError("Name sessions, files or folders, or give a filter such as --status or --since.")
+            raise UsageError("Name sessions, files or folders, or give a filter, such as by status or since a date.")
         names = await self.names()
         if not names:
             raise self.none_found()

@@ -14,6 +14,7 @@ from codetape.domain.task import Grade
 from codetape.errors import UsageError
 from codetape.evals import stats
 from codetape.evals.check import AttemptOutcome, Checked, CheckPlan
+from codetape.text.notebook_card import card
 
 ALPHA, WANTED_POWER, MARGIN = 0.05, 0.8, 0.1
 """The significance level, the power that a verdict of no regression needs, and the drop in solve rate that matters."""
@@ -136,6 +137,23 @@ class CheckReport:
         rates = {"candidate": asdict(self.candidate), "control_rate": asdict(self.control_rate)}
         states = [asdict(state) for state in self.states]
         return {**plain, **rates, "rows": self.records(), "states": states, "outcomes": self.attempt_records()}
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the verdict, and the tasks that changed."""
+        tone = {"regression": "bad", "improvement": "good", "no regression": "good"}.get(self.verdict, "waiting")
+        changed = [row for row in self.rows if row.change in ("worse", "better")]
+        facts = [
+            ("why", self.why),
+            ("candidate", f"{self.candidate.mean:.0%} of tasks, {self.candidate.solved} of {self.candidate.attempts} attempts"),
+            ("control", f"{self.control}: {self.control_rate.mean:.0%} of tasks" if self.control != "none" else "none"),
+            *(
+                (row.change, f"{row.task}: {row.control_solved}/{row.control_attempts} to "
+                 f"{row.candidate_solved}/{row.candidate_attempts}")
+                for row in changed[:20]
+            ),
+            ("check", self.id),
+        ]  # fmt: skip
+        return card(self.verdict, tone, facts)
 
     def exit_code(self, *, accept_self_graded: bool = False) -> int:
         """Return 1 for errors, 101 for a spent budget, 103 if undecided, 100 for a regression, else 0."""
@@ -293,7 +311,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
             "worse": flips[0],
             "better": flips[1],
             "verdict": "inconclusive",
-            "why": f"{why} Give --control to run the old prompts afresh as well.",
+            "why": f"{why} Give control (--control) to run the old prompts afresh as well.",
         }
     if not pairs:
         return blank | {"verdict": "no outcome", "why": "No task has an outcome on both sides."}

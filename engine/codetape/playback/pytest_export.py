@@ -3,6 +3,7 @@
 import ast
 import base64
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,7 @@ FAILED = {failed}
 INPUTS = {{  # samples, in base 64
 {samples}}}
 LINKS = {links}
+LACKS = {lacks}  # samples that are not in this file
 
 
 def unpack(folder):
@@ -69,6 +71,8 @@ def unpack(folder):
 def test_recorded_failure(test, tmp_path):
     """Run one failed test again, in a process and a folder of its own."""
     unpack(tmp_path)
+    missing = [name for name in LACKS if not (tmp_path / "inputs" / name).exists()]
+    assert not missing, f"samples are missing: put {{', '.join(missing)}} into a folder `inputs` beside this file"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "-c", "pytest.ini", "--", test]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout={timeout}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -90,11 +94,11 @@ class PytestFile(NamedTuple):
 
 
 def bundle(
-    stream: Stream, seq: int | None = None, *, name: str = "test_recorded.py", folder: Path | None = None
+    stream: Stream, seq: int | None = None, *, name: str = "test_recorded.py", folders: Sequence[Path] = ()
 ) -> PytestFile:
     """Return a pytest file of the last run in which a test failed, or the last such run up to an event.
 
-    Samples come from where they were, or from ``folder``, if they are unchanged. Raises UsageError where no test
+    Samples come from where they were, or from ``folders``, if they are unchanged. Raises UsageError where no test
     failed, or the tests were stopped before one did.
     """
     last_failed: tuple[Job, TestsFinished, str] | None = None
@@ -118,7 +122,7 @@ def bundle(
             f"Session {session.session} has no run{where} in which a test failed.",
             remedy="`codetape show SESSION --events` shows its runs.",
         )
-    return _file(session, *last_failed, Report.model_validate_json(stream.texts[last_failed[1].report]), name, folder)
+    return _file(session, *last_failed, Report.model_validate_json(stream.texts[last_failed[1].report]), name, folders)
 
 
 def _failed(payload: TestsFinished) -> bool:
@@ -126,12 +130,18 @@ def _failed(payload: TestsFinished) -> bool:
 
 
 def _file(
-    session: SessionState, job: Job, finished: TestsFinished, lock: str, report: Report, name: str, folder: Path | None
+    session: SessionState,
+    job: Job,
+    finished: TestsFinished,
+    lock: str,
+    report: Report,
+    name: str,
+    folders: Sequence[Path],
 ) -> PytestFile:
     names = {pin.partition("==")[0]: pin for pin in pins(lock)}
     needs = " ".join(names.get(p, p) for p in job.spec.packages)
     failed = [t.id for t in report.tests if t.outcome in ("failed", "error", "unfinished")]
-    samples, absent = _samples(job, folder)
+    samples, absent = _samples(job, folders)
     note = (
         f"\nA tape holds no samples: put {', '.join(absent)} into a folder `inputs` beside this file." if absent else ""
     )
@@ -145,13 +155,14 @@ def _file(
         files=files,
         samples="".join(f"    {sample!a}: {data!a},\n" for sample, data in samples.items()),
         links=ascii({name: file for name, file in file_names(job.inputs).items() if name != file}),
+        lacks=ascii(absent),
         failed=ascii(failed),
         timeout=job.resources.wall_seconds,
     )  # fmt: skip
     return PytestFile(text, tuple(absent))
 
 
-def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
+def _samples(job: Job, folders: Sequence[Path]) -> tuple[dict[str, str], list[str]]:
     """Return the samples in base 64, and the names of inputs whose sample is missing, changed or too large."""
     samples, absent = {}, []
     names = file_names(job.inputs)
@@ -159,7 +170,7 @@ def _samples(job: Job, folder: Path | None) -> tuple[dict[str, str], list[str]]:
         if job_input.sample is None:
             continue
         path = Path(job_input.sample.path)
-        for place in (path, *((folder / path.name,) if folder else ())):
+        for place in (path, *(folder / one for folder in folders for one in (names[job_input.name], path.name))):
             with suppress(OSError):
                 data = place.read_bytes() if place.is_file() and job_input.sample.size <= MAX_SAMPLE else b""
                 if data and hashlib.sha256(data).hexdigest() == job_input.sample.sha256:

@@ -5,7 +5,7 @@ labelled drift where the environment differs from the recorded one, or where a s
 nondeterministic where two executions differ from each other, be it under the same conditions or under others.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from codetape.decider.commands import Build, Command, Execute
 from codetape.domain.job import OTHER, BuildSpec
 from codetape.domain.lock import pins, versions_in
 from codetape.domain.report import Report, TestResult
+from codetape.domain.script_args import file_names
 from codetape.domain.task import Resources
 from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import Event
@@ -48,13 +49,13 @@ async def rerun(
     sandbox: Sandbox,
     *,
     pin: bool = False,
-    folder: Path | None = None,
+    folders: Sequence[Path] = (),
     allow_build: bool | Approve = False,
 ) -> AsyncIterator[Rerun]:
     """Yield each build and execution of a stream, done again in the sandbox. ``pin`` installs the recorded lock.
 
     What a tape asks for beyond the usual needs the user's approval: ``allow_build`` is True, or asks. Samples are looked for where they
-    were, then in ``folder``: a tape's samples often lie beside it.
+    were, then in ``folders``: a tape's samples often lie beside it.
 
     Raises what the sandbox raises, and UsageError where a sample has changed.
     """
@@ -82,22 +83,24 @@ async def rerun(
             elif isinstance(recorded, TestsFinished):
                 report = Report.model_validate_json(stream.texts[recorded.report])
                 result = await _execute(
-                    event.seq, _beside(command, folder), report, sandbox, lock if pin else "", drifted=drifted
+                    event.seq, _beside(command, folders), report, sandbox, lock if pin else "", drifted=drifted
                 )
                 yield result
                 if session.rules < CONFIRMING and not result.differences and _passed(command, report):
-                    yield await _elsewhere(event.seq, _beside(command, folder), report, sandbox, lock if pin else "")
+                    yield await _elsewhere(event.seq, _beside(command, folders), report, sandbox, lock if pin else "")
         session = apply(session, event, stream.texts)
 
 
-def _beside(command: Command | None, folder: Path | None) -> Command | None:
-    """Return an execution whose missing samples are taken from the folder."""
-    if folder is None or not isinstance(command, Execute):
+def _beside(command: Command | None, folders: Sequence[Path]) -> Command | None:
+    """Return an execution whose missing samples are taken from the folders."""
+    if not folders or not isinstance(command, Execute):
         return command
-    inputs = []
+    inputs, names = [], file_names(command.job.inputs)
     for job_input in command.job.inputs:
-        moved = folder / Path(job_input.sample.path).name if job_input.sample else None
-        if job_input.sample and moved and not Path(job_input.sample.path).exists() and moved.exists():
+        known = (names.get(job_input.name, ""), Path(job_input.sample.path).name if job_input.sample else "")
+        places = [place for folder in folders for name in known if name and (place := folder / name).exists()]
+        if job_input.sample and places and not Path(job_input.sample.path).exists():
+            moved = places[0]
             sample = job_input.sample.model_copy(update={"path": str(moved)})
             job_input = job_input.model_copy(update={"sample": sample})  # noqa: PLW2901 - the same input
         inputs.append(job_input)

@@ -1,12 +1,12 @@
 """A session's events and blobs as one portable file, and back: canonical JSON lines, checked as they are read.
 
-The first line is a header, then comes each event in order, then each blob once, sorted by hash. The same session gives
-the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
+The first line is a header, then comes each event in order, then each blob once, sorted by hash, then samples where they
+travel with it (`codetape.playback.tape_samples`). The same session gives the same bytes. A tape is untrusted: its size, form, hashes, chain and every reference are checked.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -28,6 +28,7 @@ from codetape.eventlog.events import (
 from codetape.eventlog.fold import fold
 from codetape.eventlog.hash_chain import check_blobs, check_chain
 from codetape.eventlog.session_state import SessionState
+from codetape.playback import tape_samples
 from codetape.ports import Stream
 from codetape.runtime.text_file import opened_file
 
@@ -45,6 +46,7 @@ class Tape:
     session: str
     stream: Stream
     run: SessionState
+    samples: Mapping[str, bytes] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Say which session and how much; the contents of a stream may be megabytes."""
@@ -59,6 +61,7 @@ class ParsedTape:
     content: bool = True
     rows: list[tuple[int, StoredEvent]] = field(default_factory=list)
     texts: dict[str, tuple[int, str]] = field(default_factory=dict)
+    samples: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def by_hash(self) -> dict[str, str]:
@@ -66,14 +69,16 @@ class ParsedTape:
         return {key: text for key, (_, text) in self.texts.items()}
 
 
-def write(session: str, stream: Stream) -> Iterator[str]:
-    """Yield a tape's lines, each with its line break."""
+def write(session: str, stream: Stream, samples: Mapping[str, bytes] | None = None) -> Iterator[str]:
+    """Yield a tape's lines, each with its line break. ``samples`` travel with it, by the names of their files."""
     hashes = {ref for event in stream.events for ref in refs(event.payload)}
     texts = {key: stream.texts[key] for key in sorted(hashes)}
-    yield canonical({"codetape": FORMAT, "session": session, "events": len(stream.events), "texts": len(texts)}) + "\n"
+    counts = {"events": len(stream.events), "texts": len(texts), **({"samples": len(samples)} if samples else {})}
+    yield canonical({"codetape": FORMAT, "session": session, **counts}) + "\n"
     yield from _events(map(stored, stream.events))
     for text in texts.values():
         yield canonical({"text": text}) + "\n"
+    yield from tape_samples.lines(samples or {})
 
 
 def write_without_content(session: str, rows: Sequence[StoredEvent]) -> Iterator[str]:
@@ -109,7 +114,13 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
             tape.rows.append((number, _row(value["event"], name, number)))
             # any quoted hash counts as a reference here; `check_blobs` knows the real ones, once events are decoded
             hashes.update(_HASH.findall(tape.rows[-1][1].payload))
-        elif set(value) == {"text"} and isinstance(value["text"], str):
+        elif set(value) == {"sample"} and len(tape.texts) == head["texts"]:
+            try:
+                sample, data = tape_samples.read(value["sample"], tape.samples)
+            except CorruptTape as error:
+                raise CorruptTape(f"{name}, line {number}: {error.message}") from error
+            tape.samples[sample] = data
+        elif set(value) == {"text"} and isinstance(value["text"], str) and not tape.samples:
             if len(tape.rows) < head["events"]:
                 progress = f"{len(tape.rows)} of {head['events']} events"
                 raise CorruptTape(f"{name}, line {number}: a text after {progress}: out of order, or one is missing.")
@@ -121,8 +132,10 @@ def parse(lines: Iterable[str], *, name: str = "the tape") -> ParsedTape:
                 f"{name}, line {number}: more events or texts than the {head['events']} and {head['texts']} of the "
                 "header."
             )
-    for part, count in (("events", len(tape.rows)), ("texts", len(tape.texts))):
-        if not number or count < head[part]:
+        if len(tape.samples) > head.get("samples", 0):
+            raise CorruptTape(f"{name}, line {number}: more samples than the header says.")
+    for part, count in (("events", len(tape.rows)), ("texts", len(tape.texts)), ("samples", len(tape.samples))):
+        if not number or count < head.get(part, 0):
             raise CorruptTape(f"{name} is cut off after line {number}: it should hold {head.get(part, 'some')} {part}.")
     return tape
 
@@ -151,7 +164,10 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
         check_blobs(events, texts)
         if wrong := misplaced(tape):
             raise CorruptTape(f"{name}, {wrong[0]}")
-        return Tape(tape.session, Stream(events, texts), fold(events, texts))
+        state = fold(events, texts)
+        if tape.samples:
+            tape_samples.check(state.the_task, tape.samples)
+        return Tape(tape.session, Stream(events, texts), state, tape.samples)
     except CorruptTape as error:
         if error.seq is None:
             raise
@@ -226,8 +242,8 @@ def _head(value: dict[str, Any], name: str) -> dict[str, Any]:
     if version > FORMAT:
         raise CorruptTape(f"{name} is a tape of format {version}.", remedy="A newer codetape wrote it: upgrade.")
     without = value.get("content") is False and not value.get("texts")
-    if set(value) - ({"content"} if without else set()) != set(_HEADER) or any(
-        type(value[key]) is not kind for key, kind in _HEADER.items()
+    if set(value) - ({"content"} if without else {"samples"}) != set(_HEADER) or any(
+        type(value[key]) is not kind for key, kind in {**_HEADER, "samples": int}.items() if key in value
     ):
         raise CorruptTape(f"{name}, line 1: the header is not as codetape writes it.")
     return value

@@ -70,7 +70,7 @@ class AutoCoderAgent:
     system_packages: tuple[str, ...] = ()
     command_policy: str = "deny"
     resources: Resources = Resources()
-    python_version: str | None = None
+    python_version: str | tuple[int, int] | None = None
     max_iterations: int = 10
     max_logic_attempts: int = 1
     max_test_attempts: int = 1
@@ -93,6 +93,11 @@ class AutoCoderAgent:
     prices: Prices = Prices()
     redact: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        """Refuse a name of a model that no adapter has, before anything is asked of it. Raises UsageError."""
+        if isinstance(self.model, str):
+            plugins.check_model(self.model)
 
     def generate(self, prompt: str, **options: Any) -> GenerateResult:
         """Turn a prompt into a verified script. Takes what `agenerate` takes; works where a loop runs already."""
@@ -351,7 +356,8 @@ class AutoCoderAgent:
         facts = sandbox.facts()
         if wrong := [name for name in self.system_packages if not valid_system_name(name)]:
             raise UsageError(f"{wrong[0]!r} is no system package's name.", remedy="Give Debian's, such as ffmpeg.")
-        if self.python_version and not re.fullmatch(r"3\.([89]|[1-9]\d)", self.python_version):
+        python = _version(self.python_version)
+        if python and not re.fullmatch(r"3\.([89]|[1-9]\d)", python):
             raise UsageError(
                 f"{self.python_version!r} is no Python that is available.", remedy="Give a minor version, such as 3.12."
             )
@@ -369,7 +375,7 @@ class AutoCoderAgent:
                     "system_packages": tuple(sorted({*self.system_packages})),
                     "command_policy": self.command_policy,
                     "resources": self.resources,
-                    "python_version": self.python_version or facts.python,
+                    "python_version": python or facts.python,
                     "max_iterations": self.max_iterations,
                     "max_logic_attempts": self.max_logic_attempts,
                     "max_test_attempts": self.max_test_attempts,
@@ -402,3 +408,8 @@ def _reached_by(model: Model) -> dict[str, str | None]:
 def new_session_id() -> str:
     """Return a new session's id: 16 hex digits."""
     return random_bytes.token_hex(8)
+
+
+def _version(python: str | tuple[int, int] | None) -> str:
+    """Return a version of Python as text: (3, 11) is 3.11."""
+    return ".".join(map(str, python)) if isinstance(python, tuple) else python or ""

@@ -301,7 +301,8 @@ class BatchedCalls:
 def no_batches(model: Model) -> UsageError:
     """Return the error that a model answers one request at a time."""
     return UsageError(
-        f"{model.name} answers no batches.", remedy="Models of openai: and anthropic: do; others go on without --batch."
+        f"{model.name} answers no batches.",
+        remedy="Models of openai: and anthropic: do; others go on without batches (--batch).",
     )
 
 

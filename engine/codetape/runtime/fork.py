@@ -59,13 +59,14 @@ def inherited(stream: Stream, seq: int, changes: Mapping[str, Any]) -> SessionSt
     if session.state == "failed" and session.cause == "iterations" and limit > session.ledger.iteration:
         return session
     if session.state in machine.FINAL:
-        more = " with a higher --set max_iterations" if session.cause == "iterations" else ""
+        more = " with a higher max_iterations (--set max_iterations=N)" if session.cause == "iterations" else ""
         raise UsageError(
             f"The session has {session.state} at {seq}: nothing continues from there.", remedy=f"Fork it earlier{more}."
         )
     if limit <= session.ledger.iteration:
         raise UsageError(
-            f"At {seq} {session.ledger.iteration} iterations have run.", remedy="Raise it: --set max_iterations=N."
+            f"At {seq} {session.ledger.iteration} iterations have run.",
+            remedy="Raise max_iterations (--set max_iterations=N).",
         )
     return session
 
@@ -82,7 +83,7 @@ def forked(
     """Return a fork's first event. Raises UsageError for a reply where no answer waits for its decision."""
     if reply is not None and (session.outcome is None or getattr(session.outcome.event, "text", None) is None):
         raise UsageError(
-            f"At {session.seq - 1} no answer waits for a decision.", remedy="Give --at the seq of an Answered event."
+            f"At {session.seq - 1} no answer waits for a decision.", remedy="Name an Answered event by its seq (--at)."
         )
     texts = Blobs()
     payload = SessionForked(

@@ -53,11 +53,19 @@ def same_adapter(spec: str, other: str) -> bool:
     return spec.partition(":")[0] == other.partition(":")[0]
 
 
-def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
-    """Return the model that ``ADAPTER:NAME`` names, such as ``openai:gpt-5-mini``."""
+def check_model(spec: str) -> None:
+    """Raise UsageError for a text that names no model, or a model of an adapter that is not installed."""
     adapter, colon, name = spec.partition(":")
     if not colon or not name:
         raise UsageError(f"{spec!r} names no model.", remedy="Give ADAPTER:NAME, such as openai:gpt-5-mini.")
+    if adapter not in (known := available("models")):
+        raise UsageError(f"There is no model adapter {adapter!r}.", remedy=f"Known are: {', '.join(sorted(known))}.")
+
+
+def model(spec: str, options: Mapping[str, Any] | None = None) -> Model:
+    """Return the model that ``ADAPTER:NAME`` names, such as ``openai:gpt-5-mini``."""
+    check_model(spec)
+    adapter, _, name = spec.partition(":")
     return complete(_create("models", adapter, name, **dict(options or {})))
 
 

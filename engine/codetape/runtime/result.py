@@ -11,7 +11,7 @@ from codetape.decider.environments import spec_of
 from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import Quarantined
 from codetape.domain.job import BuildSpec, Job
-from codetape.domain.money import dollars
+from codetape.domain.money import dollars, money, pico
 from codetape.domain.reply_shapes import CodePlan, CodeSolution, ErrorDiagnosis
 from codetape.domain.report import Report
 from codetape.domain.task import SOLUTION_FILE, Config, Input, Output
@@ -27,6 +27,8 @@ from codetape.rules.failing_tests import FailingTest, failing
 from codetape.rules.session_view import all_files
 from codetape.runtime.script_io import collect, with_value
 from codetape.runtime.sync import run_sync
+from codetape.text.escape import first_line
+from codetape.text.notebook_card import card
 
 
 class TestCounts(FrozenModel):
@@ -120,6 +122,26 @@ class GenerateResult(FrozenModel):
         return f"GenerateResult({self.session!r}, {self.status}, {self.confidence or self.reason!r})"
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        tone = {"succeeded": "good", "failed": "bad"}.get(self.status, "waiting")
+        failing = [(f.test, "; ".join(f"{name} {text}" for name, text in f.details)) for f in self.failing[:5]]
+        tokens = f"{self.usage.total_input:,} in, {self.usage.total_output:,} out, {self.calls} calls"
+        paid = money(pico(self.cost or "0"), self.unpriced) if self.calls > self.replayed else "nothing"
+        tests = f"{self.counts.passed} passed, {self.counts.failed} failed, {self.counts.errors} errors"
+        facts = [
+            ("asked", first_line(self.prompt, 160)),
+            *failing,
+            *(("diagnosis", f"{test}: {cause}") for test, cause in self.diagnosis[:3]),
+            ("tests", tests),
+            ("runs", self.iterations),
+            ("tokens", tokens),
+            ("money", paid),
+            ("session", self.session),
+        ]
+        code = self.solution.code if self.solution else ""
+        return card(f"{self.status}{f': {self.reason}' if self.reason else f', {self.confidence}'}", tone, facts, code)
 
     @property
     def succeeded(self) -> bool:

@@ -24,6 +24,7 @@ class ExportOptions(FilterOptions):
     form: Literal["tape", "jsonl", "csv", "otel"]
     as_pytest: bool
     bare: bool
+    samples: bool
     endpoint: str | None
     content: bool
 
@@ -51,6 +52,12 @@ class ExportOptions(FilterOptions):
     help="Of a tape: put hashes in the place of texts; chain and machine still verify.",
 )
 @click.option(
+    "--with-samples",
+    "samples",
+    is_flag=True,
+    help="Of a tape: the files of its inputs too, up to 4 MB each; none that seems to hold a key.",
+)
+@click.option(
     "--endpoint", metavar="URL", help="Of spans: send them by OTLP/HTTP, such as to http://127.0.0.1:4318/v1/traces."
 )
 @click.option("--content", is_flag=True, help="Of spans: prompts and answers as well.")
@@ -69,6 +76,8 @@ def command(options: ExportOptions) -> int:
         raise UsageError("No file is named.", remedy="Give -o FILE, or - for standard output.")
     if (options.endpoint or options.content) and form != "otel":
         raise UsageError("--endpoint and --content go with --format otel.")
+    if options.samples and (form != "tape" or options.as_pytest or options.bare):
+        raise UsageError("--with-samples goes with a tape that has its content.")
     if form == "tape":
         if len(sources) != 1:
             raise UsageError("A tape holds one session: name one.", remedy="`--format jsonl` writes the calls of many.")
@@ -92,14 +101,27 @@ def command(options: ExportOptions) -> int:
 def _tape(session: str, file: str, options: ExportOptions) -> int:
     from codetape.api.accounts import tape_lines
 
-    name, lines, events, head = tape_lines(session, store=options.db, content=not options.bare)
+    name, lines, events, head, left_out = tape_lines(
+        session, store=options.db, content=not options.bare, samples=options.samples
+    )
+    for words in left_out:
+        say(f"codetape: without the sample of input {words}.", err=True)
     if file == "-":
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]  # a text stream, unless a test replaced it
         sys.stdout.writelines(lines)
         return 0
     size = _write(file, lines)
     if options.as_json:
-        say_json({"file": file, "session": name, "events": events, "bytes": size, "head": head})
+        say_json(
+            {
+                "file": file,
+                "session": name,
+                "events": events,
+                "bytes": size,
+                "head": head,
+                "samples_left_out": list(left_out),
+            }
+        )
     else:
         say(f"{file}: session {name}, {events} events, {size:,} bytes")
     return 0
@@ -160,7 +182,7 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
     name, seq = at_event(named)
     recorded = open_tape(name, store=options.db)
     text, missing_samples = export_failures(
-        recorded, name, seq, name=Path(file).name if file != "-" else "test_recorded.py"
+        recorded, name, seq, name=Path(file).name if file != "-" else "test_recorded.py", store=options.db
     )
     if file == "-":
         if options.as_json:

@@ -4,6 +4,7 @@ import click
 
 from codetape.cli.options import as_json, database
 from codetape.cli.output import say, say_json
+from codetape.rules.evidence import many
 
 
 @click.command("import")
@@ -22,7 +23,8 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
     if not as_json:
         for record in records:
             how = f"{record['added']} of {record['events']} events added" if record["added"] else "there already"
-            say(f"{record['file']}: session {record['session']}, {how}")
+            with_samples = f", with {many(len(record['samples']), 'sample')}" if record["samples"] else ""
+            say(f"{record['file']}: session {record['session']}, {how}{with_samples}")
     if as_json:
         say_json({"imported": records})
     return 0

@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -119,14 +118,15 @@ def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
 
 
 async def _execute_again(name: str, stream: Any, options: ReplayOptions) -> list[dict[str, Any]]:
+    from codetape.api.opening import sample_folders
     from codetape.cli.approval import approving
     from codetape.playback.reexecute import rerun
     from codetape.runtime import plugins
 
-    folder = Path(name).parent if Path(name).is_file() else None
     allowed = approving(allowed=options.allow_build)
-    rows = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folder=folder, allow_build=allowed)
-    return [vars(row) async for row in rows]
+    with sample_folders(name, options.db) as folders:
+        rows = rerun(stream, plugins.sandbox("auto"), pin=options.pin, folders=folders, allow_build=allowed)
+        return [vars(row) async for row in rows]
 
 
 def _say(record: dict[str, Any]) -> None:
