@@ -79,7 +79,13 @@ def shell(bubblewrap):
 
 def typed(line, url):
     """Type a line; return its exit code and all it said. What serves until it is stopped is stopped."""
-    env = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none", "PS1": "", "XDG_CONFIG_HOME": str(Path("config").absolute())}
+    env = {
+        **os.environ,
+        "OPENAI_BASE_URL": url,
+        "OPENAI_API_KEY": "none",
+        "PS1": "",
+        "XDG_CONFIG_HOME": str(Path("config").absolute()),
+    }
     words = ["bash", "--norc", "-c", f". ./functions.sh\n{line}\n"]
     with Path("said.txt").open("w+") as said:
         process = subprocess.Popen(

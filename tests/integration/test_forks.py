@@ -138,7 +138,7 @@ def test_a_point_with_an_open_call_moves_back(failed):
         ("coding#9", {}, "1 times"),
         ("failed", {}, "nothing continues"),
         ("coding", {"nonsense": 1}, "nonsense"),
-        ("coding", {"max_iterations": 0}, "Raise it"),
+        ("coding", {"max_iterations": 0}, "Raise max_iterations"),
     ],
 )
 def test_a_point_that_there_is_not_is_said(failed, at, changes, said):
@@ -204,9 +204,9 @@ def test_the_family_is_drawn(failed):
     store.close()
     shown = codetape("list", "--tree", "--db", "tape.db").stdout
     lines = shown.splitlines()
-    assert [line.split()[0] for line in lines[1:2]] == [parent.session]
-    assert f"└ {child.session} @" in lines[2]
-    assert f"  └ {grandchild.session} @" in lines[3]
+    assert [line.split()[0] for line in lines[1:2]] == [parent.session[:8]]
+    assert f"└ {child.session[:8]} @" in lines[2]
+    assert f"  └ {grandchild.session[:8]} @" in lines[3]
     said = codetape("show", child.session, "--db", "tape.db").stdout
     assert f"from {parent.session} up to event" in said
     assert "spent here" in said

@@ -372,7 +372,7 @@ def test_the_ninth_file_keeps_its_path(tmp_path):
         path.write_text(str(number))
         given[f"file{number}"] = f"file:{path}"
     flags = _job(inputs=read_inputs(given)).flags
-    assert flags == tuple(f"--file{n}=/var/inputs/file{n}" for n in range(12))
+    assert flags == tuple(f"--file{n}=/var/inputs/f{n}" for n in range(12))
 
 
 def test_limits_and_variables_reach_the_sandbox():

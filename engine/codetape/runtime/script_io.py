@@ -40,8 +40,8 @@ def _named(name: str, kind: str) -> str:
 
 
 def read_inputs(given: Mapping[str, Any] | None) -> tuple[Input, ...]:
-    """Read declarations: a type (``"int"``, ``int``), a type with a sample (``"int:5"``, ``"file:PATH"``), or a
-    Path."""
+    """Read declarations: a type (``"int"``, ``int``), a type with a sample (``"int:5"``, ``"file:PATH"``), a Path, or an
+    input as another session has it."""
     names = [name.replace("-", "_") for name in given or {}]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UsageError(
@@ -53,6 +53,8 @@ def read_inputs(given: Mapping[str, Any] | None) -> tuple[Input, ...]:
 
 
 def _input(name: str, spec: Any) -> Input:
+    if isinstance(spec, Input):
+        return spec
     if isinstance(spec, Path):
         kind, value = ("directory" if spec.is_dir() else "file"), str(spec)
     elif isinstance(spec, type):

@@ -9,7 +9,7 @@ import click
 
 from codetape.cli.options import as_json, database, written
 from codetape.cli.output import say
-from codetape.domain.task import Task
+from codetape.domain.task import Input, Task
 from codetape.errors import SandboxUnavailable
 from codetape.ports import Sandbox
 
@@ -69,9 +69,14 @@ def _task_arguments(task: Task) -> dict[str, Any]:
     """Return the recorded task's arguments, apart from its prompt; its samples ship beside the tape."""
     from codetape.playback import tape_file
 
-    samples = {i.name: f"{i.type}:{tape_file.shipped(Path(i.sample.path).name)}" for i in task.inputs if i.sample}
+    def shipped(declared: Input) -> Input:
+        if declared.sample is None:
+            return declared
+        place = {"path": str(tape_file.shipped(Path(declared.sample.path).name))}
+        return declared.model_copy(update={"sample": declared.sample.model_copy(update=place)})
+
     return {
-        "inputs": {i.name: samples.get(i.name) or ":".join(filter(None, (i.type, i.value))) for i in task.inputs},
+        "inputs": {declared.name: shipped(declared) for declared in task.inputs},
         "outputs": {o.name: o.type for o in task.outputs},
         "constraints": task.constraints,
         "schema": task.data_schema,
