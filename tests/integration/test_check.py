@@ -12,6 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import codetape
 from codetape.domain.report import Report, TestResult
@@ -160,14 +162,14 @@ def outcome(arm, task, session, solved, number=1, cause=""):
     return AttemptOutcome(arm, session, made)
 
 
-def of(tasks, candidate, control=None, *, selected=False, graded="oracle"):
+def of(tasks, candidate, control=None, *, selected=False, graded="oracle", margin=judge.MARGIN):
     """Return the report of outcomes: lists of lists of solved, a task each."""
     changed = tuple(planned(f"t{n}", f"s{n}", graded=graded) for n in range(tasks))
     plan = CheckPlan("id", Change(OTHER), changed, (), (), selected)
     found = [outcome("candidate", f"t{n}", f"s{n}", s, k) for n in range(tasks) for k, s in enumerate(candidate[n], 1)]
     if control is not None:
         found += [outcome("control", f"t{n}", f"s{n}", s, k) for n in range(tasks) for k, s in enumerate(control[n], 1)]
-    return judge.report(Checked(plan, tuple(found)), control=control is not None)
+    return judge.report(Checked(plan, tuple(found)), control=control is not None, margin=margin)
 
 
 def test_a_clear_drop_is_a_regression_and_a_clear_gain_an_improvement():
@@ -387,6 +389,38 @@ def test_power_statements_hold_by_simulation_through_the_report():
     assert found / 60 >= 0.6  # 0.8, less three deviations of 60 draws
 
 
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300), st.floats(0.01, 0.9))
+def test_every_outcome_has_a_report_whatever_the_margin(tasks, worse, better, margin):
+    worse = min(worse, tasks)
+    better = min(better, tasks - worse)
+    candidate = [[False]] * worse + [[True]] * (tasks - worse)
+    control = [[True]] * (tasks - better) + [[False]] * better
+    found = of(tasks, candidate, control, margin=margin)
+    assert (found.worse, found.better) == (worse, better)
+    assert 0 <= found.p <= 1
+    assert -1 <= found.low <= found.difference + 1e-9
+    assert found.difference <= found.high + 1e-9
+    assert found.high <= 1
+    assert 0 <= found.power <= 1 + 1e-9
+    assert 1 <= found.tasks_needed <= 1_000_000
+    if found.verdict == "regression":
+        assert worse > better
+        assert found.p < judge.ALPHA
+    assert page_of(found)
+
+
+def test_outcomes_are_reported_where_their_statistics_cannot_be_computed(monkeypatch):
+    def broken(*_):
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(judge.stats, "mcnemar", broken)
+    found = of(3, [[False]] * 3, [[True]] * 3)
+    assert (found.verdict, found.worse, found.p) == ("inconclusive", 3, None)
+    assert "too large" in found.why
+    for form in CHECK_FORMS.values():
+        assert form(found)
+
+
 # ---- reports
 
 
@@ -551,3 +585,13 @@ def test_a_checks_id_is_made_of_the_change_the_sandbox_the_servers_and_the_round
     again = asyncio.run(api.prepare_check(**asked, base_url="http://127.0.0.1:9/v1", control=True, attempts=3))
     elsewhere = asyncio.run(api.prepare_check(**asked, base_url="http://127.0.0.1:10/v1"))
     assert prepared.plan.id == again.plan.id != elsewhere.plan.id
+
+
+def test_attempts_are_of_a_task_whatever_the_corpus_holds():
+    changed = (planned("t", "s0"), planned("t", "s1"), planned("t", "s2"), planned("u", "s3"))
+    plan = CheckPlan("id", Change(OTHER), changed, (), (), False)
+    for each in (1, 2, 3, 7):
+        made = plan.attempts(each)
+        assert len(made) == len({(session.session, number) for session, number in made}) == 2 * each
+        assert sum(session.task == "t" for session, _ in made) == each
+    assert [(s.session, n) for s, n in plan.attempts(4)][:4] == [("s0", 1), ("s1", 1), ("s2", 1), ("s0", 2)]

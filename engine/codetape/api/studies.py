@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from codetape.api.opening import AgentSettings, StoreLike, corpus, opened
-from codetape.domain.money import pico
+from codetape.domain.money import dollars, pico
 from codetape.errors import UsageError
 from codetape.evals import backtest, task_series
 from codetape.evals import check as checks
@@ -101,6 +101,7 @@ class PreparedCheck:
     baseline: Baseline | None
     margin: float
     prices: Prices
+    servers: tuple[str, str] = ("", "")
 
     @property
     def arms(self) -> int:
@@ -111,14 +112,34 @@ class PreparedCheck:
         """Return in dollars what the calls to be made cost, and what recorded calls that depend on them cost, at a
         ``share`` of the price; None if a model has no price."""
         made_cost, unknown_cost = (CostEstimate(self.prices, SystemClock().now(), share) for _ in range(2))
-        times = self.setup.attempts
-        for session in self.plan.changed:
+        candidate, control = self.servers
+        for session, _ in self.plan.attempts(self.setup.attempts):
             model = str(self.plan.change.config.get("model", session.model))
             for kind, estimate in (("made", made_cost), ("unknown", unknown_cost)):
-                estimate.add(model, session.input_tokens[kind] * times, session.output_tokens[kind] * times)
+                estimate.add(model, session.input_tokens[kind], session.output_tokens[kind], candidate)
             if self.setup.control is not None:
-                unknown_cost.add(session.model, session.control_input * times, session.control_output * times)
+                unknown_cost.add(session.model, session.control_input, session.control_output, control)
         return (made_cost.text, unknown_cost.text) if made_cost.text and unknown_cost.text else None
+
+    def worst(self) -> tuple[int, int, str]:
+        """Return an upper bound on calls, tokens and dollars; the last is empty where a model has no price.
+
+        A budget of the check bounds tokens and dollars further.
+        """
+        attempts = [session for session, _ in self.plan.attempts(self.setup.attempts)]
+        estimate = CostEstimate(self.prices, SystemClock().now())
+        for session in attempts:
+            model = str(self.plan.change.config.get("model", session.model))
+            arms = [(model, self.servers[0]), *([(session.model, self.servers[1])] if self.setup.control else [])]
+            for name, server in arms:
+                estimate.add(name, session.worst_input, session.worst_output, server)
+        calls = sum(session.worst_calls for session in attempts) * self.arms
+        tokens = sum(session.worst_tokens for session in attempts) * self.arms
+        most_tokens, most_cost = self.setup.max_tokens, self.setup.max_cost
+        cost = estimate.text
+        if cost and most_cost is not None:
+            cost = dollars(min(pico(cost), most_cost))
+        return calls, tokens if most_tokens is None else min(tokens, most_tokens), cost
 
     def costs(self) -> dict[str, tuple[str, str]]:
         """Return `cost` by how the calls can be made: "each" by itself, and in a "batch" where the model answers some."""
@@ -202,7 +223,8 @@ async def prepare_check(
         max_cost=pico(max_cost) if max_cost is not None else None,
         in_batches=in_batches,
     )
-    return PreparedCheck(plan, setup, former_report, margin, settings.get("prices") or Prices())
+    servers = (_server(settings), _server(control_settings))
+    return PreparedCheck(plan, setup, former_report, margin, settings.get("prices") or Prices(), servers)
 
 
 def _server(settings: AgentSettings) -> str:

@@ -222,7 +222,7 @@ def written(function: F) -> F:
 
 
 def several(function: F) -> F:
-    """Add --n-attempts, per task or session, --n-concurrent and --batch."""
+    """Add --n-attempts, a task, --n-concurrent and --batch."""
     for option in (
         click.option(
             "--batch",
@@ -245,7 +245,7 @@ def several(function: F) -> F:
             default=1,
             show_default=True,
             type=click.IntRange(1, 1000),
-            help="Of many: attempts at each.",
+            help="Of many: attempts at each task.",
         ),
     ):
         function = option(function)

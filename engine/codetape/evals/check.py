@@ -60,7 +60,8 @@ class PlannedSession:
     drifted: bool = False
     file: str = ""
     worst_calls: int = 0
-    worst_tokens: int = 0
+    worst_input: int = 0
+    worst_output: int = 0
     server: str | None = None
     api: str = ""
 
@@ -93,18 +94,27 @@ class PlannedSession:
             server=found.config.server,
             api=found.config.api,
             worst_calls=most_calls(found.config) if found.differs else 0,
-            worst_tokens=_most_tokens(found) if found.differs else 0,
+            worst_input=_most_tokens(found)[0] if found.differs else 0,
+            worst_output=_most_tokens(found)[1] if found.differs else 0,
         )
 
+    @property
+    def worst_tokens(self) -> int:
+        """An upper bound on the tokens of one continuation."""
+        return self.worst_input + self.worst_output
 
-def _most_tokens(simulated: WhatIf) -> int:
-    """Return an upper bound on the tokens of one continuation.
+
+def _most_tokens(simulated: WhatIf) -> tuple[int, int]:
+    """Return an upper bound on the tokens of one continuation, in and out.
 
     Every call counts as much input as the longest recorded one; the session's own budget caps the sum.
     """
     longest = max((call.input_tokens for call in simulated.calls), default=0)
-    most = most_calls(simulated.config) * (longest + simulated.config.max_output_tokens)
-    return most if simulated.config.max_tokens is None else min(most, simulated.config.max_tokens)
+    calls, budget = most_calls(simulated.config), simulated.config.max_tokens
+    given, made = calls * longest, calls * simulated.config.max_output_tokens
+    if budget is None or given + made <= budget:
+        return given, made
+    return max(0, budget - made), min(made, budget)  # output is the dearer of the two
 
 
 @dataclass(frozen=True)
@@ -125,10 +135,25 @@ class CheckPlan:
     number: int = 1
     prompt_changes: tuple[tuple[str, str], ...] = ()
 
-    def sums(self) -> dict[str, dict[str, int]]:
-        """Return calls and tokens by reuse, over all planned sessions, one attempt each."""
+    def attempts(self, each: int) -> list[tuple[PlannedSession, int]]:
+        """Return ``each`` attempts a task: the session that each continues, and its number among that session's.
+
+        A task with several sessions has its attempts spread over them, so that no task weighs more than another.
+        """
+        tasks: dict[str, list[PlannedSession]] = {}
+        for session in self.changed:
+            tasks.setdefault(session.task, []).append(session)
+        return [
+            (sessions[number % len(sessions)], number // len(sessions) + 1)
+            for sessions in tasks.values()
+            for number in range(each)
+        ]
+
+    def sums(self, each: int | None = None) -> dict[str, dict[str, int]]:
+        """Return calls and tokens by reuse: of so many attempts a task, or over all planned sessions, one attempt each."""
         totals: dict[str, dict[str, int]] = {reuse: {"calls": 0, "input": 0, "output": 0} for reuse in REUSE_KINDS}
-        for session in (*self.changed, *self.same):
+        planned = (*self.changed, *self.same) if each is None else [session for session, _ in self.attempts(each)]
+        for session in planned:
             for reuse in REUSE_KINDS:
                 totals[reuse]["calls"] += session.calls[reuse]
                 totals[reuse]["input"] += session.input_tokens[reuse]
@@ -251,7 +276,7 @@ async def run(plan: CheckPlan, live: CheckSetup) -> Checked:
     question or a budget stopped has no outcome; the same check resumes it.
     """
     if not 1 <= live.attempts <= 1000 or not 1 <= live.concurrent <= 256:
-        raise UsageError("A check makes 1 to 1000 attempts a session, 1 to 256 of them at once.")
+        raise UsageError("A check makes 1 to 1000 attempts a task, 1 to 256 of them at once.")
     work = _Work(plan, live)
     if live.on_progress:
         live.on_progress(work.progress, None)
@@ -280,10 +305,7 @@ class _Work:
         self.stored_ids = {row["session"] for row in self.store.sessions().rows if row["parent"]}
         self.tag = tag
         self.entries: list[tuple[PlannedSession, Arm, int]] = [
-            (origin, arm, number)
-            for origin in plan.changed
-            for number in range(1, live.attempts + 1)
-            for arm in self.agents
+            (origin, arm, number) for origin, number in plan.attempts(live.attempts) for arm in self.agents
         ]
         self._try_models()
         self.progress = Progress(len(self.entries))

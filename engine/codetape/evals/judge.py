@@ -315,6 +315,21 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
         }
     if not pairs:
         return blank | {"verdict": "no outcome", "why": "No task has an outcome on both sides."}
+    try:
+        return blank | _tested(pairs, checked, errors, margin)
+    except ArithmeticError as error:  # outcomes are worth more than their test: they are reported all the same
+        differences = [pair.difference for pair in pairs.values()]
+        return blank | {
+            "worse": sum(d < 0 for d in differences),
+            "better": sum(d > 0 for d in differences),
+            "verdict": "inconclusive",
+            "why": f"Its statistics cannot be computed ({type(error).__name__}: {error}); the outcomes stand. Please report it.",
+        }
+
+
+def _tested(pairs: Mapping[str, _Pair], checked: Checked, errors: int, margin: float) -> dict[str, Any]:
+    """Return the test of outcomes in both arms, the verdict and its reason. Raises ArithmeticError where a figure
+    cannot be computed."""
     differences = [pair.difference for pair in pairs.values()]
     worse, better, count = sum(d < 0 for d in differences), sum(d > 0 for d in differences), len(differences)
     mean = float(sum(differences, Fraction(0)) / count)
@@ -322,7 +337,7 @@ def _judge(kind: Control, pairs: Mapping[str, _Pair], checked: Checked, errors: 
     single = all(pair.single for pair in pairs.values())
     if single:
         p, test = stats.mcnemar(worse, better), "exact McNemar, two-sided"
-        changed = round(max((worse + better + 1) / (count + 2), margin), 2)
+        changed = max(round((worse + better + 1) / (count + 2), 2), margin)
         chances = (changed + margin) / 2, (changed - margin) / 2
         power, needed = stats.power(count, *chances), stats.tasks_needed(*chances)
     else:

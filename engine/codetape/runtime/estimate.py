@@ -17,13 +17,15 @@ class CostEstimate:
         self._prices, self._at, self._share = prices, at, Decimal(share)
         self._sum: Decimal | None = Decimal(0)
 
-    def add(self, model: str, tokens_in: int, tokens_out: int) -> None:
-        """Add what so many tokens of a model cost."""
+    def add(self, model: str, tokens_in: int, tokens_out: int, server: str = "") -> None:
+        """Add what so many tokens of a model cost; ``server`` is its address, empty for the provider's own."""
         if self._sum is None or not (tokens_in or tokens_out):
             return
         usage = Usage(input=tokens_in, output=tokens_out)
         provider = model.partition(":")[0]
-        rate = self._prices.rate((model,), Billing(provider if provider in _PRICED else ""), usage, self._at)
+        rate = self._prices.rate(
+            (model,), Billing(provider if provider in _PRICED and not server else "", server), usage, self._at
+        )
         self._sum = None if rate is None else self._sum + rate.cost(usage) * self._share
 
     @property

@@ -143,7 +143,7 @@ def command(options: CheckOptions) -> int:
         return 0
     prepared.refuse_unpriced()
     if prepared.plan.changed:
-        _agree(options)
+        _agree(prepared, options)
     display = SeriesProgress(quiet=options.as_json)
     try:
         with display:
@@ -178,8 +178,14 @@ def _refuse_nothing(plan: "CheckPlan", options: CheckOptions) -> None:
     raise corpus(options.sources, options.db, options.where).none_found()
 
 
-def _agree(options: CheckOptions) -> None:
-    """Ask a person to accept the estimate; non-interactive use needs a budget or --yes."""
+def _worst(estimate: dict[str, Any]) -> str:
+    worst = estimate["worst"]
+    cost = f", ${worst['dollars']}" if worst["dollars"] else ", unpriced"
+    return f"{worst['calls']:,} calls, {worst['tokens']:,} tokens{cost}"
+
+
+def _agree(prepared: "PreparedCheck", options: CheckOptions) -> None:
+    """Ask a person to accept the worst case; non-interactive use needs a budget or --yes."""
     if options.yes or options.max_cost or options.max_tokens:
         return
     if options.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -187,64 +193,57 @@ def _agree(options: CheckOptions) -> None:
             "Refusing to make paid calls without confirmation.",
             remedy="Give --yes, --max-tokens or --max-cost; or --dry-run.",
         )
-    click.confirm("Make these calls?", abort=True, err=True)
+    click.confirm(f"Make these calls, at worst {_worst(_estimated(prepared, options))}?", abort=True, err=True)
 
 
 def _estimated(prepared: "PreparedCheck", options: CheckOptions) -> dict[str, Any]:
     plan, arms = prepared.plan, prepared.arms
+    attempts = plan.attempts(options.attempts)
+    worst_calls, worst_tokens, worst_cost = prepared.worst()
     return {
         "id": plan.id,
         "sessions_changed": len(plan.changed),
         "sessions_same": len(plan.same),
         "skipped": list(plan.skipped),
-        "attempts": len(plan.changed) * options.attempts * arms,
+        "attempts": len(attempts) * arms,
         "first": dict(Counter(session.first for session in plan.changed)),
         "once": plan.sums(),
+        "expected": plan.sums(options.attempts),
         "worst": {
-            "calls": sum(session.worst_calls for session in plan.changed) * options.attempts * arms,
-            "tokens": _worst_tokens(prepared, options),
+            "calls": worst_calls,
+            "tokens": worst_tokens,
+            "dollars": worst_cost or None,
         },
         "dollars": prepared.costs(),
-        "control_once": {
-            "calls": sum(session.control_calls for session in plan.changed) if options.control else 0,
-            "input": sum(session.control_input for session in plan.changed) if options.control else 0,
-            "output": sum(session.control_output for session in plan.changed) if options.control else 0,
+        "control_expected": {
+            name: sum(getattr(session, f"control_{name}") for session, _ in attempts) if options.control else 0
+            for name in ("calls", "input", "output")
         },
     }
-
-
-def _worst_tokens(prepared: "PreparedCheck", options: CheckOptions) -> int:
-    tokens = sum(session.worst_tokens for session in prepared.plan.changed) * options.attempts * prepared.arms
-    return min(tokens, options.max_tokens) if options.max_tokens else tokens
 
 
 def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
     """Print what the check may cost, before anything is spent."""
     plan, estimate = prepared.plan, _estimated(prepared, options)
-    once, times = estimate["once"], options.attempts
-    to_make, unknown = once["made"], once["unknown"]
+    to_make, unknown = estimate["expected"]["made"], estimate["expected"]["unknown"]
     lines = [
         f"check {plan.id}: {len(plan.changed)} sessions would come out differently, {len(plan.same)} not, "
         f"{len(plan.skipped)} have no end",
         f"  first to differ  {', '.join(f'{name} {count}' for name, count in estimate['first'].items()) or 'none'}",
         f"  attempts         {estimate['attempts']}" + (", the control's among them" if options.control else ""),
-        f"  calls            up to {to_make['calls'] * times:,} to be made, and about {unknown['calls'] * times:,} "
-        "that rest on them",
-        f"  tokens           about {to_make['input'] * times:,} in, {to_make['output'] * times:,} out to be made;"
-        f" {unknown['input'] * times:,} in, {unknown['output'] * times:,} out as recorded for the rest",
+        f"  calls            up to {to_make['calls']:,} to be made, and about {unknown['calls']:,} that rest on them",
+        f"  tokens           about {to_make['input']:,} in, {to_make['output']:,} out to be made;"
+        f" {unknown['input']:,} in, {unknown['output']:,} out as recorded for the rest",
     ]
-    control = estimate["control_once"]
+    control = estimate["control_expected"]
     if control["calls"]:
         lines.append(
-            f"  control          {control['calls'] * times:,} calls, {control['input'] * times:,} tokens in, "
-            f"{control['output'] * times:,} out, as recorded"
+            f"  control          {control['calls']:,} calls, {control['input']:,} tokens in, "
+            f"{control['output']:,} out, as recorded"
         )
-    if worst := estimate["worst"]["calls"]:
-        bound = "" if options.max_tokens else "; --max-tokens and --max-cost bound it"
-        lines.append(
-            f"  at worst         {worst:,} calls, {estimate['worst']['tokens']:,} tokens: every run and attempt "
-            f"used{bound}"
-        )
+    if estimate["worst"]["calls"]:
+        bound = "" if options.max_tokens or options.max_cost else "; --max-tokens and --max-cost bound it"
+        lines.append(f"  at worst         {_worst(estimate)}: every run of each attempt used{bound}")
     if plan.changed:
         costs = estimate["dollars"]
         if not costs:
