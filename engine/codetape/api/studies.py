@@ -209,7 +209,7 @@ async def prepare_check(
     plan = await checks.planned(corpus(sources, store, where), change, number=number, where=endpoints)
     refuse_own(former_report, plan)
     opened_store = opened(store, reading=False)
-    recorded_model = plan.changed[0].model if plan.changed else "tape:none"
+    recorded_model = _makeable(plan.changed[0].model) if plan.changed else _NONE
     candidate = AutoCoderAgent(model=model or recorded_model, sandbox=opened_sandbox, store=opened_store, **settings)
     control_by = control_model or (model if model is not None and not isinstance(model, str) else recorded_model)
     setup = CheckSetup(
@@ -225,6 +225,18 @@ async def prepare_check(
     )
     servers = (_server(settings), _server(control_settings))
     return PreparedCheck(plan, setup, former_report, margin, settings.get("prices") or Prices(), servers)
+
+
+_NONE = "tape:none"  # in the place of a model that is asked nothing
+
+
+def _makeable(recorded: str) -> str:
+    """Return the name of a recorded model, where it can be made here: without, a check can still be planned, and says
+    so when it is run."""
+    with suppress(UsageError):
+        plugins.check_model(recorded)
+        return recorded
+    return _NONE
 
 
 def _server(settings: AgentSettings) -> str:
