@@ -10,7 +10,7 @@ import click
 from codetape.api.opening import as_far_as_readable, opened
 from codetape.cli import summary
 from codetape.cli.options import as_json, database, database_words, written
-from codetape.cli.output import say, say_json
+from codetape.cli.output import paged, say, say_json
 from codetape.cli.run_session import end
 from codetape.cli.script_folder import ScriptFolder
 from codetape.errors import UsageError
@@ -51,7 +51,8 @@ def command(
     elif what is None:
         _verdict(stream, iteration, as_json, summary.Again(db=database_words(db)))
     else:
-        {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
+        with paged():
+            {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
     return 0
 
 

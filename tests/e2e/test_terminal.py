@@ -1,0 +1,225 @@
+"""What a terminal shows: columns that fit, colours that mean something, a pager, progress for a pipe, and where a database is."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import codetape as package
+from codetape.errors import UsageError
+from codetape.testing import FakeSandbox, MemoryStore
+from codetape_adapters.stores.sqlite.store import SqliteStore
+from tests.corpora import ORACLE, noisy_agent, noisy_corpus
+from tests.helpers.forked import codetape
+from tests.integration.test_check import OTHER, checked, hostile, hostile_session, live
+from tests.support import ADD_TESTS, block, generate, plan
+
+
+def in_a_terminal(*words, columns=80, lines=400, **variables):
+    """Run a command in a terminal of a size; return all it showed."""
+    main, other = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm", **variables}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "codetape", *words], stdin=other, stdout=other, stderr=subprocess.PIPE, env=environment
+    )
+    os.close(other)
+    shown = b""
+    while True:
+        try:
+            data = os.read(main, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(main)
+    said = process.communicate()[1].decode()
+    return shown.decode().replace("\r\n", "\n"), said
+
+
+@pytest.fixture
+def database():
+    assert codetape("import", "demo", str(REPLAY)).returncode == 0
+    return Path(".codetape/tape.db")
+
+
+REPLAY = Path(__file__).parents[2] / "replays" / "tills-of-three-makes.tape.jsonl"
+
+
+def bare(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_a_list_fits_80_columns_and_says_what_was_asked(database):
+    shown, _ = in_a_terminal("list")
+    assert max(len(bare(line)) for line in shown.splitlines()) <= 80
+    assert "bc0ffe37  failed" in bare(shown)
+    assert "succeeded anchored" in bare(shown)
+    assert "  Our tills write one export for all shops." in bare(shown)
+    wide, _ = in_a_terminal("list", columns=160)
+    assert "what was asked" in wide
+    assert all(len(bare(line)) <= 160 for line in wide.splitlines())
+    value = json.loads(codetape("list", "--json").stdout)
+    assert value["sessions"][0]["asked"].startswith("Our tills write")
+    assert value["sessions"][1]["confidence"] == "anchored"
+
+
+def test_colours_mean_pass_and_fail_and_no_color_keeps_them_out(database):
+    shown, _ = in_a_terminal("list")
+    assert "\x1b[31mfailed" in shown
+    assert "\x1b[32msucceeded" in shown
+    assert "\x1b[31mfailed:" in in_a_terminal("why", "last")[0]
+    for words in (("list",), ("why", "last")):
+        assert "\x1b" not in in_a_terminal(*words, NO_COLOR="1")[0]
+        assert "\x1b" not in codetape(*words).stdout
+
+
+def test_what_is_longer_than_the_screen_goes_through_the_pager(database):
+    Path("pager.sh").write_text("#!/bin/sh\necho PAGED\ncat\n")
+    Path("pager.sh").chmod(0o755)
+    pager = str(Path("pager.sh").absolute())
+    long, _ = in_a_terminal("show", "last", "--prompts", lines=24, PAGER=pager)
+    assert "PAGED" in long
+    short, _ = in_a_terminal("show", "last", "--code", lines=2000, PAGER=pager)
+    assert "PAGED" not in short
+    assert "PAGED" not in codetape("show", "last", "--prompts", env={"PAGER": pager}).stdout
+
+
+def test_a_database_is_found_in_the_folders_above(database):
+    inner = Path("a/b")
+    inner.mkdir(parents=True)
+    before = Path.cwd()
+    os.chdir(inner)
+    try:
+        assert "bc0ffe37" in codetape("list").stdout
+        shown = codetape("show", "bc0ffe").stdout
+        assert "--db" not in shown  # the next command finds it too
+        Path(".codetape").mkdir()
+        codetape("import", "demo", "--db", ".codetape/tape.db")
+        assert "bc0ffe37" not in codetape("list").stdout  # its own comes first
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_database_above_is_not_obeyed(database):
+    os.chown(database, 12345, 12345)
+    Path("inner").mkdir()
+    before = Path.cwd()
+    os.chdir("inner")
+    try:
+        done = codetape("list")
+        assert done.returncode == 2
+        assert "There is no database" in done.stderr
+    finally:
+        os.chdir(before)
+
+
+def test_attempts_of_checks_are_left_out_and_counted():
+    store = SqliteStore("tape.db")
+    for number in range(3):
+        options = {"task": f"t{number}", "oracle": ORACLE, "tags": ["runs"]}
+        noisy_agent(store, number).generate(f"Add two numbers, chance 0{number + 4}0.", **options)
+    checked(store, live(store, 1, control=True))
+    store.close()
+    listed = codetape("list", "--db", "tape.db")
+    assert "check:" not in listed.stdout
+    assert "6 attempts of checks are left out (--with-checks)." in listed.stdout
+    assert codetape("list", "--db", "tape.db", "--with-checks").stdout.count("[check:") == 6
+    by = ("spend", "--db", "tape.db", "--json", "--tag", "runs")
+    runs, whole = (json.loads(codetape(*by, *more).stdout)["total"]["calls"] for more in ((), ("--with-checks",)))
+    assert 0 < runs < whole
+
+
+def test_a_pipe_gets_a_line_for_each_state(bubblewrap):
+    done = codetape("demo")
+    for state in ("planning", "coding", "writing_tests", "executing", "diagnosing"):
+        assert f"  {state}: waiting for" in done.stderr
+
+
+def test_a_shell_can_complete():
+    words = {"_CODETAPE_COMPLETE": "bash_complete", "COMP_WORDS": "codetape vi", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "codetape"], env={**os.environ, **words}, capture_output=True, text=True, check=False
+    )
+    assert "plain,view" in done.stdout
+
+
+def test_spend_says_what_recorded_calls_would_cost():
+    codetape("demo", "--sandbox", "tape:demo")
+    plain = codetape("spend")
+    assert "$0.00" not in plain.stdout.split("replayed, at $0")[0]
+    assert "--price-as MODEL says what they would cost" in plain.stdout
+    priced = json.loads(codetape("spend", "--price-as", "openai:gpt-5-mini", "--json").stdout)
+    assert float(priced["total"]["cost"]) > 0
+
+
+def test_whatif_says_a_common_difference_once():
+    store = SqliteStore("tape.db")
+    noisy_corpus(store, 4)
+    store.close()
+    Path("mine").mkdir()
+    for name, text in OTHER.items():
+        path = Path("mine") / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    said = codetape("whatif", "--prompts", "mine", "--db", "tape.db").stdout
+    assert said.count("+Think twice.") == 1
+    assert "the first difference of 4 sessions" in said
+
+
+def test_a_difference_in_one_line_each(database):
+    said = codetape("diff", "demo", str(REPLAY), "--stat").stdout
+    assert "code, at the end  +69 -56" in said
+    assert len(said.splitlines()) < 40
+
+
+# ---- notebooks, and the API's own words
+
+
+def test_values_show_themselves_in_a_notebook():
+    answers = {
+        "plan": [plan("def add(a, b)")],
+        "code": [block("def add(a, b):\n    return a + b")],
+        "tests": [ADD_TESTS],
+    }
+    store = MemoryStore()
+    result, _ = generate(answers, "Add <b>.", store=store, sandbox=FakeSandbox())
+    shown = result._repr_html_()
+    assert "succeeded, self_tested" in shown
+    assert "Add &lt;b&gt;." in shown
+    assert package.open_tape(result.session, store=store)._repr_html_() == shown
+    report = hostile()._repr_html_()
+    assert "no outcome" in report
+    evil = hostile_session()
+    from codetape.eventlog.fold import fold
+    from codetape.runtime.result import GenerateResult
+
+    card = GenerateResult.of(fold(evil.events, evil.texts), evil)._repr_html_()
+    for text in (report, card):
+        assert "<script" not in text
+        assert "\x1b" not in text
+    assert "test_solution.py::test_sum" in card
+
+
+@pytest.mark.parametrize("name", ["gpt-5-mini", "openai:", "", "nobody:x"])
+def test_a_models_name_that_nobody_can_make_is_refused_at_once(name):
+    with pytest.raises(UsageError):
+        package.AutoCoderAgent(model=name)
+
+
+def test_a_python_may_be_given_as_numbers():
+    answers = {
+        "plan": [plan("def add(a, b)")],
+        "code": [block("def add(a, b):\n    return a + b")],
+        "tests": [ADD_TESTS],
+    }
+    result, _ = generate(answers, sandbox=FakeSandbox(), python_version=(3, 11))
+    assert result.config.python_version == "3.11"
+    with pytest.raises(UsageError, match="is no Python"):
+        generate(answers, sandbox=FakeSandbox(), python_version=(2, 7))
