@@ -223,3 +223,22 @@ def test_a_python_may_be_given_as_numbers():
     assert result.config.python_version == "3.11"
     with pytest.raises(UsageError, match="is no Python"):
         generate(answers, sandbox=FakeSandbox(), python_version=(2, 7))
+
+
+LOADED = """
+import contextlib, io, sys
+from codetape.cli import COMMANDS, main
+for command in COMMANDS:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    heavy = sorted({"pydantic", "openai", "docker", "sqlite_utils", "rich", "genai_prices", "minijinja", "starlette"} & {*sys.modules})
+    own = [name for name in sys.modules if name.startswith("codetape")]
+    if heavy or len(own) > 60:
+        print(command, heavy, len(own))
+"""
+
+
+def test_the_help_of_a_command_loads_the_command_alone():
+    """All of them in one process, so that each may add its own module and nothing of what it would do."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    assert done.stdout == ""

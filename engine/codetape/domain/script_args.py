@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from codetape.domain.task import Input
 
@@ -33,4 +32,5 @@ def file_names(inputs: Iterable[Input]) -> dict[str, str]:
 
 
 def _ending(file: str) -> str:
-    return "".join(PurePosixPath(file).suffixes[-2:])
+    """Return a file's endings, two at most: .csv.gz of data.csv.gz."""
+    return "".join(f".{part}" for part in file.split(".")[1:][-2:])

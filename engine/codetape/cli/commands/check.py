@@ -27,7 +27,6 @@ from codetape.cli.options import (
     write_text,
 )
 from codetape.cli.output import say, say_json
-from codetape.cli.run_series import SeriesProgress
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
 from codetape.text.escape import safe
@@ -144,6 +143,8 @@ def command(options: CheckOptions) -> int:
     prepared.refuse_unpriced()
     if prepared.plan.changed:
         _agree(prepared, options)
+    from codetape.cli.run_series import SeriesProgress
+
     display = SeriesProgress(quiet=options.as_json)
     try:
         with display:

@@ -3,15 +3,17 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codetape.cli.options import as_json, database, written
 from codetape.cli.output import say
-from codetape.domain.task import Input, Task
 from codetape.errors import SandboxUnavailable
-from codetape.ports import Sandbox
+
+if TYPE_CHECKING:
+    from codetape.domain.task import Input, Task
+    from codetape.ports import Sandbox
 
 
 @click.command("demo")
@@ -65,11 +67,11 @@ def command(sandbox: str, folder: str | None, force: bool, db: str, as_json: boo
     return code
 
 
-def _task_arguments(task: Task) -> dict[str, Any]:
+def _task_arguments(task: "Task") -> dict[str, Any]:
     """Return the recorded task's arguments, apart from its prompt; its samples ship beside the tape."""
     from codetape.playback import tape_file
 
-    def shipped(declared: Input) -> Input:
+    def shipped(declared: "Input") -> "Input":
         if declared.sample is None:
             return declared
         place = {"path": str(tape_file.shipped(Path(declared.sample.path).name))}
@@ -90,7 +92,7 @@ def _task_arguments(task: Task) -> dict[str, Any]:
 class Stage:
     """Where the demo runs, the headline that says so, and why nothing is executed, if so."""
 
-    sandbox: Sandbox
+    sandbox: "Sandbox"
     headline: str
     why: str = ""
 

@@ -4,7 +4,6 @@ import click
 
 from codetape.cli.options import as_json, database
 from codetape.cli.output import say, say_json
-from codetape.rules.evidence import many
 
 
 @click.command("import")
@@ -18,6 +17,7 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
     stands if one begins with the other; if they diverge, the tape is refused.
     """
     from codetape.api.keeping import import_tapes
+    from codetape.rules.evidence import many
 
     records = import_tapes(*files, store=db)
     if not as_json:

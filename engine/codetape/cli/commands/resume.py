@@ -19,7 +19,6 @@ from codetape.cli.options import (
     typed,
     written,
 )
-from codetape.decider.remedies import example
 from codetape.errors import UsageError
 
 
@@ -118,6 +117,8 @@ def command(options: ResumeOptions) -> int:
 
 def _subject(name: str, asked: str) -> str:
     """Return the subject of a question about a test: the one that is asked about, where that matches the name."""
+    from codetape.decider.remedies import example
+
     return asked if asked.endswith(f"::{name}") else example(name)
 
 

@@ -1,26 +1,10 @@
 """codetape show."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
-
 import click
 
-from codetape.api.opening import as_far_as_readable, opened
-from codetape.cli import summary
 from codetape.cli.options import as_json, database, database_words, written
-from codetape.cli.output import paged, say, say_json
-from codetape.cli.run_session import end
-from codetape.cli.script_folder import ScriptFolder
+from codetape.cli.output import paged, say
 from codetape.errors import UsageError
-from codetape.eventlog.events import Answered, Decided, Requested
-from codetape.eventlog.fold import apply, fold
-from codetape.eventlog.session_state import SessionState
-from codetape.ports import Stream
-from codetape.reporting.event_text import PROMPT_CUT, describe
-from codetape.runtime.result import GenerateResult
-from codetape.text.unified_diff import unified
 
 
 @click.command("show")
@@ -42,139 +26,26 @@ def command(
     """
     if folder is not None and (what or iteration is not None):
         raise UsageError("-o writes a session's files as they are at its end.", remedy="Leave the other options out.")
+    from codetape.api.opening import as_far_as_readable, opened
+    from codetape.cli import shown_session
+    from codetape.cli.script_folder import ScriptFolder
+    from codetape.cli.summary import Again
+
     store = opened(db)
     stream, problem = as_far_as_readable(store, store.find(session))
     if problem:
         say(f"codetape: {problem} What comes before it is shown; `codetape verify` says more.", err=True)
     if target := ScriptFolder.of(folder, force=force):
-        _write(stream, target, as_json, summary.Again(db=database_words(db)))
+        shown_session.write(stream, target, as_json, Again(db=database_words(db)))
     elif what is None:
-        _verdict(stream, iteration, as_json, summary.Again(db=database_words(db)))
+        shown_session.verdict(stream, iteration, as_json, Again(db=database_words(db)))
     else:
         with paged():
-            {"events": _events, "prompts": _prompts, "code": _code, "diff": _diff}[what](stream, iteration, as_json)
-    return 0
-
-
-def _write(stream: Stream, folder: ScriptFolder, as_json: bool, again: summary.Again) -> None:
-    folder.prepare()
-    session = fold(stream.events, stream.texts)
-    result = GenerateResult.of(session, stream)
-    end(result, session, result.duration_s, folder, as_json=as_json, again=again)
-
-
-@dataclass(frozen=True)
-class ShownStep:
-    """One event, and the state after it; ``iteration`` is the run of the tests that it leads to, or is of, from 1."""
-
-    event: Any
-    run: SessionState
-    iteration: int
-
-
-def _steps(stream: Stream, iteration: int | None) -> Iterator[ShownStep]:
-    session = SessionState()
-    for event in stream.events:
-        of_run = session.ledger.iteration + 1
-        session = apply(session, event, stream.texts)
-        if iteration is None or of_run == iteration:
-            yield ShownStep(event, session, of_run)
-
-
-def _verdict(stream: Stream, iteration: int | None, as_json: bool, again: summary.Again) -> None:
-    session = fold(stream.events, stream.texts)
-    result = GenerateResult.of(session, stream)
-    if as_json:
-        say_json(summary.as_object(result, result.duration_s))
-        return
-    say(f"task {result.task}: {result.prompt.splitlines()[0][:200]}")
-    say(f"model {result.config.model}, sandbox {result.config.sandbox.name}, Python {result.config.python_version}")
-    for step in _steps(stream, iteration):
-        if line := describe(step.event, step.run):
-            say(f"{step.event.seq:5}  {line}")
-    summary.summarise(result, session, result.duration_s, None, again)
-
-
-def _events(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    steps = list(_steps(stream, iteration))
-    if as_json:
-        say_json(
-            {
-                "events": [
-                    {
-                        "seq": s.event.seq,
-                        "at": s.event.at,
-                        "kind": s.event.kind,
-                        "hash": s.event.hash,
-                        "payload": s.event.payload.model_dump(mode="json"),
-                    }
-                    for s in steps
-                ]
+            views = {
+                "events": shown_session.events,
+                "prompts": shown_session.prompts,
+                "code": shown_session.code,
+                "diff": shown_session.diff,
             }
-        )
-        return
-    for step in steps:
-        say(
-            f"{step.event.seq:5}  {step.event.at}  {step.run.state:<18} {step.event.kind:<20} "
-            f"{describe(step.event, step.run)}"
-        )
-
-
-def _prompts(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    calls: list[dict[str, Any]] = []
-    for step in _steps(stream, iteration):
-        payload = step.event.payload
-        if isinstance(payload, Requested) and payload.effect == "ask":
-            messages = [{"role": role, "content": stream.texts[ref]} for role, ref in payload.messages]
-            calls.append({"call": payload.call, "purpose": payload.purpose, "messages": messages, "reply": None})
-        elif isinstance(payload, Answered) and calls:
-            calls[-1]["reply"] = stream.texts[payload.text] if payload.text else None
-            calls[-1]["reasoning"] = stream.texts[payload.reasoning] if payload.reasoning else None
-            calls[-1]["prompt_cut"] = payload.prompt_cut
-    if as_json:
-        say_json({"calls": calls})
-        return
-    for call in calls:
-        say(f"=== {call['call']} {call['purpose']}")
-        for message in call["messages"]:
-            say(f"--- {message['role']}\n{message['content']}")
-        if call.get("prompt_cut"):
-            say(f"--- {PROMPT_CUT}")
-        if call.get("reasoning"):
-            say(f"--- reasoning\n{call['reasoning']}")
-        say(f"--- reply\n{call['reply']}\n")
-
-
-def _versions(stream: Stream, iteration: int | None) -> list[tuple[ShownStep, str]]:
-    """Return each version of the script, with the step that made it."""
-    return [
-        (step, step.run.work.code)
-        for step in _steps(stream, iteration)
-        if isinstance(step.event.payload, Decided) and "code" in step.event.payload.changes
-    ]
-
-
-def _code(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    versions = _versions(stream, iteration)
-    code = versions[-1][1] if versions else ""
-    if as_json:
-        say_json({"code": code or None})
-    else:
-        say(code.rstrip() if code else "There is no script.", err=not code)
-
-
-def _diff(stream: Stream, iteration: int | None, as_json: bool) -> None:
-    versions = _versions(stream, None)  # all: the first change of a run starts from the run before
-    changes = []
-    for (_, old), (step, new) in pairwise(versions):
-        if iteration is not None and step.iteration != iteration:
-            continue
-        text = unified(old, new, ("before", f"seq {step.event.seq}"))
-        changes.append({"seq": step.event.seq, "iteration": step.iteration, "diff": text})
-    if as_json:
-        say_json({"changes": changes})
-        return
-    for change in changes:
-        say(f"=== for run {change['iteration']}, event {change['seq']}\n{change['diff']}\n")
-    if not changes:
-        say("The script never changed.")
+            views[what](stream, iteration, as_json)
+    return 0

@@ -6,7 +6,6 @@ import click
 
 from codetape.cli.options import as_json, at_event, database
 from codetape.cli.output import say, say_json
-from codetape.reporting.verdict import verdict_of
 from codetape.text.escape import first_line
 
 
@@ -21,6 +20,7 @@ def command(named: str, db: str, as_json: bool) -> int:
     the prompt. With :SEQ of the call at that event: its causes, and where each part of its prompt is from, in tokens.
     """
     from codetape import api
+    from codetape.reporting.verdict import verdict_of
 
     name, seq = at_event(named)
     recorded = api.open_tape(name, store=db)
