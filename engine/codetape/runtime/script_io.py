@@ -127,8 +127,8 @@ def _head(path: Path, files: list[Path]) -> tuple[str, str]:
     with path.open("rb") as stream:
         data = stream.read(HEAD_BYTES)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if b"\0" in data and not wide:
-        return f"(binary, {path.stat().st_size} bytes)", ""
+    if (kind := _format(data, path.suffix.lower())) or (b"\0" in data and not wide):
+        return f"({kind or 'binary'}, {path.stat().st_size} bytes)", ""
     for encoding in ("utf-16",) if wide else ("utf-8", "cp1252", "latin-1"):
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(data)  # its end may be cut within a character
@@ -136,6 +136,23 @@ def _head(path: Path, files: list[Path]) -> tuple[str, str]:
             continue
         return "\n".join(text.splitlines()[:HEAD_LINES]), "" if encoding == "utf-8" else encoding
     return f"(neither text nor UTF-16, {path.stat().st_size} bytes)", ""
+
+
+_SIGNATURES = (
+    (b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"7z\xbc\xaf", "7-zip"),
+    (b"PAR1", "Parquet"), (b"ARROW1", "Arrow IPC"), (b"Obj\x01", "Avro"), (b"ORC", "ORC"), (b"\x89HDF\r\n", "HDF5"),
+    (b"SQLite format 3\0", "an SQLite database"), (b"%PDF-", "PDF"), (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "GIF"), (b"RIFF", "RIFF (WAV, WebP or AVI)"), (b"\xd0\xcf\x11\xe0", "an old Office document"), (b"\x93NUMPY", "a NumPy array"),
+    (b"PK\x03\x04", "zip"),
+)  # fmt: skip
+"""What files begin with that are no text, and what they are, as the command `file` would say."""
+_ZIPS = {".xlsx": "an Excel workbook", ".docx": "a Word document", ".ods": "an OpenDocument spreadsheet", ".npz": "NumPy arrays", ".jar": "a jar"}  # fmt: skip
+
+
+def _format(data: bytes, ending: str) -> str:
+    """Return what kind of file begins so; empty for none that is known."""
+    name = next((name for begin, name in _SIGNATURES if data.startswith(begin)), "")
+    return f"{_ZIPS[ending]}, zip" if name == "zip" and ending in _ZIPS else name
 
 
 def read_outputs(given: Mapping[str, Any] | None) -> tuple[Output, ...]:
