@@ -17,7 +17,12 @@ from codetape.rules.evidence import in_words
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import first_line
 
-MAX_TESTS = 200  # rows of the grid that are drawn; the rest is counted
+# A page stays one that a browser can show, whatever a tape holds; a session of the loop is far below each of these.
+MAX_TESTS, MAX_COLUMNS = 200, 80  # rows and columns of the grid
+MAX_VISITS, MAX_OF_VISIT, MAX_LINES = 1_000, 50, 200
+MAX_CALLS = 1_000  # rows of the spend
+MAX_TEXT = 1_000_000  # characters of a reply
+MAX_PAGE = 24_000_000  # characters of prompts and replies in a page that stands alone
 _GLYPHS = {"passed": "✓", "failed": "✗", "error": "!", "unfinished": "…", "absent": "·"}
 _IDLE = "-"
 _RUNS = {"confirm": "confirmed", "oracle": "oracle"}
@@ -57,7 +62,7 @@ def session_page(
 ) -> str:
     """Return the page. ``database`` are the words that commands need to find the session, ``file`` is the tape that it
     was read from, if any; ``findings`` say what is wrong with its log, ``more`` are further facts."""
-    result, line = view.result, view.timeline
+    result, line, room = view.result, view.timeline, [MAX_PAGE]
     verdict = verdict_of(result, line.state)
     return render(
         "session.html",
@@ -73,8 +78,12 @@ def session_page(
         facts=[*_facts(view), *more],
         evidence=in_words(result.evidence) if result.succeeded else [],
         findings=findings,
-        visits=[_visit(view, visit, links, database, file) for visit in line.visits],
-        columns=[(c.seq, f"run {c.number}" if c.number else _RUNS[c.purpose], _tally(c.report)) for c in line.columns],
+        visits=[_visit(view, visit, links, database, file, room) for visit in line.visits[:MAX_VISITS]],
+        visits_more=max(0, len(line.visits) - MAX_VISITS),
+        columns=[
+            (c.seq, f"run {c.number}" if c.number else _RUNS[c.purpose], _tally(c.report))
+            for c in line.columns[-MAX_COLUMNS:]
+        ],
         tests=[_test(row) for row in line.tests[:MAX_TESTS]],
         tests_more=max(0, len(line.tests) - MAX_TESTS),
         spend=_spend(line.calls),
@@ -116,7 +125,9 @@ def _tone(state: str) -> str:
     return "waiting" if state == "suspended" else "active" if state in machine.ACTIVE else "plain"
 
 
-def _visit(view: SessionView, visit: Visit, links: Links, database: tuple[str, ...], file: str) -> dict[str, Any]:
+def _visit(
+    view: SessionView, visit: Visit, links: Links, database: tuple[str, ...], file: str, room: list[int]
+) -> dict[str, Any]:
     run = visit.run + 1 if visit.state in ("executing", "confirming", "proving") else visit.run
     session = view.result.session
     return {
@@ -129,10 +140,13 @@ def _visit(view: SessionView, visit: Visit, links: Links, database: tuple[str, .
         "seconds": visit.seconds,
         "tokens": visit.tokens,
         "tone": _tone(visit.state),
-        "calls": [{**_figures(call), **(_call(call) if not links.base else {})} for call in visit.calls],
-        "runs": [_run(run) for run in visit.runs],
-        "changes": [{**vars(change), "lines": diff_lines(change.diff)[:2000]} for change in visit.changes],
-        "lines": visit.lines,
+        "calls": [{**_figures(call), **_body(call, links, room)} for call in visit.calls[:MAX_OF_VISIT]],
+        "runs": [_run(run) for run in visit.runs[:MAX_OF_VISIT]],
+        "changes": [
+            {**vars(change), "code": len(change.code.splitlines()), "lines": diff_lines(change.diff)[:2000]}
+            for change in visit.changes[:MAX_OF_VISIT]
+        ],
+        "lines": visit.lines[:MAX_LINES],
         "fork": shlex.join(["codetape", "fork", session, *database, "--at", str(visit.last)]),
         "why": shlex.join(["codetape", "why", f"{file or session}:{visit.last}", *database]),
     }
@@ -162,7 +176,7 @@ def _test(row: Any) -> dict[str, Any]:
         "name": name,
         "aside": row.aside,
         "blind": row.blind,
-        "cells": [(outcome, _GLYPHS.get(outcome, _IDLE), words) for outcome, words in row.cells],
+        "cells": [(outcome, _GLYPHS.get(outcome, _IDLE), words) for outcome, words in row.cells[-MAX_COLUMNS:]],
     }
 
 
@@ -198,18 +212,26 @@ def _call(call: ModelCall) -> dict[str, Any]:
     record = call.record
     return {
         "seq": call.seq,
-        "messages": call.messages,
-        "thoughts": call.thoughts,
-        "reply": call.reply,
-        "refusal": call.refusal,
+        "messages": call.messages(),
+        "thoughts": call.thoughts[:MAX_TEXT],
+        "reply": call.reply[:MAX_TEXT],
+        "refusal": call.refusal[:MAX_TEXT],
         "outcome": call.outcome,
         "model": call.answered_by,
         "tries": record.tries if record else 0,
     }
 
 
+def _body(call: ModelCall, links: Links, room: list[int]) -> dict[str, Any]:
+    """Return a call's prompt and reply for a page that stands alone, as long as there is room; served pages ask for them."""
+    if links.base:
+        return {"left_out": False}
+    room[0] -= sum(len(text) for _, text in call.sent) + len(call.reply) + len(call.thoughts)
+    return {**_call(call), "left_out": False} if room[0] > 0 else {"left_out": True}
+
+
 def _spend(calls: tuple[ModelCall, ...]) -> list[dict[str, Any]]:
-    rows = [_figures(call) for call in calls]
+    rows = [_figures(call) for call in calls[:MAX_CALLS]]
     most = max((row["tokens"] for row in rows), default=0)
     wasted = ("rejected", "repair", "unusable", "transport retry", "abandoned")
     for row in rows:

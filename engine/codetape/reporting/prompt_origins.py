@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from codetape.eventlog.session_state import SessionState
 
+MAX_KNOWN = 300  # texts that a prompt is searched for
+MAX_SEARCHED = 400_000  # characters of a message; a longer one is not searched
 _SHORT = 12  # characters: a shorter text occurs in a prompt by chance, and proves no origin
 _HEAD = 2000  # characters of a text that are looked for: a prompt may have cut what follows
 PACK = "the prompt pack"
@@ -48,9 +50,14 @@ class PromptOrigins:
             bad = [t for t in new.report.tests if t.outcome != "passed"]
             self._made += [RecordedText(t.message, "report", f"the report of {where}") for t in bad]
 
-    def texts(self, session: SessionState) -> list[RecordedText]:
-        """Return what is known so far, and the task's own texts."""
+    def mark(self) -> int:
+        """Return how much is known now, for `texts` at a later time."""
+        return len(self._made)
+
+    def texts(self, session: SessionState, mark: int | None = None) -> list[RecordedText]:
+        """Return what is known, or was at a mark, and the task's own texts. Of very many the newest are taken."""
         task = session.the_task
+        made = self._made[: len(self._made) if mark is None else mark][-MAX_KNOWN:]
         asked = [
             RecordedText(task.prompt, "task", "the task"),
             RecordedText(session.anchors or "", "task", "the task's examples"),
@@ -59,7 +66,7 @@ class PromptOrigins:
             *(RecordedText(i.sample.head, "sample", f"the sample of {i.name}") for i in task.inputs if i.sample),
             *(RecordedText(constraint, "task", "a constraint") for constraint in task.constraints),
         ]
-        return [known for known in reversed([*self._made, *asked]) if len(known.text.strip()) >= _SHORT]
+        return [known for known in reversed([*made, *asked]) if len(known.text.strip()) >= _SHORT]
 
 
 def origin_of(body: str, known: list[RecordedText]) -> str:
@@ -70,6 +77,8 @@ def origin_of(body: str, known: list[RecordedText]) -> str:
 
 def passages(message: str, known: list[RecordedText]) -> list[Passage]:
     """Return a message cut at the bounds of the recorded texts in it; of two that overlap the longer one counts."""
+    if len(message) > MAX_SEARCHED:
+        return [Passage(message, "", "")]
     found = []
     for one in known:
         text = one.text.strip()

@@ -3,9 +3,10 @@
 One pass over the events makes everything that a page of a session shows.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from codetape.domain.report import Report, TestResult
@@ -25,7 +26,7 @@ from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events
 from codetape.reporting.event_text import describe
-from codetape.reporting.prompt_origins import Passage, PromptOrigins, passages
+from codetape.reporting.prompt_origins import Passage, PromptOrigins, RecordedText, passages
 from codetape.rules.classify import function_id
 from codetape.rules.evidence import evidence_of
 from codetape.rules.failing_tests import FailingTest, failing
@@ -45,19 +46,26 @@ class SentMessage:
 class ModelCall:
     """A call to the model: its figures, what was sent, and what came back. ``record`` is None for a call without any.
 
-    ``reply`` and ``thoughts`` are empty where none came; ``outcome`` names the event that closed the call, empty while
+    ``sent`` are roles and texts; `messages` looks where they come from, which takes time, and so is done when it is asked
+    for. ``reply`` and ``thoughts`` are empty where none came; ``outcome`` names the event that closed the call, empty while
     it is open.
     """
 
     seq: int
     purpose: str
     record: CallRecord | None
-    messages: tuple[SentMessage, ...]
+    sent: tuple[tuple[str, str], ...]
+    known: Callable[[], list[RecordedText]]
     outcome: str = ""
     reply: str = ""
     thoughts: str = ""
     refusal: str = ""
     answered_by: str = ""
+
+    def messages(self) -> tuple[SentMessage, ...]:
+        """Return the prompt's messages, cut into passages by where they come from."""
+        known = self.known()
+        return tuple(SentMessage(role, tuple(passages(text, known))) for role, text in self.sent)
 
 
 @dataclass(frozen=True)
@@ -203,9 +211,9 @@ class _Reader:
     def _open(self, visit: Visit, event: Event, payload: Requested) -> None:
         if payload.effect != "ask":
             return
-        known = self.origins.texts(self.state)
-        messages = tuple(SentMessage(role, tuple(passages(self.texts[ref], known))) for role, ref in payload.messages)
-        visit.calls.append(ModelCall(event.seq, payload.purpose, self.records.get(event.seq), messages))
+        known = partial(self.origins.texts, self.state, self.origins.mark())
+        sent = tuple((role, self.texts[ref]) for role, ref in payload.messages)
+        visit.calls.append(ModelCall(event.seq, payload.purpose, self.records.get(event.seq), sent, known))
 
     def _closed(self, visit: Visit, event: Event, payload: CallClosed) -> None:
         asked, self._asked = self._asked, None
@@ -253,8 +261,8 @@ def _answered(call: ModelCall, payload: CallClosed, texts: Mapping[str, str]) ->
         refusal = texts[payload.message]
     elif isinstance(payload, CallLost):
         refusal = "its outcome will never be known: the process ended while it was made"
-    return ModelCall(
-        call.seq, call.purpose, call.record, call.messages, type(payload).__name__, reply, thoughts, refusal, model
+    return replace(
+        call, outcome=type(payload).__name__, reply=reply, thoughts=thoughts, refusal=refusal, answered_by=model
     )
 
 

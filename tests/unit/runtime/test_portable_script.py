@@ -39,7 +39,9 @@ RESULTS = {"total": "5", "rest.txt": "x", "third": "/var/outputs is the place"}
 
 def run(script, folder, *words, **variables):
     assert 'isdir("/var/outputs")' in script
-    Path("solution.py").write_text(script.replace('isdir("/var/outputs")', 'isdir("/no/such/folder")'))  # not here either
+    Path("solution.py").write_text(
+        script.replace('isdir("/var/outputs")', 'isdir("/no/such/folder")')
+    )  # not here either
     environment = {**os.environ, **variables}
     done = subprocess.run(
         [sys.executable, "solution.py", "--n", "5", *words],
