@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
+from codetape.domain.report import Report, TestResult
 from codetape.evals import check
 from codetape.evals.chosen_sessions import Filter
 from codetape.evals.corpus import Corpus
@@ -303,6 +305,40 @@ def test_it_listens_to_this_machine_alone(served):
                 assert sock.connect_ex((address, port)) != 0
 
 
+def test_a_page_takes_no_longer_than_its_text_allows():
+    """What made pages take minutes: a lexer's square, a file parsed for each failing test, a blob that is named often."""
+    from codetape.inspector.listings import python
+    from codetape.reporting.prompt_origins import RecordedText, passages
+    from codetape.rules.failing_tests import failing
+
+    code = "match" + " " * 90_000 + "\n"
+    tests = tuple(TestResult(id=f"test_solution.py::t{n}", outcome="failed", exception="E", frames=({"file": "test_solution.py", "line": n + 1},)) for n in range(400))  # fmt: skip
+    report = Report(exit="tests_failed", whole=True, tests=tests)
+    source = "a\n" * 100_000
+    known = [RecordedText(f"{n} {'x' * 20}", "code", f"event {n}") for n in range(100)]
+    took = [
+        seconds(lambda: python(code)),
+        seconds(lambda: failing(report, {"test_solution.py": source}, ())),
+        seconds(lambda: passages("x" * 399_000, known)),
+    ]
+    assert max(took) < 20, took  # minutes to hours before: no measure of speed
+
+
+def test_figures_of_the_spend_page_are_those_of_the_command(page, served, database):
+    page.goto(f"{served}/spend")
+    table = page.locator("section[aria-labelledby=by-purpose] tbody tr")
+    cells = [row.locator("td").nth(1).inner_text().replace(",", "") for row in table.all()]
+    total = json.loads(codetape("spend", "--db", str(database["path"]), "--json").stdout)["total"]["tokens"]
+    assert sum(map(int, cells)) == total
+
+
+def test_what_differs_between_two_values_is_marked(page, served):
+    page.goto(f"{served}/session/{FAILED}")
+    assert page.locator("#failing .left mark").inner_text() == "41886.49"
+    assert page.locator("#failing .right mark").inner_text() == "717.34"
+    assert "those of run 3 were not diagnosed" in page.locator("#failing").inner_text()
+
+
 def test_pages_change_nothing(database, served, page):
     before = database["path"].read_bytes()
     for path in kinds(database):
@@ -351,6 +387,12 @@ def test_reports_and_exports_are_pages_that_need_nothing(page, database):
     assert "every hash, the chain" in Path("audit.html").read_text("utf-8")
     said = codetape("view", "demo", "--export", "page.txt")
     assert (said.returncode, said.stderr) == (2, "codetape: page.txt has not the extension .html.\n")
+
+
+def seconds(work):
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
 SHOTS = {"sessions": "sessions?status=succeeded", "session": f"session/{FAILED}", "compare": f"compare?a={FAILED}&b={DEMO}", "check": "check/{check}", "spend": "spend"}  # fmt: skip

@@ -121,7 +121,7 @@ def test_a_session_that_has_ended_says_so(db):
     session = session_of("orders")
     assert "nothing to resume" in codetape("resume", session, "--db", db).stderr
     failed = session_of("tills-of-three-makes")
-    assert "--max-iterations above 3" in codetape("resume", failed, "--db", db).stderr
+    assert "(--max-iterations) above 3" in codetape("resume", failed, "--db", db).stderr
 
 
 @pytest.mark.sandbox

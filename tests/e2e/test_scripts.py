@@ -155,14 +155,14 @@ def test_samples_travel_with_a_tape(made):
     away = codetape("import", "with.tape.jsonl", "--db", "away/tape.db")
     assert "with 1 sample" in away.stdout
     assert codetape("replay", "last", "--sandbox", "live", "--db", "away/tape.db").returncode == 0
-    kept = list(Path("away/samples").rglob("*.gz"))
+    kept = list(Path("away/tape.db.samples").rglob("*.gz"))
     assert [path.name for path in kept] == [FILE]
     assert kept[0].stat().st_mode & 0o077 == 0
     again = codetape("export", "last", "-o", "again.tape.jsonl", "--with-samples", "--db", "away/tape.db")
     assert again.stderr == ""
     assert Path("again.tape.jsonl").read_bytes() == Path("with.tape.jsonl").read_bytes()
     assert codetape("forget", "last", "--yes", "--db", "away/tape.db").returncode == 0
-    assert not list(Path("away/samples").rglob("*.gz"))
+    assert not list(Path("away/tape.db.samples").rglob("*.gz"))
     lacking = codetape("export", "last", "-o", "lacking.tape.jsonl", "--with-samples")
     assert f"without the sample of input amounts: {FILE} is not where it was" in lacking.stderr
 
@@ -183,6 +183,34 @@ def test_a_sample_that_holds_a_key_stays_at_home(made):
     assert samples == {}
     assert "seems to hold a key" in left_out[0]
     assert key not in left_out[0]
+
+
+def test_no_sample_is_written_or_erased_through_a_link(made):
+    codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
+    session = json.loads(codetape("list", "--json").stdout)["sessions"][0]["session"]
+    Path("home", session).mkdir(parents=True)
+    Path("home", session, "precious").write_text("mine")
+    Path("x.db.samples").symlink_to("home")
+    refused = codetape("import", "t.tape.jsonl", "--db", "x.db")
+    assert refused.returncode == 2
+    assert "is a link" in refused.stderr
+    assert [path.name for path in Path("home", session).iterdir()] == ["precious"]
+    assert codetape("list", "--db", "x.db").stdout == "" or "No sessions" in codetape("list", "--db", "x.db").stdout
+    Path("x.db.samples").unlink()
+    assert codetape("import", "t.tape.jsonl", "--db", "x.db").returncode == 0
+    shutil.rmtree("x.db.samples")
+    Path("x.db.samples").symlink_to("home")
+    codetape("forget", "last", "--yes", "--db", "x.db")
+    assert Path("home", session, "precious").read_text() == "mine"
+
+
+def test_samples_that_cannot_be_written_refuse_the_import(made):
+    codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
+    Path("x.db.samples").write_text("a file stands there")
+    refused = codetape("import", "t.tape.jsonl", "--db", "x.db")
+    assert refused.returncode == 2
+    assert "Samples cannot be written" in refused.stderr
+    assert "codetape's own" not in refused.stderr
 
 
 def edited(line, **changes):

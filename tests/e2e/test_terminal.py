@@ -60,7 +60,7 @@ def test_a_list_fits_80_columns_and_says_what_was_asked(database):
     assert max(len(bare(line)) for line in shown.splitlines()) <= 80
     assert "bc0ffe37  failed" in bare(shown)
     assert "succeeded anchored" in bare(shown)
-    assert "  Our tills write one export for all shops." in bare(shown)
+    assert "  tills-of-three-makes: Our tills write one export for all shops." in bare(shown)
     wide, _ = in_a_terminal("list", columns=160)
     assert "what was asked" in wide
     assert all(len(bare(line)) <= 160 for line in wide.splitlines())
@@ -120,6 +120,19 @@ def test_another_users_database_above_is_not_obeyed(database):
         os.chdir(before)
 
 
+def test_a_link_above_is_not_obeyed(database):
+    """Whoever made it chose what it leads to: another database, and a folder of samples beside it."""
+    Path("inner").mkdir()
+    database.rename("elsewhere.db")
+    database.symlink_to(Path("elsewhere.db").absolute())
+    before = Path.cwd()
+    os.chdir("inner")
+    try:
+        assert codetape("list").returncode == 2
+    finally:
+        os.chdir(before)
+
+
 def test_attempts_of_checks_are_left_out_and_counted():
     store = SqliteStore("tape.db")
     for number in range(3):
@@ -171,6 +184,28 @@ def test_whatif_says_a_common_difference_once():
     said = codetape("whatif", "--prompts", "mine", "--db", "tape.db").stdout
     assert said.count("+Think twice.") == 1
     assert "the first difference of 4 sessions" in said
+
+
+def test_a_run_is_shown_alone_and_one_that_there_is_not_is_refused(database):
+    shown = codetape("show", "last", "--iteration", "3").stdout
+    assert "run 3: 11 passed, 1 failed" in shown
+    assert "run 2" not in shown
+    assert "iterations ran" not in shown  # the verdict is of the whole
+    refused = codetape("show", "last", "--iteration", "9")
+    assert (refused.returncode, refused.stderr) == (2, "codetape: The session has 3 runs of the tests, and no run 9.\n")
+
+
+def test_a_diagnosis_says_which_run_it_is_of(database):
+    said = codetape("why", "last").stdout
+    assert "diagnosis   of the failures of run 2; those of run 3 were not diagnosed" in said
+    assert "parse_amount does not know the form '12/50'" in said
+
+
+def test_the_largest_call_can_be_found(database):
+    rows = json.loads(codetape("spend", "--by", "call", "--json").stdout)["rows"]
+    assert rows[0]["call"] == "bc0ffe379efb2f9f:34"
+    assert rows[0]["tokens"] == 6097
+    assert codetape("spend", "--by", "purpose,purpose").returncode == 2
 
 
 def test_a_difference_in_one_line_each(database):

@@ -90,10 +90,10 @@ def import_tapes(*files: str, store: StoreLike = DEFAULT_STORE) -> list[dict[str
     """Add tape files to a store, all of them or none; return one record per file. Raises CorruptTape, StoreError."""
     tapes = [(name, tape_file.load(name)) for name in files]
     opened_store = opened(store, reading=False)
-    counts = opened_store.put(*(tape.stream for _, tape in tapes))
-    for _, tape in tapes:
+    for _, tape in tapes:  # before the sessions: what cannot be written refuses all of them
         if tape.samples and (folder := samples_folder(opened_store, tape.session)) is not None:
             tape_samples.put(folder, tape.samples)
+    counts = opened_store.put(*(tape.stream for _, tape in tapes))
     return [
         {
             "file": name,
@@ -114,7 +114,7 @@ async def aforget(session: str, *, store: StoreLike = DEFAULT_STORE) -> int:
     folder = samples_folder(opened_store, name)
     opened_store.close()
     erased = await opened(store, reading=False).forget(name)
-    if folder is not None and folder.is_dir() and not folder.is_symlink():
+    if folder is not None and folder.is_dir():
         shutil.rmtree(folder)
     return erased
 

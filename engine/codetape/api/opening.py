@@ -8,6 +8,7 @@
 A session is named by the path of a tape file, or by its id, a unique prefix of it, or ``last`` in a store.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,8 +135,17 @@ def open_session(name: str, *, store: StoreLike = DEFAULT_STORE) -> RecordedSess
 
 
 def samples_folder(store: Store, session: str) -> Path | None:
-    """Return the folder beside a store where a session's imported samples lie; None for a store without a place."""
-    return Path(store.address).parent / "samples" / session if store.address else None
+    """Return the folder beside a store where a session's imported samples lie; None for a store without a place.
+
+    Raises UsageError where it, or the folder of all of them, is a link: somebody else may have put that there.
+    """
+    if not store.address:
+        return None
+    folder = Path(f"{store.address}.samples") / session
+    for place in (folder.parent, folder):
+        if place.is_symlink() or (place.exists() and place.stat().st_uid != os.geteuid()):
+            raise UsageError(f"{place} is a link, or another user's: no samples are looked for or kept there.")
+    return folder
 
 
 @contextmanager
@@ -155,8 +165,9 @@ def sample_folders(place: str, store: StoreLike = DEFAULT_STORE) -> Iterator[tup
         yield beside
         return
     with TemporaryDirectory(prefix="codetape-samples-") as folder_name:
-        tape_samples.put(Path(folder_name), samples)
-        yield (Path(folder_name), *beside)
+        folder = Path(folder_name) / "samples"
+        tape_samples.put(folder, samples)
+        yield (folder, *beside)
 
 
 def as_far_as_readable(store: Store, session: str) -> tuple[Stream, str]:

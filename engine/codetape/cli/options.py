@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -115,10 +116,12 @@ def nearest_database() -> str:
     for folder in Path.cwd().parents:
         place = folder / DEFAULT_STORE
         try:
-            if place.stat().st_uid == os.geteuid():  # another user's is not obeyed
-                return str(place)
+            found = [path.lstat() for path in (place.parent, place)]
         except OSError:
             continue
+        # another user's is not obeyed, nor a link: whoever made that chose what it leads to
+        if all(one.st_uid == os.geteuid() and not stat.S_ISLNK(one.st_mode) for one in found):
+            return str(place)
     return ""
 
 

@@ -69,7 +69,7 @@ def filters(limit: str | None = None, *, sources: bool = True) -> Callable[[F], 
                     default=limit or "",
                     show_default=bool(limit),
                     metavar="N|N-M",
-                    help="Only so many, newest first, or a range.",
+                    help="Only so many, the last added first, or a range.",
                 ),
             )
         ):

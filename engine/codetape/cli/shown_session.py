@@ -9,12 +9,15 @@ from codetape.cli import summary
 from codetape.cli.output import say, say_json
 from codetape.cli.run_session import end
 from codetape.cli.script_folder import ScriptFolder
+from codetape.errors import UsageError
 from codetape.eventlog.events import Answered, Decided, Requested
 from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 from codetape.reporting.event_text import PROMPT_CUT, describe
+from codetape.rules.evidence import many
 from codetape.runtime.result import GenerateResult
+from codetape.text.escape import first_line
 from codetape.text.unified_diff import unified
 
 
@@ -37,6 +40,9 @@ class ShownStep:
 
 def _steps(stream: Stream, iteration: int | None) -> Iterator[ShownStep]:
     session = SessionState()
+    runs = fold(stream.events, stream.texts).ledger.iteration
+    if iteration is not None and iteration > runs + 1:
+        raise UsageError(f"The session has {many(runs, 'run')} of the tests, and no run {iteration}.")
     for event in stream.events:
         of_run = session.ledger.iteration + 1
         session = apply(session, event, stream.texts)
@@ -51,11 +57,13 @@ def verdict(stream: Stream, iteration: int | None, as_json: bool, again: summary
     if as_json:
         say_json(summary.as_object(result, result.duration_s))
         return
-    say(f"task {result.task}: {result.prompt.splitlines()[0][:200]}")
+    say(f"task {result.task}: {first_line(result.prompt, 200)}")
     say(f"model {result.config.model}, sandbox {result.config.sandbox.name}, Python {result.config.python_version}")
     for step in _steps(stream, iteration):
         if line := describe(step.event, step.run):
             say(f"{step.event.seq:5}  {line}")
+    if iteration is not None:  # the verdict is of the whole session
+        return
     summary.summarise(result, session, result.duration_s, None, again)
 
 

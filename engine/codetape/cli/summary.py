@@ -69,6 +69,7 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
         "evidence": result.evidence.model_dump(mode="json"),
         "failing": [failure.model_dump() for failure in result.failing],
         "diagnosis": [{"test": test, "root_cause": cause} for test, cause in result.diagnosis],
+        "diagnosed_run": result.diagnosed_run,
         "examples": {"tests": result.examples, "left_out": [list(example) for example in result.left_out]},
         "usage": {
             "input": usage.total_input,

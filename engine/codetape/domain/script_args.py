@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from codetape.domain.task import Input
 
 INPUTS, OUTPUTS = "/var/inputs", "/var/outputs"
+MAX_NAME = 200  # bytes of a file's name
 
 
 def flags(inputs: Iterable[Input]) -> tuple[str, ...]:
@@ -23,12 +24,16 @@ def file_names(inputs: Iterable[Input]) -> dict[str, str]:
     name takes its place.
     """
     sampled = [i for i in inputs if i.sample]
-    files = {i.name: i.sample.file or i.name for i in sampled if i.sample}
+    files = {i.name: _short(i.sample.file) or i.name for i in sampled if i.sample}
     often = Counter(files.values())
-    return {
-        name: file if often[file] == 1 and (file == name or file not in files) else name + _ending(file)
-        for name, file in files.items()
-    }
+    plain = {name: name + _ending(file) for name, file in files.items()}
+    taken = {name: {other for one, other in plain.items() if one != name} | (files.keys() - {name}) for name in files}
+    return {name: file if often[file] == 1 and file not in taken[name] else plain[name] for name, file in files.items()}
+
+
+def _short(file: str) -> str:
+    """Return a file's name, if a file system takes it."""
+    return file if len(file.encode("utf-8", "surrogatepass")) <= MAX_NAME else ""
 
 
 def _ending(file: str) -> str:

@@ -88,9 +88,11 @@ class Library:
             findings=(f"{problem} What comes before it is shown.",) if problem else (),
         )
 
-    def call(self, name: str, seq: int, links: Links) -> str | None:
-        """Return a part of a session's page: the prompt and the reply of one call."""
-        return call_body(self.view(self.store.find(name))[0], seq, links)
+    def call(self, name: str, seq: str, links: Links) -> str | None:
+        """Return a part of a session's page: the prompt and the reply of one call; None where there is no such call."""
+        if not seq.isdecimal() or len(seq) > 9:
+            return None
+        return call_body(self.view(self.store.find(name))[0], int(seq), links)
 
     def compared(self, a: str, b: str, links: Links) -> str:
         """Return the page of two sessions."""

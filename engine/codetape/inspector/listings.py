@@ -9,20 +9,36 @@ from typing import Any
 from codetape.inspector.rendering import markup
 from codetape.text.escape import shown
 
-MAX_HIGHLIGHTED = 100_000  # characters; more is shown plain
+MAX_HIGHLIGHTED, MAX_LINE = 100_000, 400  # characters; more is shown plain: a lexer may take the square of a line
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 
 def python(text: str) -> Any:
     """Return Python code as highlighted markup."""
     clean = shown(text)
-    if len(clean) > MAX_HIGHLIGHTED:
+    if len(clean) > MAX_HIGHLIGHTED or max(map(len, clean.splitlines()), default=0) > MAX_LINE:
         return markup(escape(clean))
     from pygments import highlight
     from pygments.formatters.html import HtmlFormatter
     from pygments.lexers.python import PythonLexer
 
     return markup(highlight(clean, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)))
+
+
+def marked(left: str, right: str) -> tuple[Any, Any]:
+    """Return two values as markup in which the part that differs is marked: what both begin and end with is not."""
+    least = min(len(left), len(right))
+    start = next((n for n in range(least) if left[n] != right[n]), least)
+    end = next((n for n in range(least - start) if left[-1 - n] != right[-1 - n]), least - start)
+    if not start and not end:
+        return markup(escape(shown(left))), markup(escape(shown(right)))
+
+    def one(text: str) -> Any:
+        stop = len(text) - end
+        parts = [escape(shown(part)) for part in (text[:start], text[start:stop], text[stop:])]
+        return markup(f"{parts[0]}<mark>{parts[1]}</mark>{parts[2]}" if parts[1] else "".join(parts))
+
+    return one(left), one(right)
 
 
 @dataclass(frozen=True)

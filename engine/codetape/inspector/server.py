@@ -115,7 +115,7 @@ def application(library: Library, secret: str, port: int, stopping: Callable[[],
             return (
                 HTMLResponse(text)
                 if text is not None
-                else HTMLResponse(_told(links, "There is no such part.", ""), 404)
+                else HTMLResponse(_told(links, "There is no such page.", ""), 404)
             )
 
         return answer
@@ -132,9 +132,7 @@ def application(library: Library, secret: str, port: int, stopping: Callable[[],
     pages: dict[str, Callable[[Request], str | None]] = {
         "/sessions": lambda r: library.sessions(links, dict(r.query_params)),
         "/session/{session}": lambda r: library.session(r.path_params["session"], links),
-        "/session/{session}/call/{seq:int}": lambda r: library.call(
-            r.path_params["session"], r.path_params["seq"], links
-        ),
+        "/session/{session}/call/{seq}": lambda r: library.call(r.path_params["session"], r.path_params["seq"], links),
         "/compare": lambda r: library.compared(r.query_params.get("a", ""), r.query_params.get("b", ""), links),
         "/checks": lambda r: library.checks(links),
         "/check/{check}": lambda r: library.check(r.path_params["check"], links),
@@ -143,6 +141,7 @@ def application(library: Library, secret: str, port: int, stopping: Callable[[],
     routes = [Route(f"{base}{path}", page(make), methods=["GET"]) for path, make in pages.items()]
     routes += [Route(f"{base}/{name}", file(name), methods=["GET"]) for name in ASSETS]
     routes += [Route(f"{base}/changes", changes, methods=["GET"]), Route(f"{base}/", begin, methods=["GET"])]
+    routes += [Route(f"{base}/{{other:path}}", page(lambda _request: None), methods=["GET"])]
     return _guarded(Starlette(routes=routes), secret, port)
 
 

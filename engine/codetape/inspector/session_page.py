@@ -7,13 +7,14 @@ from typing import Any
 from codetape.domain.money import dollars, money, pico
 from codetape.eventlog import machine
 from codetape.inspector.charts import bar
-from codetape.inspector.listings import diff_lines, python
+from codetape.inspector.listings import diff_lines, marked, python
 from codetape.inspector.rendering import Links, render
 from codetape.ports import Stream
 from codetape.reporting.event_text import server_line
 from codetape.reporting.timeline import ModelCall, Timeline, Visit, timeline
 from codetape.reporting.verdict import verdict_of
 from codetape.rules.evidence import in_words
+from codetape.rules.failing_tests import FailingTest
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import first_line
 
@@ -73,7 +74,8 @@ def session_page(
         asked=first_line(result.prompt, 200),
         longer=len(result.prompt.strip()) > len(first_line(result.prompt, 200)),
         verdict=verdict,
-        failing=[(failure.test, failure.details) for failure in verdict.failing[:10]],
+        failing=[(failure.test, _values(failure)) for failure in verdict.failing[:10]],
+        left_open=result.evidence.open if result.succeeded else (),
         failing_more=max(0, len(verdict.failing) - 10),
         facts=[*_facts(view), *more],
         evidence=in_words(result.evidence) if result.succeeded else [],
@@ -88,7 +90,7 @@ def session_page(
         tests_more=max(0, len(line.tests) - MAX_TESTS),
         spend=_spend(line.calls),
         versions=line.state.versions.model_dump(mode="json") if line.state.versions else {},
-        commands=_commands(file or result.session, database, file=file),
+        commands=_commands(result, line.state.cause, database, file=file),
         code=python(result.solution.code) if result.solution else "",
         neighbours=neighbours or Neighbours(),
     )
@@ -98,6 +100,14 @@ def call_body(view: SessionView, seq: int, links: Links) -> str | None:
     """Return one call's prompt and reply as a part of the page; None where there is no such call."""
     call = next((call for call in view.timeline.calls if call.seq == seq), None)
     return render("call.html", links, call=_call(call)) if call else None
+
+
+def _values(failure: FailingTest) -> list[tuple[str, Any]]:
+    """Return a failing test's details, what differs between its two values marked."""
+    details = dict(failure.details)
+    if failure.left and failure.right:
+        details |= zip(("left", "right"), marked(failure.left, failure.right), strict=True)
+    return list(details.items())
 
 
 def _facts(view: SessionView) -> list[tuple[str, str]]:
@@ -128,7 +138,7 @@ def _tone(state: str) -> str:
 def _visit(
     view: SessionView, visit: Visit, links: Links, database: tuple[str, ...], file: str, room: list[int]
 ) -> dict[str, Any]:
-    run = visit.run + 1 if visit.state in ("executing", "confirming", "proving") else visit.run
+    run = visit.run + 1 if visit.state in machine.ACTIVE else 0  # as everywhere: the run that it leads to
     session = view.result.session
     return {
         "number": visit.number,
@@ -239,7 +249,9 @@ def _spend(calls: tuple[ModelCall, ...]) -> list[dict[str, Any]]:
     return rows
 
 
-def _commands(name: str, database: tuple[str, ...], *, file: str) -> list[tuple[str, str]]:
+def _commands(result: GenerateResult, cause: str, database: tuple[str, ...], *, file: str) -> list[tuple[str, str]]:
+    name = file or result.session
+
     def command(*words: str) -> str:
         return shlex.join(["codetape", *words, *database])
 
@@ -248,7 +260,13 @@ def _commands(name: str, database: tuple[str, ...], *, file: str) -> list[tuple[
         if file
         else ("write it to one file", command("export", name, "-o", f"{name}.tape.jsonl"))
     )
+    on = []
+    if not file and result.status == "suspended":
+        on = [("continue where it stopped", command("resume", name))]
+    elif not file and result.status == "failed" and cause == "iterations":
+        on = [("give it more runs", command("resume", name, "--max-iterations", str(result.iterations + 5)))]
     return [
+        *on,
         ("check that every decision follows from what was recorded", command("replay", name)),
         ("run everything again in a sandbox", command("replay", name, "--sandbox", "live")),
         kept,

@@ -230,7 +230,7 @@ def _charts(rows: Sequence[SessionRow]) -> list[dict[str, Any]]:
         spends.append((day, float(cost), money(cost, unpriced)))
         tokens = sum(map(_tokens, days[day]))
         sizes.append((day, float(tokens), f"{tokens:,} tokens"))
-    if len(last) < 2:  # one day is no course of things
+    if len(last) < 3:  # two days are no course of things
         return []
     span = f"{last[0]} to {last[-1]}"
     paid = any(value for _, value, _ in spends)

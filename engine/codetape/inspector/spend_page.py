@@ -40,20 +40,23 @@ def spend_page(calls: Iterable[CallRecord], links: Links, *, place: str, head: s
 
 def _table(calls: Sequence[CallRecord], key: str, links: Links) -> dict[str, Any]:
     rows = spend(calls, (key,)).rows
-    by_cost = any(row.cost for row in rows)
-    most = max((_weight(row, by_cost=by_cost) for row in rows), default=0)
+    kind = (
+        "cost" if any(row.cost for row in rows) else "tokens" if any(row.tokens for row in rows) else "replayed tokens"
+    )
+    most = max((_weight(row, kind) for row in rows), default=0)
     dearest = sorted(calls, key=lambda call: (-(call.cost or 0), -(call.total_input + call.total_output)))
     return {
         "key": key,
-        "weight": "cost" if by_cost else "tokens",
+        "weight": kind,
         "more": max(0, len(rows) - ROWS),
         "rows": [
             {
                 "name": row.key[0].replace("_", " ") if key == "purpose" else row.key[0] or "none",
-                "calls": row.calls + row.replayed,
-                "tokens": row.tokens + row.replayed_tokens,
+                "calls": row.calls,
+                "replayed": row.replayed,
+                "tokens": row.tokens,
                 "cost": _cost(row),
-                "bar": bar(_weight(row, by_cost=by_cost), most),
+                "bar": bar(_weight(row, kind), most),
                 "behind": [_call(call, links) for call in _of(dearest, key, row.key[0])],
             }
             for row in (rows[-ROWS:] if key == "day" else rows[:ROWS])
@@ -61,8 +64,8 @@ def _table(calls: Sequence[CallRecord], key: str, links: Links) -> dict[str, Any
     }
 
 
-def _weight(row: SpendRow, *, by_cost: bool) -> float:
-    return float(row.cost if by_cost else row.tokens + row.replayed_tokens)
+def _weight(row: SpendRow, kind: str) -> float:
+    return float({"cost": row.cost, "tokens": row.tokens}.get(kind, row.replayed_tokens))
 
 
 def _cost(row: SpendRow) -> str:

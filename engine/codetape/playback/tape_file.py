@@ -156,6 +156,8 @@ def read(lines: Iterable[str], *, name: str = "the tape") -> Tape:
                     f"{name}, line {number}: event {row.seq} where {due} was due: out of order, or one is missing."
                 )
         events = tuple(decode(row) for _, row in tape.rows)
+        if not events:
+            raise CorruptTape(f"{name} holds no event.")
         if isinstance(events[-1].payload, ContentForgotten):
             raise CorruptTape(
                 f"{name} says that its content was forgotten: there is no tape of such a session with content."

@@ -7,12 +7,14 @@ its digest is part of the session, so nothing in it can be replaced.
 import base64
 import binascii
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from codetape.domain.canonical import canonical
-from codetape.domain.script_args import file_names
+from codetape.domain.script_args import MAX_NAME, file_names
 from codetape.domain.task import Task
 from codetape.errors import CorruptTape, UsageError
 from codetape.runtime.redaction import find_keys
@@ -74,7 +76,12 @@ def read(value: object, samples: Mapping[str, bytes]) -> tuple[str, bytes]:
     ):
         raise CorruptTape("a sample is incomplete, or has more than a sample has.")
     name = value["name"]
-    if not _NAME.fullmatch(name) or any(map(hidden, name)) or (samples and name <= max(samples)):
+    if (
+        len(name.encode()) > MAX_NAME
+        or not _NAME.fullmatch(name)
+        or any(map(hidden, name))
+        or (samples and name <= max(samples))
+    ):
         raise CorruptTape("a sample has no name that one may have, or stands out of order.")
     try:
         data = base64.b64decode(value["data"], validate=True)
@@ -95,13 +102,19 @@ def check(task: Task, samples: Mapping[str, bytes]) -> None:
 
 
 def put(folder: Path, samples: Mapping[str, bytes]) -> None:
-    """Write samples into a folder that only its user reads. Raises UsageError where it is a link, and OSError."""
-    if folder.is_symlink():
-        raise UsageError(f"{folder} is a link: no samples are written through it.")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, data in samples.items():
-        place = folder / name
-        place.unlink(missing_ok=True)  # never through a link
-        with place.open("xb") as file:
-            file.write(data)
-        place.chmod(0o600)
+    """Write samples as all that a folder holds, which only its user reads. Raises UsageError where they cannot be
+    written: then what was there stays."""
+    fresh = folder.with_name(f".{folder.name}.new")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        for name, data in samples.items():
+            with os.fdopen(os.open(fresh / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(data)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        fresh.replace(folder)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise UsageError(f"Samples cannot be written to {folder}: {error.strerror}.") from error

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from codetape.eventlog.session_state import SessionState
 
-MAX_KNOWN = 300  # texts that a prompt is searched for
+MAX_KNOWN = 100  # texts that a prompt is searched for
 MAX_SEARCHED = 400_000  # characters of a message; a longer one is not searched
 _SHORT = 12  # characters: a shorter text occurs in a prompt by chance, and proves no origin
 _HEAD = 2000  # characters of a text that are looked for: a prompt may have cut what follows

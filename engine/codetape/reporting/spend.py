@@ -12,6 +12,7 @@ from codetape.runtime.pricing import Prices, plain
 
 KEYS = (
     "model", "provider", "purpose", "state", "iteration", "session", "task", "tag", "day", "prompts", "disposition", "lineage",
+    "call",
 )  # fmt: skip
 """Keys of the sums. A call with several labels counts under each; the total counts it once."""
 
@@ -94,6 +95,8 @@ def spend(
     UsageError for an unknown key."""
     if wrong := [name for name in by if name not in KEYS]:
         raise UsageError(f"Spend cannot be told apart by {wrong[0]!r}.", remedy=f"Known are: {', '.join(KEYS)}.")
+    if len({*by}) < len(by):
+        raise UsageError("Spend is told apart by each key once.", remedy="Name no key twice.")
     rows: dict[tuple[str, ...], SpendRow] = {}
     total = SpendRow(())
     for call in calls:
@@ -120,7 +123,7 @@ def _keys(call: CallRecord, by: Sequence[str]) -> list[tuple[str, ...]]:
         words = (
             tuple(dict.fromkeys(call.tags)) or ("",)
             if name == "tag"
-            else (call.at[:10] if name == "day" else str(getattr(call, name)),)
+            else (call.at[:10] if name == "day" else call.name if name == "call" else str(getattr(call, name)),)
         )
         keys = [(*key, word) for key in keys for word in words]
     return keys

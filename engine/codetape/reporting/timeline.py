@@ -64,8 +64,12 @@ class ModelCall:
 
     def messages(self) -> tuple[SentMessage, ...]:
         """Return the prompt's messages, cut into passages by where they come from."""
-        known = self.known()
-        return tuple(SentMessage(role, tuple(passages(text, known))) for role, text in self.sent)
+        known, room, found = self.known(), MAX_SENT, list[SentMessage]()
+        for role, text in self.sent[:MAX_MESSAGES]:
+            part = text[:room]
+            room -= len(part)
+            found.append(SentMessage(role, tuple(passages(part, known))))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,9 @@ class Visit:
     changes: list[CodeChange] = field(default_factory=list)
     lines: list[LogLine] = field(default_factory=list)
 
+
+MAX_MESSAGES, MAX_SENT = 40, 2_000_000
+"""Messages of a call, and characters of them, that are shown."""
 
 Cell = Literal["passed", "failed", "error", "unfinished", "skipped", "xfailed", "xpassed", "absent"]
 
@@ -228,7 +235,11 @@ class _Reader:
         report = Report.model_validate_json(self.texts[payload.report])
         gone = {q.test for q in self.state.work.quarantined}
         number = self.state.ledger.iteration + 1 if payload.purpose == "run" else 0
-        bad = failing(report, all_files(self.state), gone) if payload.purpose != "vet" else ()
+        bad = (
+            failing(report, all_files(self.state), gone)
+            if payload.purpose != "vet" and len(self.columns) < MAX_RUNS
+            else ()
+        )
         run = TestRun(event.seq, payload.purpose, number, report, bad)
         visit.runs.append(run)
         if payload.purpose in _SHOWN:
@@ -247,6 +258,7 @@ class _Reader:
 
 
 _SHOWN = ("run", "confirm", "oracle")
+MAX_RUNS = 200  # whose failing tests are told one by one
 
 
 def _answered(call: ModelCall, payload: CallClosed, texts: Mapping[str, str]) -> ModelCall:

@@ -23,13 +23,24 @@ CONFIDENCE = {
 class Verdict:
     """A verdict in a sentence; for a session without success its failing tests, and what was said of their causes last.
 
-    ``tone`` is good, bad, or waiting for a session without an end. ``causes`` are pairs of a test and its root cause.
+    ``tone`` is good, bad, or waiting for a session without an end. ``causes`` are pairs of a test and its root cause, and
+    ``of_run`` says which run of ``runs`` they are of: the last may have none.
     """
 
     tone: Tone
     sentence: str
     failing: tuple[FailingTest, ...] = ()
     causes: tuple[tuple[str, str], ...] = ()
+    of_run: int = 0
+    runs: int = 0
+
+    @property
+    def diagnosed(self) -> str:
+        """Which run the last diagnosis is of, in words; empty where there is none."""
+        if not self.causes:
+            return ""
+        later = f"; those of run {self.runs} were not diagnosed" if self.of_run < self.runs else ""
+        return f"of the failures of run {self.of_run}{later}"
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what is failing, and why, as names and lines."""
@@ -39,7 +50,9 @@ class Verdict:
             said += [(name, first_line(text, 300)) for name, text in failure.details]
         if len(self.failing) > SHOWN:
             said.append(("failing", f"and {len(self.failing) - SHOWN} more; --json has them all"))
-        return said + [("diagnosis", first_line(f"{test}: {cause}", 300)) for test, cause in self.causes[:SHOWN]]
+        if self.causes:
+            said.append(("diagnosis", self.diagnosed))
+        return said + [("", first_line(f"{test}: {cause}", 300)) for test, cause in self.causes[:SHOWN]]
 
 
 def verdict_of(result: GenerateResult, session: SessionState) -> Verdict:
@@ -47,7 +60,14 @@ def verdict_of(result: GenerateResult, session: SessionState) -> Verdict:
     if result.succeeded:
         return Verdict("good", f"succeeded, {result.confidence}: {CONFIDENCE[result.confidence]}")
     tone: Tone = "bad" if result.status == "failed" else "waiting"
-    return Verdict(tone, f"{result.status}: {result.reason or without_end(session)}", result.failing, result.diagnosis)
+    return Verdict(
+        tone,
+        f"{result.status}: {result.reason or without_end(session)}",
+        result.failing,
+        result.diagnosis,
+        result.diagnosed_run,
+        result.iterations,
+    )
 
 
 def without_end(session: SessionState) -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from codetape.domain.money import dollars, pico
+from codetape.domain.reply_shapes import ErrorDiagnosis
 from codetape.domain.report import Report
 from codetape.errors import UsageError
 from codetape.eventlog.events import (
@@ -120,7 +121,8 @@ def _back(stream: Stream, at: int) -> Iterator[CauseLink]:
         yield _link(
             stream,
             decided_at,
-            _decision(events[decided_at].payload, events[outcome_at].payload if outcome_at is not None else None),
+            _decision(events[decided_at].payload, events[outcome_at].payload if outcome_at is not None else None)
+            + _causes(stream, events[decided_at].payload),
         )
         if outcome_at is None:
             at = decided_at
@@ -210,6 +212,15 @@ def _decision(payload: Any, outcome: Payload | None) -> str:
     if isinstance(outcome, BuildFinished | BuildRefused):
         return f"the environment was {'ready' if isinstance(outcome, BuildFinished) else f'refused{reason}'}{moved}"
     return f"the rules had nothing to ask on {payload.about}{reason}{moved}"
+
+
+def _causes(stream: Stream, payload: Payload) -> str:
+    """Return the root causes that a decision took from a diagnosis."""
+    ref = payload.changes.get("diagnosis") if isinstance(payload, Decided) else None
+    if not ref:
+        return ""
+    failures = ErrorDiagnosis.model_validate_json(stream.texts[ref]).failures
+    return ": " + "; ".join(f"{f.test_name}: {' '.join(f.root_cause.split())}" for f in failures)
 
 
 def _failed(payload: TestsFinished, report: Report) -> str:

@@ -32,20 +32,39 @@ class FailingTest(FrozenModel):
         return tuple((name, text) for name, text in pairs if text) or (("outcome", "it did not end"),)
 
 
+MAX_TOLD = 500  # failing tests whose assertion is looked for
+MAX_SOURCE = 1_000_000  # characters of a file that is parsed for it
+
+
 def failing(report: Report | None, files: Mapping[str, str], left_out: Collection[str]) -> tuple[FailingTest, ...]:
     """Return a report's failing tests, those left out apart."""
-    results = report.failing if report else ()
-    return tuple(_one(result, files) for result in results if result.id not in left_out)
+    results = [result for result in (report.failing if report else ()) if result.id not in left_out]
+    statements = _Statements(files)
+    return tuple(_one(result, statements if number < MAX_TOLD else None) for number, result in enumerate(results))
 
 
-def _one(result: TestResult, files: Mapping[str, str]) -> FailingTest:
+class _Statements:
+    """The statements of files by their lines; each file is parsed once."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
+        self._trees: dict[str, ast.Module | None] = {}
+
+    def at(self, file: str, line: int) -> str:
+        """Return the text of the innermost statement at a line; empty where there is none."""
+        if file not in self._trees:
+            self._trees[file] = _parsed(self._files.get(file, ""))
+        return _at(self._trees[file], line)
+
+
+def _one(result: TestResult, statements: _Statements | None) -> FailingTest:
     own = file_of(result.id)
     line = next((f.line for f in reversed(result.frames) if f.file == own), 0)
     last = result.frames[-1] if result.frames else None
     compared = result.comparison if result.exception == "AssertionError" else None
     return FailingTest(
         test=result.id,
-        assertion=statement_at(files.get(own, ""), line)[:500],
+        assertion=statements.at(own, line)[:500] if statements else "",
         left=compared.left[:500] if compared else "",
         right=compared.right[:500] if compared else "",
         raised="" if compared or not result.exception else f"{result.exception}: {_first(result.message)}".rstrip(": "),
@@ -59,17 +78,42 @@ def _first(text: str) -> str:
 
 def statement_at(source: str, line: int) -> str:
     """Return the text of the innermost statement at a line, on one line; empty where there is none."""
+    return _at(_parsed(source), line)
+
+
+def _parsed(source: str) -> ast.Module | None:
     try:
-        found = [s for s in _statements(ast.parse(source)) if s.lineno <= line <= (s.end_lineno or s.lineno)]
+        return ast.parse(source) if len(source) <= MAX_SOURCE else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _at(tree: ast.Module | None, line: int) -> str:
+    if tree is None or not line:
+        return ""
+    try:
+        found = [s for s in _statements(tree, line) if s.lineno <= line <= (s.end_lineno or s.lineno)]
         if not found:
             return ""
         inner = max(found, key=lambda s: (s.lineno, -(s.end_lineno or 0)))
         around = [s for s in found if isinstance(s, ast.With) and inner in s.body]
         return " ".join(ast.unparse(around[-1] if around else inner).split())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (ValueError, RecursionError, MemoryError):
         return ""
 
 
-def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+def _statements(tree: ast.Module, line: int) -> Iterator[ast.stmt]:
+    """Yield the statements around a line, from the outermost in; what lies before or behind it is passed over whole."""
     blocks = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.stmt) and not isinstance(node, blocks))
+    pending: list[ast.AST] = [tree]
+    while pending:
+        for child in ast.iter_child_nodes(pending.pop()):
+            first, last = getattr(child, "lineno", 0), getattr(child, "end_lineno", None)
+            if last is not None and not first <= line <= last:
+                continue
+            if isinstance(child, ast.stmt):
+                if not isinstance(child, blocks):
+                    yield child
+                pending.append(child)
+            elif isinstance(child, ast.ExceptHandler | ast.match_case):
+                pending.append(child)

@@ -1,32 +1,36 @@
 """A verified script as one that runs anywhere: its results go where the caller says, and not to the sandbox's folder.
 
 Where a script names /var/outputs itself, that text alone is replaced by the folder of results; in the sandbox, where
-nothing else is said, it is the same folder. So what was verified there is what runs elsewhere.
+nothing else is said, it is the same folder. So what was verified there is what runs elsewhere. A script in which not
+every such text can be replaced is left as it is: it would write to two places.
 """
 
 import ast
 import io
 import tokenize
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from codetape.domain.script_args import OUTPUTS
 
 VARIABLE, FLAG = "CODETAPE_OUTPUTS", "--output-dir"
+MAX_SCRIPT = 200_000  # characters; a longer script is left as it is
+_NAME = "_codetape_outputs"
 _PREAMBLE = f'''\
 # Results go to the folder of {FLAG}, else of {VARIABLE}, else {OUTPUTS} where it exists, else the current one.
-import os as _os
-import sys as _sys
+import os as {_NAME}_os
+import sys as {_NAME}_sys
 
 if __name__ == "__main__":
-    for _at, _word in enumerate(_sys.argv):
-        if _word.split("=")[0] == "{FLAG}" and ("=" in _word or _at + 1 < len(_sys.argv)):
-            _given = _sys.argv[_at : _at + (1 if "=" in _word else 2)]
-            _os.environ["{VARIABLE}"] = _given[-1].removeprefix("{FLAG}=")
-            del _sys.argv[_at : _at + len(_given)]
+    for {_NAME}_at, {_NAME} in enumerate({_NAME}_sys.argv):
+        if {_NAME}.split("=")[0] == "{FLAG}" and ("=" in {_NAME} or {_NAME}_at + 1 < len({_NAME}_sys.argv)):
+            {_NAME} = {_NAME}_sys.argv[{_NAME}_at : {_NAME}_at + (1 if "=" in {_NAME} else 2)]
+            {_NAME}_os.environ["{VARIABLE}"] = {_NAME}[-1].removeprefix("{FLAG}=")
+            del {_NAME}_sys.argv[{_NAME}_at : {_NAME}_at + len({_NAME})]
             break
-_OUTPUTS = _os.environ.get("{VARIABLE}") or ("{OUTPUTS}" if _os.path.isdir("{OUTPUTS}") else ".")
+{_NAME} = {_NAME}_os.environ.get("{VARIABLE}") or ("{OUTPUTS}" if {_NAME}_os.path.isdir("{OUTPUTS}") else ".")
 if __name__ == "__main__":
-    _os.makedirs(_OUTPUTS, exist_ok=True)
+    {_NAME}_os.makedirs({_NAME}, exist_ok=True)
 '''
 # from Python 3.12 on an f-string is several tokens, the first of which stands for it
 _LITERALS = [number for number, name in tokenize.tok_name.items() if name in ("STRING", "FSTRING_START")]
@@ -38,68 +42,100 @@ class _Edit(NamedTuple):
     text: str
 
 
+class _Unfit(Exception):
+    """A text in the sandbox's folder that no expression can stand for."""
+
+
 def portable(code: str) -> str:
-    """Return a script that writes declared outputs into a folder of the caller's; unchanged where it cannot be done."""
+    """Return a script that writes declared outputs into a folder of the caller's; unchanged where it cannot be done, or
+    where the script has such a flag itself."""
+    if FLAG in code or _NAME in code or len(code) > MAX_SCRIPT:
+        return code
     try:
         tree = ast.parse(code)
         data = code.encode()
-        edits = [] if VARIABLE in code or FLAG in code else _edits(tree, data)
+        edits = [] if VARIABLE in code else list(_edits(tree, data))
         lines = data.splitlines(keepends=True)
-        at = sum(map(len, lines[: _preamble_line(tree)]))
+        at = sum(map(len, lines[: _preamble_line(tree, lines)]))
         for edit in sorted([*edits, _Edit(at, at, f"{_PREAMBLE}\n")], reverse=True):
             data = data[: edit.start] + edit.text.encode() + data[edit.end :]
         changed = data.decode()
-        ast.parse(changed)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError):
+        compile(changed, "solution.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError, _Unfit):
         return code
     return changed
 
 
-def _preamble_line(tree: ast.Module) -> int:
-    """Return after which line the preamble stands: after the docstring, and what Python wants first."""
-    last = 0
+def _preamble_line(tree: ast.Module, lines: list[bytes]) -> int:
+    """Return after which line the preamble stands: after comments, the docstring, and what Python wants first.
+
+    Raises _Unfit where the first other statement begins on one of their lines.
+    """
+    last = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith(b"#")), len(lines))
     for number, statement in enumerate(tree.body):
-        first = number == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        value = statement.value if number == 0 and isinstance(statement, ast.Expr) else None
+        docstring = isinstance(value, ast.Constant) and isinstance(value.value, str)
         future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
-        if not (first or future):
-            break
+        if not (docstring or future):
+            first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", ()))])
+            if first <= last and number:
+                raise _Unfit
+            return last
         last = statement.end_lineno or last
     return last
 
 
-def _edits(tree: ast.Module, data: bytes) -> list[_Edit]:
-    """Return a replacement for each text that begins with the sandbox's folder, as far as an expression may stand there."""
+def _edits(tree: ast.Module, data: bytes) -> Iterator[_Edit]:
+    """Yield a replacement for each text that begins with the sandbox's folder. Raises _Unfit where one has none."""
     starts = [0]
     for line in data.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        for inner in ast.walk(node)
-        if isinstance(node, ast.MatchValue) or (isinstance(node, ast.JoinedStr) and inner is not node)
-    }
-    skipped |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    edits = []
-    for node in ast.walk(tree):
-        if id(node) in skipped or not isinstance(node, ast.Constant | ast.JoinedStr) or node.end_lineno is None:
+    pending: list[tuple[ast.AST, ast.AST]] = [(tree, tree)]
+    while pending:
+        node, parent = pending.pop()
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            inner = node.values if isinstance(node, ast.JoinedStr) else ()
+            if _begins(node):
+                start = starts[node.lineno - 1] + node.col_offset
+                end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+                if isinstance(parent, ast.Expr):
+                    continue  # a docstring
+                yield _Edit(start, end, _replacement(node, parent, data[start:end].decode()))
+                inner = inner[1:]
+            # in 3.11 the parts of an f-string have no places of their own
+            if any(
+                _begins(one)
+                for part in inner
+                for one in ast.walk(part)
+                if isinstance(one, ast.Constant | ast.JoinedStr)
+            ):
+                raise _Unfit
             continue
-        start = starts[node.lineno - 1] + node.col_offset
-        end = starts[node.end_lineno - 1] + (node.end_col_offset or 0)
-        if text := _replacement(node, data[start:end].decode()):
-            edits.append(_Edit(start, end, text))
-    return edits
+        pending += [(child, node) for child in ast.iter_child_nodes(node)]
 
 
-def _replacement(node: ast.Constant | ast.JoinedStr, segment: str) -> str:
-    """Return the expression for a text in the sandbox's folder; empty for any other, and for texts put together."""
+def _begins(node: ast.Constant | ast.JoinedStr) -> bool:
     begin = node if isinstance(node, ast.Constant) else node.values[0] if node.values else None
     value = begin.value if isinstance(begin, ast.Constant) else None
-    if not isinstance(value, str) or not (value == OUTPUTS or value.startswith(f"{OUTPUTS}/")) or not _single(segment):
-        return ""
+    return isinstance(value, str) and (value == OUTPUTS or value.startswith(f"{OUTPUTS}/"))
+
+
+def _replacement(node: ast.Constant | ast.JoinedStr, parent: ast.AST, segment: str) -> str:
+    """Return the expression for a text in the sandbox's folder. Raises _Unfit where none can stand there."""
+    if isinstance(parent, ast.MatchValue) or not _single(segment):
+        raise _Unfit
+    folder = _NAME
+    if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mod) and parent.left is node:
+        folder += '.replace("%", "%%")'
+    elif isinstance(parent, ast.Attribute) and parent.attr == "format":
+        folder += '.replace("{", "{{").replace("}", "}}")'
     if isinstance(node, ast.Constant):
-        return "_OUTPUTS" if value == OUTPUTS else f"(_OUTPUTS + {value.removeprefix(OUTPUTS)!r})"
+        rest = str(node.value).removeprefix(OUTPUTS)
+        return f"({folder} + {rest!r})" if rest else f"({folder})"
     head, found, tail = segment.partition(OUTPUTS)
-    return f"(_OUTPUTS + {head}{tail})" if found and not head.strip("fFrRbB'\"") else ""
+    if not found or head.strip("fFrR'\""):
+        raise _Unfit
+    return f"({folder} + {head}{tail})"
 
 
 def _single(segment: str) -> bool:

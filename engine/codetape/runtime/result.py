@@ -64,7 +64,7 @@ class ScriptRun:
 class GenerateResult(FrozenModel):
     """A session's outcome. ``status`` is succeeded, failed, suspended, or the state it is in while it runs.
 
-    ``reason`` says why it did not succeed, ``diagnosis`` has the last root causes by test; ``confidence`` says how far a
+    ``reason`` says why it did not succeed, ``diagnosis`` has the last root causes by test, of run ``diagnosed_run``; ``confidence`` says how far a
     success can be trusted, and ``evidence`` on what that rests. ``cost`` is in dollars, of the session's own calls that
     have a price, None where none has; ``unpriced`` of them have none, ``replayed`` came from a recording.
     """
@@ -86,6 +86,7 @@ class GenerateResult(FrozenModel):
     report: Report | None = None
     failing: tuple[FailingTest, ...] = ()
     diagnosis: tuple[tuple[str, str], ...] = ()
+    diagnosed_run: int = 0
     examples: int = 0
     left_out: tuple[tuple[str, str], ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
@@ -168,6 +169,7 @@ class GenerateResult(FrozenModel):
     def of(cls, session: SessionState, stream: Stream | None = None) -> "GenerateResult":
         """Make the record from a session's state, and its conversation from the stream, where that is given."""
         work, task, spec = session.work, session.the_task, spec_of(session)
+        diagnosis, of_run = _diagnosis(stream) if stream and session.state != "succeeded" else ((), 0)
         report = _oracles(stream) if stream and session.cause == "oracle" else work.report
         solution = CodeSolution(code=work.code, packages=session.ledger.packages) if work.code else None
         return cls(
@@ -183,7 +185,8 @@ class GenerateResult(FrozenModel):
             tests=work.tests,
             anchors=session.anchors or "",
             failing=failing(report, all_files(session), {q.test for q in work.quarantined}),
-            diagnosis=_diagnosis(stream) if stream and session.state != "succeeded" else (),
+            diagnosis=diagnosis,
+            diagnosed_run=of_run,
             examples=session.anchor_count,
             left_out=session.left_out,
             given_tests=task.tests,
@@ -290,12 +293,17 @@ class GenerateResult(FrozenModel):
         return tuple(given.values())
 
 
-def _diagnosis(stream: Stream) -> tuple[tuple[str, str], ...]:
-    """Return each test of the last diagnosis with its root cause."""
-    changes = (event.payload.changes for event in reversed(stream.events) if isinstance(event.payload, Decided))
-    ref = next((ref for change in changes if (ref := change.get("diagnosis"))), None)
-    failures = ErrorDiagnosis.model_validate_json(stream.texts[ref]).failures if ref else ()
-    return tuple((f.test_name, " ".join(f.root_cause.split())) for f in failures)
+def _diagnosis(stream: Stream) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Return each test of the last diagnosis with its root cause, and how many runs had ended when it was made."""
+    found, runs, of_run = "", 0, 0
+    for event in stream.events:
+        payload = event.payload
+        if isinstance(payload, Decided):
+            runs = payload.ledger.get("iteration", runs)
+            if ref := payload.changes.get("diagnosis"):
+                found, of_run = stream.texts[ref], runs
+    failures = ErrorDiagnosis.model_validate_json(found).failures if found else ()
+    return tuple((f.test_name, " ".join(f.root_cause.split())) for f in failures), of_run
 
 
 def _oracles(stream: Stream) -> Report | None:

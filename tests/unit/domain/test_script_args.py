@@ -1,6 +1,8 @@
 """Where inputs lie in the sandbox: under the names of their files, as far as no two would have one name."""
 
 import pytest
+from hypothesis import given as given_by
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from codetape.domain.script_args import file_names, flags
@@ -23,6 +25,21 @@ def test_where_two_would_have_one_name_the_inputs_names_take_its_place_and_endin
     assert file_names(same) == {"a": "a.csv.gz", "b": "b.csv.gz"}
     assert file_names((given("a", "b"), given("b", "c.txt"))) == {"a": "a", "b": "c.txt"}
     assert file_names((given("a", "a"),)) == {"a": "a"}
+    three = file_names((given("x", "n.csv"), given("y", "n.csv"), given("z", "x.csv")))
+    assert three == {"x": "x.csv", "y": "y.csv", "z": "z.csv"}
+    assert file_names((given("x", "\U0001f600" * 100),)) == {"x": "x"}  # 400 bytes
+
+
+@given_by(
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.sampled_from(["a", "b", "a.csv", "b.csv", "n.csv", "c"])),
+        unique_by=lambda p: p[0],
+    )
+)
+def test_no_two_inputs_are_one_file_and_none_has_anothers_name(pairs):
+    names = file_names(given(name, file) for name, file in pairs)
+    assert len({*names.values()}) == len(names)
+    assert all(file == name or file not in names for name, file in names.items())
 
 
 @pytest.mark.parametrize("file", ["../x", "a/b", ".stdin", ".", "..", "x\0", "x\n", "y" * 121])

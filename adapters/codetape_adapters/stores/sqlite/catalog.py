@@ -32,7 +32,9 @@ def find(db: Connection, path: Path, name: str) -> str:
     if not name:
         raise SessionNotFound("A session must be named.", remedy="`codetape list` shows them; `last` is the last one.")
     problem = "names more than one session" if matches else "names no session"
-    raise SessionNotFound(f"{name!r} {problem} in {path}.", remedy="`codetape list` shows them.")
+    raise SessionNotFound(
+        f"{name!r} {problem} in {path}.", remedy="`codetape list` shows them; with --task NAME those of a task."
+    )
 
 
 def call_events(db: Connection, path: Path, sessions: Collection[str] | None = None) -> Iterator[StoredEvent]:

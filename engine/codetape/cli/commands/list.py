@@ -34,7 +34,7 @@ class ListOptions(FilterOptions):
 @as_json
 @typed(ListOptions)
 def command(options: ListOptions) -> int:
-    """List the sessions of a database, newest first: state, what a success rests on, and what was asked.
+    """List the sessions of a database, the last added first: state, what a success rests on, and what was asked.
 
     Attempts of checks are left out and counted.
     """
@@ -104,7 +104,7 @@ def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
 def _asked(row: SessionRow, prompts: dict[str, str]) -> str:
     """Return what was asked in a line, with the session's labels."""
     tags = " ".join(f"[{tag}]" for tag in row["tags"].split(",") if tag)
-    return safe(f"{f'{tags} ' if tags else ''}{first_line(prompts.get(row['session'], ''), 160) or row['task']}")
+    return safe(f"{f'{tags} ' if tags else ''}{row['task']}: {first_line(prompts.get(row['session'], ''), 160)}")
 
 
 def _cost(row: SessionRow) -> str:

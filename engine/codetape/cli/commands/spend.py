@@ -33,7 +33,7 @@ class SpendOptions(FilterOptions):
     metavar="KEY,KEY...",
     help=(
         "What to tell calls apart by: model, provider, purpose, state, iteration, session, task, tag, day, prompts, "
-        "disposition, lineage."
+        "disposition, lineage, call."
     ),
 )
 @click.option(

@@ -1,7 +1,9 @@
 """codetape view."""
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -45,13 +47,25 @@ def command(sources: tuple[str, ...], file: str | None, port: int, browse: bool 
         server = listen(found, port, start)
         say_json({"url": server.address}) if as_json else say(f"{server.address}\nCtrl-C ends it.")
         sys.stdout.flush()
-        if browse or (browse is None and sys.stdout.isatty()):
-            import webbrowser
-
-            webbrowser.open(server.address)
-        with suppress(KeyboardInterrupt):
+        browser = _browsed(server.address) if browse or (browse is None and sys.stdout.isatty()) else nullcontext()
+        with browser, suppress(KeyboardInterrupt):
             server.serve()
     return 0
+
+
+@contextmanager
+def _browsed(address: str) -> Iterator[None]:
+    """Open a browser by a private file that leads to the address: every user can read what a process was called with."""
+    import webbrowser
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="codetape-view-") as folder:
+        file = Path(folder) / "open.html"
+        write_text(
+            str(file), f'<!doctype html><title>codetape</title><meta http-equiv="refresh" content="0; url={address}">\n'
+        )
+        webbrowser.open(file.as_uri())
+        yield
 
 
 def _page(found: "Library") -> str:

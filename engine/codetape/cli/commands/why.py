@@ -1,10 +1,11 @@
 """codetape why."""
 
+import shlex
 from dataclasses import asdict
 
 import click
 
-from codetape.cli.options import as_json, at_event, database
+from codetape.cli.options import as_json, at_event, database, database_words
 from codetape.cli.output import say, say_json
 from codetape.text.escape import first_line
 
@@ -37,11 +38,15 @@ def command(named: str, db: str, as_json: bool) -> int:
         say(verdict.sentence, tone=verdict.tone)
         for label, words in verdict.lines():
             say(f"  {label:<11} {words}")
-    decided = [
-        link for link in explanation.chain[1:] if link.kind != "Requested"
-    ]  # the decision on a call tells it too
-    for number, link in enumerate((explanation.chain[0], *decided)):
-        say(f"{'' if not number else '  because '}event {link.seq}: {first_line(link.words, 200)}")
+    # the decision on a call tells of the call too
+    decided = [link for link in explanation.chain[1:] if link.kind != "Requested"]
+    links = [explanation.chain[0], *decided]
+    if verdict is not None and verdict.failing:  # answered; what led to the last call is told where it is asked for
+        more = shlex.join(["codetape", "why", f"{name}:{links[0].seq}", *database_words(db)])
+        say(f"  {'next':<11} {more}")
+        return 0
+    for number, link in enumerate(links):
+        say(f"{'' if not number else '  because '}event {link.seq}: {first_line(link.words, 300)}")
     if explanation.parts and seq is not None:
         total = sum(part.tokens for part in explanation.parts)
         say(f"\nits prompt, about {total:,} tokens:")

@@ -101,6 +101,8 @@
   });
   addEventListener("hashchange", openTarget);
   openTarget();
+  const strip = document.getElementById("strip");
+  if (strip && current < 0) strip.scrollLeft = strip.scrollWidth; // how it ended comes first
 
   // ---- following a run
 
