@@ -245,6 +245,23 @@ def test_hostile_texts_are_shown_and_run_nothing(page, served, database):
     assert page.complaints == []
 
 
+def test_filters_are_chips_that_come_off(page, served):
+    page.goto(f"{served}/sessions")
+    everything = page.locator(".sessions td.asked").count()
+    page.fill("input[name=task]", "till")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**task=till*")
+    assert page.locator(".sessions td.asked").count() == 2
+    page.locator(".chips a", has_text="failed").click()
+    page.wait_for_url("**status=failed*")
+    assert page.locator(".sessions td.asked").count() == 1
+    page.locator(".chips a", has_text="task till").click()
+    page.wait_for_url(lambda url: "task=till" not in url)
+    page.locator(".chips a", has_text="all").click()
+    page.wait_for_url(lambda url: "status=failed" not in url)
+    assert page.locator(".sessions td.asked").count() == everything
+
+
 def test_hostile_words_in_an_address_are_text(page, served):
     for path in (
         f"sessions?task={EVIL[:40]}",

@@ -1,11 +1,14 @@
 """What a terminal shows: columns that fit, colours that mean something, a pager, progress for a pipe, and where a database is."""
 
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,42 @@ def test_a_pipe_gets_a_line_for_each_state(bubblewrap):
     done = codetape("demo")
     for state in ("planning", "coding", "writing_tests", "executing", "diagnosing"):
         assert f"  {state}: waiting for" in done.stderr
+
+
+def test_the_live_line_is_one_line_however_narrow_and_survives_a_resize():
+    """It is drawn over itself: a line that wrapped would leave its first half standing."""
+    main, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    code = (
+        "import time; from rich.text import Text; from codetape.cli.progress import LiveLine\n"
+        "with LiveLine(lambda: Text('waiting for the model to write the code ' * 3, no_wrap=True, overflow='ellipsis'), quiet=False) as line:\n"
+        "    for n in range(4):\n        time.sleep(0.3); line.line('event %d' % n)\n"
+    )
+    environment = {**os.environ, "TERM": "xterm"}
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "CI"):
+        environment.pop(name, None)
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=other, stdout=other, stderr=other, env=environment)
+    os.close(other)
+    shown = b""
+    while True:
+        try:
+            data = os.read(main, 4096)
+        except OSError:
+            break
+        if not data:
+            break
+        if b"event 1" in data:
+            fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+        shown += data
+    os.close(main)
+    assert process.wait() == 0
+    lines = [bare(line) for line in shown.decode().replace("\r", "\n").splitlines()]
+    lines = [re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", line) for line in lines]
+    waiting = [line for line in lines if line.startswith("waiting")]
+    assert waiting
+    assert max(map(len, waiting)) <= 40
+    assert min(map(len, waiting)) <= 20
+    assert [line for line in lines if line.startswith("event")] == [f"event {n}" for n in range(4)]
 
 
 def test_a_shell_can_complete():

@@ -106,6 +106,11 @@ def sessions_page(
         groups=[{**group, "entries": [_line(entry, prompts, links) for entry in group["entries"]]} for group in groups],
         states=[("", "all"), *((state, state) for state in STATES)],
         chips={state: links.page("sessions", **query.but(status=state)) for state in ("", *STATES)},
+        filters=[
+            (f"{name} {getattr(query, name)}", links.page("sessions", **query.but(**{name: ""})))
+            for name in ("task", "tag", "model", "since")
+            if getattr(query, name)
+        ],
         tasks=_names(row["task"] for row in all_rows),
         models=_names(row["model"] for row in all_rows),
         tags=_names(tag for row in all_rows for tag in row["tags"].split(",") if tag and not tag.startswith(CHECK_TAG)),
