@@ -363,6 +363,25 @@ def test_pages_change_nothing(database, served, page):
     assert database["path"].read_bytes() == before
 
 
+def test_nothing_is_erased_behind_its_back_and_what_was_is_not_shown(page):
+    """While pages are served the database is open: `forget` says so, and erases nothing."""
+    codetape("import", "demo", "--db", "live.db")
+    words = ("forget", DEMO, "--yes", "--db", "live.db")
+    with viewed("--db", "live.db") as address:
+        session = address.replace("/sessions", f"/session/{DEMO}")
+        assert "takings of each shop" in page.goto(session).text()
+        refused = codetape(*words)
+        assert refused.returncode == 1
+        assert "nothing was erased" in refused.stderr
+        page.goto("about:blank")
+    assert codetape(*words).returncode == 0
+    with viewed("--db", "live.db") as address:
+        for place in (address, address.replace("/sessions", f"/session/{DEMO}")):
+            assert "takings of each shop" not in page.goto(place).text()
+        assert "was forgotten" in page.locator("h1").inner_text()
+        page.goto("about:blank")
+
+
 def test_a_damaged_session_is_shown_as_far_as_it_can_be_read(page, tmp_path):
     store = SqliteStore("bad.db")
     store.put(tape_file.load("demo").stream)
