@@ -53,10 +53,10 @@ SLOW = {
     "property": ("test_laws_of_the_loop",),
     "rules": ("test_prompt_examples",),
     "contract": ("test_apis", "test_batches", "test_llamacpp", "test_openai_bounds", "test_openai_faults", "test_sandboxes"),
-    "e2e": ("test_audit", "test_cli", "test_going_on", "test_inspector", "test_next_lines", "test_plugin", "test_readme", "test_recorded", "test_scripts", "test_studies", "test_terminal", "test_verbs"),
+    "e2e": ("test_audit", "test_cli", "test_going_on", "test_inspector", "test_next_lines", "test_plain_store", "test_plugin", "test_readme", "test_recorded", "test_scripts", "test_studies", "test_terminal", "test_verbs"),
     "integration": (
-        "test_agent", "test_check", "test_crash", "test_docker", "test_forged_tapes", "test_forgeries", "test_forks", "test_hard_cases", "test_hostile_databases",
-        "test_hostile_tapes",
+        "test_agent", "test_check", "test_compare", "test_crash", "test_docker", "test_fork_servers", "test_forged_tapes", "test_forgeries", "test_forks", "test_hard_cases", "test_hostile_databases",
+        "test_hostile_tapes", "test_leftovers",
         "test_loop", "test_promises_of_the_loop", "test_sandbox_attacks", "test_spend", "test_whatif",
     ),
 }  # fmt: skip
