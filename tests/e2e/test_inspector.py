@@ -333,12 +333,24 @@ def test_a_page_takes_no_longer_than_its_text_allows():
     report = Report(exit="tests_failed", whole=True, tests=tests)
     source = "a\n" * 100_000
     known = [RecordedText(f"{n} {'x' * 20}", "code", f"event {n}") for n in range(100)]
+    old, new = ("\n".join(f"{c} = {n}" for n in range(2_900)) for c in "ab")
     took = [
+        seconds(lambda: _versions(old, new)),
         seconds(lambda: python(code)),
         seconds(lambda: failing(report, {"test_solution.py": source}, ())),
         seconds(lambda: passages("x" * 399_000, known)),
     ]
     assert max(took) < 20, took  # minutes to hours before: no measure of speed
+
+
+def _versions(old, new):
+    """Compare 200 versions of a long script, as a forged tape may hold them."""
+    from codetape.reporting.timeline import _Reader
+
+    reader = _Reader(Stream((), {}))
+    differences = [reader._difference(*pair) for pair in [(old, new), (new, old)] * 100]
+    assert differences[0].startswith("@@")
+    assert differences[-1] == "(too much to compare line by line)"
 
 
 def test_figures_of_the_spend_page_are_those_of_the_command(page, served, database):

@@ -187,6 +187,7 @@ class _Reader:
         self.columns: list[TestRun] = []
         self.codes: list[str] = []
         self._asked: Requested | None = None
+        self._room = MAX_COMPARED
 
     def read(self, event: Event) -> None:
         """Take in one event. What happens in a state belongs to it, the decision that leaves it included."""
@@ -253,11 +254,22 @@ class _Reader:
         causes = tuple(f"{f.test_name}: {f.root_cause}" for f in diagnosis.failures) if diagnosis else ()
         reverted = code in self.codes
         self.codes.append(code)
-        change = CodeChange(event.seq, len(self.codes), code, unified(before.work.code, code), causes, reverted)
+        change = CodeChange(
+            event.seq, len(self.codes), code, self._difference(before.work.code, code), causes, reverted
+        )
         visit.changes.append(change)
+
+    def _difference(self, old: str, new: str) -> str:
+        """Return the difference of two versions, as long as comparing them takes no longer than a page may."""
+        size = (1 + old.count("\n")) * (1 + new.count("\n"))
+        if size > self._room:
+            return "(too much to compare line by line)"
+        self._room -= size
+        return unified(old, new)
 
 
 _SHOWN = ("run", "confirm", "oracle")
+MAX_COMPARED = 30_000_000  # pairs of lines, of all versions of the script together
 MAX_RUNS = 200  # whose failing tests are told one by one
 
 
