@@ -1,6 +1,7 @@
 """Every line that is printed as the next step is one that works, whatever a session ended with."""
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,19 @@ def test_the_line_after_a_script_with_outputs_runs_it(bubblewrap):
     assert done.returncode == 0, done.stdout
     (line,) = next_lines(done)
     assert "total 6.0" in typed(line).stdout
+
+
+def test_what_the_demo_and_a_fork_say_next_works(bubblewrap):
+    demo = codetape("demo", "--db", "my tapes.db")
+    looks = re.findall(r"^  (?:next|look) +(codetape .+)$", demo.stdout, re.M)
+    assert len(looks) == 2
+    for line in looks:
+        done = typed(line)
+        assert done.returncode == 0, (line, done.stdout + done.stderr)
+    with serving(scripted(WELL)) as (url, _):
+        made = codetape("run", PROMPT, "--model", "openai:x", "--base-url", url, "--db", "my tapes.db", env=ENV)
+        assert made.returncode == 0
+        fork = codetape("fork", "last", "--at", "coding", "--base-url", url, "--db", "my tapes.db", env=ENV)
+        assert fork.returncode == 0, fork.stdout + fork.stderr
+        (line,) = next_lines(fork)
+        assert typed(line).returncode == 0
