@@ -185,6 +185,50 @@ def test_a_sample_that_holds_a_key_stays_at_home(made):
     assert key not in left_out[0]
 
 
+TREE = """import argparse
+from pathlib import Path
+
+
+def count(folder):
+    return sum(path.read_text().count("x") for path in Path(folder).rglob("*") if path.is_file())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tree", required=True)
+    print(count(parser.parse_args().tree))
+
+
+if __name__ == "__main__":
+    main()"""
+
+
+def test_a_folder_travels_too(bubblewrap):
+    for name, text in (("a.txt", "x"), ("b/c.txt", "xx"), ("b.txt", "xxx"), ("b/.hidden", "x")):
+        path = Path("tree") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    tests = "from solution import count\n\n\ndef test_count():\n    assert count('/var/inputs/tree') == 7\n"
+    answers = {
+        "plan": [plan("def count(folder) -> int", "def main() -> None")],
+        "code": [block(TREE)],
+        "tests": [block(tests)],
+    }
+    words = ("run", "Count.", "--model", "openai:x", "--input", "tree=directory:tree")
+    with serving(scripted(answers)) as (url, _):
+        done = codetape(*words, "--base-url", url, env={**os.environ, "OPENAI_API_KEY": "none"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples").stderr == ""
+    shutil.rmtree("tree")
+    assert codetape("import", "t.tape.jsonl", "--db", "away.db").returncode == 0
+    assert codetape("replay", "last", "--sandbox", "live", "--db", "away.db").returncode == 0
+    assert codetape("replay", "t.tape.jsonl", "--sandbox", "live").returncode == 0
+    lines = Path("t.tape.jsonl").read_text().splitlines(keepends=True)
+    for name in ("tree/../../x", "tree/b/../../../x", "tree//x", "tree/.", "other/x", "tree/new"):
+        with pytest.raises(CorruptTape):
+            tape_file.read([*lines[:-1], edited(lines[-1], name=name)])
+
+
 def test_no_sample_is_written_or_erased_through_a_link(made):
     codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
     session = json.loads(codetape("list", "--json").stdout)["sessions"][0]["session"]

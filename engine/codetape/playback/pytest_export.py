@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from codetape.errors import UsageError
 from codetape.eventlog.events import BuildFinished, Requested, TestsFinished
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
+from codetape.playback.tape_samples import files_at
 from codetape.ports import Stream
 
 MAX_SAMPLE = 1 << 20  # bytes; a larger sample is named, not embedded
@@ -53,6 +53,7 @@ def unpack(folder):
     """Write the files as the sandbox had them, but for its own places."""
     (folder / "inputs").mkdir(exist_ok=True)
     for name, data in INPUTS.items():
+        (folder / "inputs" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "inputs" / name).write_bytes(base64.b64decode(data))
     if not INPUTS and (beside := Path(__file__).parent / "inputs").is_dir():
         shutil.copytree(beside, folder / "inputs", dirs_exist_ok=True)
@@ -164,19 +165,18 @@ def _file(
 
 def _samples(job: Job, folders: Sequence[Path]) -> tuple[dict[str, str], list[str]]:
     """Return the samples in base 64, and the names of inputs whose sample is missing, changed or too large."""
-    samples, absent = {}, []
+    samples, absent = dict[str, str](), list[str]()
     names = file_names(job.inputs)
     for job_input in job.inputs:
         if job_input.sample is None:
             continue
-        path = Path(job_input.sample.path)
-        for place in (path, *(folder / one for folder in folders for one in (names[job_input.name], path.name))):
-            with suppress(OSError):
-                data = place.read_bytes() if place.is_file() and job_input.sample.size <= MAX_SAMPLE else b""
-                if data and hashlib.sha256(data).hexdigest() == job_input.sample.sha256:
-                    samples[names[job_input.name]] = base64.b64encode(data).decode()
-        if names[job_input.name] not in samples:
-            absent.append(names[job_input.name])
+        name, path = names[job_input.name], Path(job_input.sample.path)
+        places = [path, *(folder / one for folder in folders for one in (name, path.name))]
+        files = next((found for place in places if (found := files_at(place, name, job_input))), {})
+        if files and job_input.sample.size <= MAX_SAMPLE:
+            samples |= {one: base64.b64encode(data).decode() for one, data in files.items()}
+        else:
+            absent.append(name)
     # all or none: `unpack` takes the folder beside the file only where no sample is embedded
     return ({} if absent else samples), absent
 
