@@ -147,6 +147,8 @@ def test_axe_finds_nothing_serious(chromium, served, database, scheme, rules):
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, bypass_csp=True)
     page, axe = context.new_page(), Axe()
     for path in kinds(database):
+        if path in ("sessions?group=task", f"session/{DEMO}"):
+            continue  # of a kind with another one
         page.goto(f"{served}/{path}")
         for details in page.locator("details.call").all()[:2]:
             details.locator("summary").click()

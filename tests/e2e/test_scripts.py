@@ -262,19 +262,19 @@ def edited(line, **changes):
     return canonical({"sample": {**value, **changes}}) + "\n"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"name": "../../x"}, {"name": ".stdin"}, {"name": "a/b"}, {"name": ""}, {"name": 7}, {"data": "!"},
-        {"data": base64.b64encode(b"other").decode()}, {"name": "other.csv.gz"}, {"more": 1},
-    ],
-)  # fmt: skip
-def test_a_tape_with_a_forged_sample_is_refused(made, changes):
+FORGED = [
+    {"name": "../../x"}, {"name": ".stdin"}, {"name": "a/b"}, {"name": ""}, {"name": 7}, {"data": "!"},
+    {"data": base64.b64encode(b"other").decode()}, {"name": "other.csv.gz"}, {"more": 1},
+]  # fmt: skip
+
+
+def test_a_tape_with_a_forged_sample_is_refused(made):
     codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
     lines = Path("t.tape.jsonl").read_text().splitlines(keepends=True)
     tape_file.read(lines)  # the control
-    with pytest.raises(CorruptTape):
-        tape_file.read([*lines[:-1], edited(lines[-1], **changes)])
+    for changes in FORGED:
+        with pytest.raises(CorruptTape):
+            tape_file.read([*lines[:-1], edited(lines[-1], **changes)])
     with pytest.raises(CorruptTape):
         tape_file.read([*lines, lines[-1]])
 
