@@ -57,22 +57,19 @@ ANSWERS = {
 FILE = "amounts of may.csv.gz"
 
 
+def run(prompt, answers, *words):
+    """Run a prompt against a server that answers so; return how it ended, and what the server was asked."""
+    with serving(scripted(answers)) as (url, asked):
+        key = {**os.environ, "OPENAI_API_KEY": "none"}
+        return codetape("run", prompt, "--model", "openai:x", "--base-url", url, *words, env=key), asked
+
+
 @pytest.fixture
 def made(bubblewrap):
     """A session over HTTP on a compressed file; gives what the model was asked."""
     Path(FILE).write_bytes(gzip.compress(b"1\n2\n3\n", mtime=0))
-    words = ("run", "Sum the amounts.", "--model", "openai:x", "--input", f"amounts=file:{FILE}")
-    with serving(scripted(ANSWERS)) as (url, asked):
-        done = codetape(
-            *words,
-            "--output",
-            "sum.txt=file",
-            "--base-url",
-            url,
-            "-o",
-            "out",
-            env={**os.environ, "OPENAI_API_KEY": "none"},
-        )
+    words = ("--input", f"amounts=file:{FILE}", "--output", "sum.txt=file", "-o", "out")
+    done, asked = run("Sum the amounts.", ANSWERS, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return asked
 
@@ -115,16 +112,7 @@ FILTER_TESTS = "from solution import total\n\n\ndef test_total():\n    assert to
 
 def test_exec_passes_standard_input_on_and_shows_what_the_script_prints(bubblewrap):
     answers = {"plan": [plan("def total(text: str) -> int")], "code": [block(FILTER)], "tests": [block(FILTER_TESTS)]}
-    with serving(scripted(answers)) as (url, _):
-        made = codetape(
-            "run",
-            "Sum what is on standard input.",
-            "--model",
-            "openai:x",
-            "--base-url",
-            url,
-            env={**os.environ, "OPENAI_API_KEY": "none"},
-        )
+    made, _ = run("Sum what is on standard input.", answers)
     assert made.returncode == 0
     done = subprocess.run(
         [sys.executable, "-m", "codetape", "exec", "last"],
@@ -214,9 +202,7 @@ def test_a_folder_travels_too(bubblewrap):
         "code": [block(TREE)],
         "tests": [block(tests)],
     }
-    words = ("run", "Count.", "--model", "openai:x", "--input", "tree=directory:tree")
-    with serving(scripted(answers)) as (url, _):
-        done = codetape(*words, "--base-url", url, env={**os.environ, "OPENAI_API_KEY": "none"})
+    done, _ = run("Count.", answers, "--input", "tree=directory:tree")
     assert done.returncode == 0, done.stdout + done.stderr
     assert codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples").stderr == ""
     shutil.rmtree("tree")
@@ -281,20 +267,7 @@ def test_a_tape_with_a_forged_sample_is_refused(made):
 
 def test_an_exported_pytest_file_says_which_sample_it_lacks(bubblewrap):
     Path(FILE).write_bytes(gzip.compress(b"1\n2\n", mtime=0))
-    with serving(scripted(ANSWERS)) as (url, _):
-        done = codetape(
-            "run",
-            "Sum.",
-            "--model",
-            "openai:x",
-            "--input",
-            f"amounts=file:{FILE}",
-            "--base-url",
-            url,
-            "--max-iterations",
-            "1",
-            env={**os.environ, "OPENAI_API_KEY": "none"},
-        )
+    done, _ = run("Sum.", ANSWERS, "--input", f"amounts=file:{FILE}", "--max-iterations", "1")
     assert done.returncode == 100
     codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
     Path(FILE).unlink()

@@ -69,9 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     as_json, debug = "--json" in arguments, "--debug" in arguments
     words = [a for a in arguments if a != "--debug"]
     completing = "_CODETAPE_COMPLETE" in os.environ
-    if (
-        words in (["--help"], ["-h"], []) and not completing
-    ):  # before click is imported: that takes longer than printing this
+    # before click is imported: that takes longer than printing this
+    if words in (["--help"], ["-h"], []) and not completing:
         sys.stdout.write(help_text())
         sys.exit(0 if words else 2)
     import click

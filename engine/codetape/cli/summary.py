@@ -8,7 +8,7 @@ from typing import Any
 from codetape.cli.output import say
 from codetape.decider.environments import spec_of
 from codetape.decider.remedies import EXAMPLE
-from codetape.domain.money import dollars, money, pico
+from codetape.domain.money import dollars, pico
 from codetape.eventlog import machine
 from codetape.eventlog.session_state import SessionState
 from codetape.reporting.event_text import server_line
@@ -103,16 +103,6 @@ def as_object(result: GenerateResult, duration_s: float, solution_path: Path | N
     }
 
 
-def _paid(result: GenerateResult) -> str:
-    """Return what a session paid, in words: what nobody bills is never $0."""
-    replayed = f"{result.replayed} answers from a recording" if result.replayed else ""
-    own = result.calls - result.inherited_calls
-    if own == result.replayed:  # so nothing was asked of a model that bills
-        return f"none: {replayed or 'no call was answered'}"
-    paid = money(pico(result.cost or "0"), result.unpriced)
-    return f"{paid}; {replayed}, at $0" if replayed else paid
-
-
 def example_of(question: str) -> str:
     """Return the name of the test that a question is about; empty if it is about something else."""
     return question.partition("::")[2] if question.startswith(EXAMPLE) else ""
@@ -153,7 +143,7 @@ def summarise(
         calls = result.calls - result.inherited_calls
         say(f"  inherited   {result.inherited_calls} of the calls, from {result.parent} up to event {result.forked_at}")
         say(f"  spent here  {about}{own[0]:,} in, {own[1]:,} out, {calls} calls")
-    say(f"  money       {_paid(result)}")
+    say(f"  money       {result.paid}")
     if reached := server_line(session.the_config):
         say(f"  server      {reached}")
     say(f"  packages    {', '.join(result.packages) or 'none beyond the standard library'}")

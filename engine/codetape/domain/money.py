@@ -32,6 +32,13 @@ def money(amount: int, unpriced: int) -> str:
     )
 
 
+def brief(amount: int, unpriced: int) -> str:
+    """Return a sum as one word for a table: "+" says that calls without a price come on top of it."""
+    if amount:
+        return f"${dollars(amount)}{'+' if unpriced else ''}"
+    return "unpriced" if unpriced else "-"
+
+
 def dollars(amount: int) -> str:
     """Return picodollars as a decimal text without needless zeros, two digits at least after the point."""
     whole, part = divmod(abs(amount), 10**12)

@@ -96,9 +96,8 @@ class Library:
 
     def compared(self, a: str, b: str, links: Links) -> str:
         """Return the page of two sessions."""
-        first, second = self.store.find(a), self.store.find(b)
-        streams = [as_far_as_readable(self.store, name)[0] for name in (first, second)]
-        return compare_page(compare(*streams), self.view(first)[0], self.view(second)[0], links)
+        first, second = (self.view(self.store.find(name))[0] for name in (a, b))
+        return compare_page(compare(first.stream, second.stream), first, second, links)
 
     def checks(self, links: Links) -> str:
         """Return the page that lists checks."""

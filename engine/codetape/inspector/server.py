@@ -50,7 +50,7 @@ class PageServer:
 
     def serve(self) -> None:
         """Serve until the process is interrupted."""
-        uvicorn, _ = _web()
+        uvicorn = _web()
         config = uvicorn.Config(
             application(self.library, self.secret, self.port, lambda: bool(server.should_exit)),
             log_level="critical",
@@ -79,17 +79,17 @@ def listen(library: Library, port: int = 0, start: str = "sessions") -> PageServ
     return PageServer(library, listening, secrets.token_urlsafe(18), start)
 
 
-def _web() -> tuple[Any, Any]:
-    """Return the libraries that serve. Raises UsageError where they are not installed."""
+def _web() -> Any:
+    """Return the library that serves. Raises UsageError where it, or what answers with it, is not installed."""
     try:
-        import starlette
+        import starlette  # noqa: F401 - looked for
         import uvicorn
     except ImportError as error:
         raise UsageError(
             "Serving pages needs codetape[view].",
             remedy="Install it, such as by `uv tool install 'codetape[view]'`; `codetape view --export F.html` needs nothing.",
         ) from error
-    return uvicorn, starlette
+    return uvicorn
 
 
 def application(library: Library, secret: str, port: int, stopping: Callable[[], bool] = lambda: False) -> Any:

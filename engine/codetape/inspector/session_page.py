@@ -4,7 +4,6 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from codetape.domain.money import dollars, money, pico
 from codetape.eventlog import machine
 from codetape.inspector.charts import bar
 from codetape.inspector.listings import diff_lines, marked, python
@@ -39,8 +38,9 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class SessionView:
-    """A session that was read for its page."""
+    """A session that was read for its page, and its stream."""
 
+    stream: Stream
     result: GenerateResult
     timeline: Timeline
 
@@ -48,7 +48,7 @@ class SessionView:
     def of(cls, stream: Stream) -> "SessionView":
         """Read a stream."""
         found = timeline(stream)
-        return cls(GenerateResult.of(found.state, stream), found)
+        return cls(stream, GenerateResult.of(found.state, stream), found)
 
 
 def session_page(
@@ -113,14 +113,12 @@ def _values(failure: FailingTest) -> list[tuple[str, Any]]:
 def _facts(view: SessionView) -> list[tuple[str, str]]:
     result, state = view.result, view.timeline.state
     usage = result.usage
-    paid = money(pico(result.cost or "0"), result.unpriced) if result.calls > result.replayed else "nothing"
-    replayed = f"; {result.replayed} answers from a recording" if result.replayed else ""
     return [
         ("model", result.config.model),
         *(("server", line) for line in filter(None, [server_line(state.the_config)])),
         ("runs of the tests", str(result.iterations)),
         ("tokens", f"{usage.total_input:,} in, {usage.total_output:,} out, {result.calls} calls"),
-        ("money", paid + replayed),
+        ("money", result.paid),
         ("begun", f"{state.started_at[:19].replace('T', ' ')} UTC"),
         ("took", f"{result.duration_s:,.1f} s"),
         *((("forked from", f"{result.parent} at event {result.forked_at}"),) if result.parent else ()),
@@ -202,20 +200,11 @@ def _figures(call: ModelCall) -> dict[str, Any]:
         "output": record.total_output if record else 0,
         "reasoning": record.reasoning if record else 0,
         "tokens": tokens,
-        "cost": _cost(call),
+        "cost": record.paid if record else "no answer",
         "seconds": record.duration_ms / 1000 if record else 0.0,
         "run": record.iteration + 1 if record else 0,
         "state": record.state if record else "",
     }
-
-
-def _cost(call: ModelCall) -> str:
-    record = call.record
-    if record is None or not record.source:
-        return "no answer"
-    if record.replayed:
-        return "replayed"
-    return f"${dollars(record.cost)}" if record.cost is not None else "unpriced"
 
 
 def _call(call: ModelCall) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from codetape.domain.money import dollars, money
+from codetape.domain.money import brief, money
 from codetape.evals.chosen_sessions import CHECK_TAG, STATES, Filter, check_of
 from codetape.inspector.charts import columns
 from codetape.inspector.rendering import Links, render
@@ -184,10 +184,7 @@ def _tokens(row: SessionRow) -> int:
 
 
 def _cost(rows: Sequence[SessionRow]) -> str:
-    cost, unpriced = sum(row["cost"] for row in rows), sum(row["unpriced"] for row in rows)
-    if not cost:
-        return "unpriced" if unpriced else "-"
-    return f"${dollars(cost)}{' +' if unpriced else ''}"
+    return brief(sum(row["cost"] for row in rows), sum(row["unpriced"] for row in rows))
 
 
 def _grouped(rows: Sequence[SessionRow], query: SessionQuery, links: Links) -> tuple[list[dict[str, Any]], int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from codetape.domain.money import dollars, money
+from codetape.domain.money import brief, money
 from codetape.inspector.charts import bar
 from codetape.inspector.rendering import Links, render
 from codetape.reporting.calls import CallRecord
@@ -55,7 +55,7 @@ def _table(calls: Sequence[CallRecord], key: str, links: Links) -> dict[str, Any
                 "calls": row.calls,
                 "replayed": row.replayed,
                 "tokens": row.tokens,
-                "cost": _cost(row),
+                "cost": brief(row.cost, row.unpriced) if row.calls else "replayed",
                 "bar": bar(_weight(row, kind), most),
                 "behind": [_call(call, links) for call in _of(dearest, key, row.key[0])],
             }
@@ -66,12 +66,6 @@ def _table(calls: Sequence[CallRecord], key: str, links: Links) -> dict[str, Any
 
 def _weight(row: SpendRow, kind: str) -> float:
     return float({"cost": row.cost, "tokens": row.tokens}.get(kind, row.replayed_tokens))
-
-
-def _cost(row: SpendRow) -> str:
-    if not row.calls:
-        return "replayed"
-    return f"${dollars(row.cost)}{' +' if row.unpriced else ''}" if row.cost else "unpriced" if row.unpriced else "-"
 
 
 def _of(calls: Sequence[CallRecord], key: str, value: str) -> list[CallRecord]:
@@ -85,9 +79,5 @@ def _call(call: CallRecord, links: Links) -> dict[str, Any]:
         "link": links.session(call.session, call.seq),
         "words": f"{call.task}: {call.purpose.replace('_', ' ')}, run {call.iteration + 1}, {call.disposition}",
         "tokens": call.total_input + call.total_output,
-        "cost": "replayed"
-        if call.replayed
-        else f"${dollars(call.cost)}"
-        if call.cost is not None
-        else call.source or "no answer",
+        "cost": call.paid,
     }

@@ -88,6 +88,13 @@ class CallRecord:
         return f"{self.session}:{self.seq}"
 
     @property
+    def paid(self) -> str:
+        """What it cost, in a word for a table."""
+        if self.replayed:
+            return "replayed"
+        return f"${dollars(self.cost)}" if self.cost is not None else self.source or "no answer"
+
+    @property
     def total_input(self) -> int:
         """All input tokens."""
         return self.input + self.cache_read + self.cache_write

@@ -129,7 +129,6 @@ class GenerateResult(FrozenModel):
         tone = {"succeeded": "good", "failed": "bad"}.get(self.status, "waiting")
         failing = [(f.test, "; ".join(f"{name} {text}" for name, text in f.details)) for f in self.failing[:5]]
         tokens = f"{self.usage.total_input:,} in, {self.usage.total_output:,} out, {self.calls} calls"
-        paid = money(pico(self.cost or "0"), self.unpriced) if self.calls > self.replayed else "nothing"
         tests = f"{self.counts.passed} passed, {self.counts.failed} failed, {self.counts.errors} errors"
         facts = [
             ("asked", first_line(self.prompt, 160)),
@@ -138,11 +137,20 @@ class GenerateResult(FrozenModel):
             ("tests", tests),
             ("runs", self.iterations),
             ("tokens", tokens),
-            ("money", paid),
+            ("money", self.paid),
             ("session", self.session),
         ]
         code = self.solution.code if self.solution else ""
         return card(f"{self.status}{f': {self.reason}' if self.reason else f', {self.confidence}'}", tone, facts, code)
+
+    @property
+    def paid(self) -> str:
+        """What the session paid, in words: what nobody bills is never $0."""
+        replayed = f"{self.replayed} answers from a recording" if self.replayed else ""
+        if self.calls - self.inherited_calls == self.replayed:  # so nothing was asked of a model that bills
+            return f"none: {replayed or 'no call was answered'}"
+        words = money(pico(self.cost or "0"), self.unpriced)
+        return f"{words}; {replayed}, at $0" if replayed else words
 
     @property
     def succeeded(self) -> bool:

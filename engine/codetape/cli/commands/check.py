@@ -135,14 +135,15 @@ def command(options: CheckOptions) -> int:
     )
     prepared = asyncio.run(preparation)
     _refuse_nothing(prepared.plan, options)
-    _estimate(prepared, options)
+    estimate = _estimated(prepared, options)
+    _say_estimate(prepared.plan, estimate, options)
     if options.dry_run:
         if options.as_json:
-            say_json(_estimated(prepared, options))
+            say_json(estimate)
         return 0
     prepared.refuse_unpriced()
     if prepared.plan.changed:
-        _agree(prepared, options)
+        _agree(estimate, options)
     from codetape.cli.run_series import SeriesProgress
 
     display = SeriesProgress(quiet=options.as_json)
@@ -185,7 +186,7 @@ def _worst(estimate: dict[str, Any]) -> str:
     return f"{worst['calls']:,} calls, {worst['tokens']:,} tokens{cost}"
 
 
-def _agree(prepared: "PreparedCheck", options: CheckOptions) -> None:
+def _agree(estimate: dict[str, Any], options: CheckOptions) -> None:
     """Ask a person to accept the worst case; non-interactive use needs a budget or --yes."""
     if options.yes or options.max_cost or options.max_tokens:
         return
@@ -194,7 +195,7 @@ def _agree(prepared: "PreparedCheck", options: CheckOptions) -> None:
             "Refusing to make paid calls without confirmation.",
             remedy="Give --yes, --max-tokens or --max-cost; or --dry-run.",
         )
-    click.confirm(f"Make these calls, at worst {_worst(_estimated(prepared, options))}?", abort=True, err=True)
+    click.confirm(f"Make these calls, at worst {_worst(estimate)}?", abort=True, err=True)
 
 
 def _estimated(prepared: "PreparedCheck", options: CheckOptions) -> dict[str, Any]:
@@ -223,9 +224,8 @@ def _estimated(prepared: "PreparedCheck", options: CheckOptions) -> dict[str, An
     }
 
 
-def _estimate(prepared: "PreparedCheck", options: CheckOptions) -> None:
+def _say_estimate(plan: "CheckPlan", estimate: dict[str, Any], options: CheckOptions) -> None:
     """Print what the check may cost, before anything is spent."""
-    plan, estimate = prepared.plan, _estimated(prepared, options)
     to_make, unknown = estimate["expected"]["made"], estimate["expected"]["unknown"]
     lines = [
         f"check {plan.id}: {len(plan.changed)} sessions would come out differently, {len(plan.same)} not, "

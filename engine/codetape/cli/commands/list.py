@@ -10,6 +10,7 @@ import click
 from codetape.cli.options import as_json, database, typed, with_checks
 from codetape.cli.output import COLOURS, paged, say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
+from codetape.domain.money import brief
 from codetape.ports import SessionRow
 from codetape.text.escape import first_line, safe
 
@@ -77,7 +78,7 @@ def _show(lines: list[tuple[str, SessionRow]], prompts: dict[str, str], rows: li
             safe(f"{row['state']} {row['confidence'].replace('_', ' ')}".strip()),
             str(row["iteration"]),
             f"{row['input_tokens'] + row['output_tokens']:,}",
-            _cost(row),
+            brief(row["cost"], row["unpriced"]),
             safe(row["started_at"][5:16].replace("T", " ")),
         )
         for name, row in lines
@@ -105,14 +106,6 @@ def _asked(row: SessionRow, prompts: dict[str, str]) -> str:
     """Return what was asked in a line, with the session's labels."""
     tags = " ".join(f"[{tag}]" for tag in row["tags"].split(",") if tag)
     return safe(f"{f'{tags} ' if tags else ''}{row['task']}: {first_line(prompts.get(row['session'], ''), 160)}")
-
-
-def _cost(row: SessionRow) -> str:
-    from codetape.domain.money import dollars
-
-    if row["cost"]:
-        return f"${dollars(row['cost'])}{'+' if row['unpriced'] else ''}"
-    return "unpriced" if row["unpriced"] else "-"
 
 
 def shortened(ids: list[str]) -> dict[str, str]:
