@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from codetape.domain.report import Report
     from codetape.domain.task import SandboxFacts
     from codetape.domain.usage import Usage
-    from codetape.eventlog.envelope import Event, StoredEvent
+    from codetape.eventlog.envelope import Event
+    from codetape.eventlog.stored_event import StoredEvent
 
 __all__ = [
     "CALL_EVENT_KINDS",

@@ -301,7 +301,7 @@ class Fuzz:
 def rehash(rows: list[dict]) -> None:
     """Give the events of a tape the hashes that cover what they say now, as far as that can be done."""
     from codetape.domain.canonical import canonical, sha256
-    from codetape.eventlog.envelope import GENESIS, envelope
+    from codetape.eventlog.stored_event import GENESIS, envelope
 
     previous = GENESIS
     for row in rows:

@@ -16,8 +16,9 @@ import pytest
 
 from codetape.domain.canonical import canonical, sha256
 from codetape.errors import CorruptTape, StoreError
-from codetape.eventlog.envelope import encode, envelope, stored
+from codetape.eventlog.envelope import encode, stored
 from codetape.eventlog.events import Blobs, Requested, Resumed, Succeeded, Suspended
+from codetape.eventlog.stored_event import envelope
 from codetape.playback import tape_file
 from codetape.playback.verify import verify
 from codetape.ports import Stream

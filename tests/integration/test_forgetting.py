@@ -12,8 +12,9 @@ from hypothesis import given
 
 from codetape import AutoCoderAgent
 from codetape.errors import CorruptTape, LeaseHeld, StoreError, UsageError
-from codetape.eventlog.envelope import StoredEvent, encode, stored
+from codetape.eventlog.envelope import encode, stored
 from codetape.eventlog.events import ContentForgotten
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.eventlog.structure import legal
 from codetape.playback import head_file, tape_file
 from codetape.playback.verify import verify

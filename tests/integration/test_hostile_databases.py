@@ -10,7 +10,8 @@ import pytest
 
 from codetape.domain.canonical import canonical, sha256
 from codetape.errors import CodetapeError, StoreError
-from codetape.eventlog.envelope import StoredEvent, envelope, stored
+from codetape.eventlog.envelope import stored
+from codetape.eventlog.stored_event import StoredEvent, envelope
 from codetape.playback import tape_file
 from codetape_adapters.stores.sqlite import schema
 from codetape_adapters.stores.sqlite.store import SqliteStore

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codetape.eventlog.envelope import StoredEvent, encode, stored
+from codetape.eventlog.envelope import encode, stored
 from codetape.eventlog.events import Answered, Blobs, Decided
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.playback import tape_file
 from codetape.playback.verify import verify
 from codetape_adapters.stores.sqlite.store import SqliteStore

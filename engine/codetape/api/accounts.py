@@ -8,8 +8,8 @@ from codetape.api.opening import RecordedSession, StoreLike, corpus, open_tape, 
 from codetape.errors import CorruptTape, UsageError
 from codetape.evals.chosen_sessions import Filter
 from codetape.evals.corpus import Corpus, CorpusSession
-from codetape.eventlog.envelope import StoredEvent
 from codetape.eventlog.fold import fold
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.playback import pytest_export, tape_file, tape_samples
 from codetape.playback.tape_file import is_tape, is_tape_or_folder
 from codetape.ports import CALL_EVENT_KINDS, DEFAULT_STORE, Stream

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
 from codetape.api.opening import AgentSettings, RecordedSession, StoreLike, open_session
-from codetape.decider.remedies import EXAMPLE
+from codetape.domain.findings import EXAMPLE
 from codetape.errors import UsageError
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import DEFAULT_STORE, Model, Sandbox

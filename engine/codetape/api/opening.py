@@ -174,13 +174,14 @@ def as_far_as_readable(store: Store, session: str) -> tuple[Stream, str]:
     """Return a session's stream, as far as it can be read, and what is wrong with it, if anything. Raises CorruptTape
     or StoreError where nothing can be read."""
     from codetape.eventlog.fold import fold
-    from codetape.playback.verify import readable
     from codetape.runtime.sync import run_sync
 
     try:
         stream = run_sync(store.read(session))
         fold(stream.events, stream.texts)
     except (CorruptTape, StoreError) as error:
+        from codetape.playback.verify import readable
+
         recovered = store.recover(session)
         stream, problem = readable(recovered.rows, recovered.texts)
         if not stream.events:

@@ -57,29 +57,11 @@ def drive(
             say_json({"session": session, "status": "suspended", "reason": "interrupted", "exit_code": 130})
         say(f"Interrupted. Resume with: {again.resume(session)}", err=True)
         return 130
-    return end(result, last[-1], time.monotonic() - started_at, folder, as_json=as_json, again=again)
+    return summary.end(result, last[-1], time.monotonic() - started_at, folder, as_json=as_json, again=again)
 
 
 async def _awaited(begin: Begin, hook: Hook) -> GenerateResult:
     return await begin(hook)
-
-
-def end(
-    result: GenerateResult,
-    session: SessionState,
-    seconds: float,
-    folder: ScriptFolder | None,
-    *,
-    as_json: bool,
-    again: summary.Again,
-) -> int:
-    """Write a session's files, print its summary, and return its exit code."""
-    path = folder.write(result) if folder else None
-    if as_json:
-        say_json(summary.as_object(result, seconds, path))
-    else:
-        summary.summarise(result, session, seconds, path, again)
-    return summary.exit_code(session)
 
 
 def _asked(

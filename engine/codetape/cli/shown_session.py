@@ -7,7 +7,6 @@ from typing import Any
 
 from codetape.cli import summary
 from codetape.cli.output import say, say_json
-from codetape.cli.run_session import end
 from codetape.cli.script_folder import ScriptFolder
 from codetape.errors import UsageError
 from codetape.eventlog.events import Answered, Decided, Requested
@@ -15,9 +14,9 @@ from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
 from codetape.reporting.event_text import PROMPT_CUT, describe
-from codetape.rules.evidence import many
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import first_line
+from codetape.text.plural import many
 from codetape.text.unified_diff import unified
 
 
@@ -26,7 +25,7 @@ def write(stream: Stream, folder: ScriptFolder, as_json: bool, again: summary.Ag
     folder.prepare()
     session = fold(stream.events, stream.texts)
     result = GenerateResult.of(session, stream)
-    end(result, session, result.duration_s, folder, as_json=as_json, again=again)
+    summary.end(result, session, result.duration_s, folder, as_json=as_json, again=again)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codetape.cli.output import say
-from codetape.decider.environments import spec_of
-from codetape.decider.remedies import EXAMPLE
+from codetape.cli.output import say, say_json
+from codetape.cli.script_folder import ScriptFolder
+from codetape.domain.findings import EXAMPLE
 from codetape.domain.money import dollars, pico
 from codetape.eventlog import machine
 from codetape.eventlog.session_state import SessionState
@@ -15,6 +15,7 @@ from codetape.reporting.event_text import server_line
 from codetape.reporting.verdict import SHOWN, verdict_of
 from codetape.rules.build_approval import unapproved
 from codetape.rules.evidence import in_words
+from codetape.rules.packages import spec_of
 from codetape.runtime.redaction import find_keys
 from codetape.runtime.result import GenerateResult
 from codetape.text.escape import first_line
@@ -219,3 +220,21 @@ def _approval(session: SessionState, besides: str = "") -> tuple[str, ...]:
 def _more(amount: str, spent: int) -> str:
     """Return a higher budget of money: twice as much, and at least half a dollar more than was spent."""
     return dollars(max(2 * pico(amount), spent + pico("0.50")))
+
+
+def end(
+    result: GenerateResult,
+    session: SessionState,
+    seconds: float,
+    folder: ScriptFolder | None,
+    *,
+    as_json: bool,
+    again: Again,
+) -> int:
+    """Write a session's files, print its summary, and return its exit code."""
+    path = folder.write(result) if folder else None
+    if as_json:
+        say_json(as_object(result, seconds, path))
+    else:
+        summarise(result, session, seconds, path, again)
+    return exit_code(session)

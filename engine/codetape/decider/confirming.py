@@ -20,9 +20,9 @@ from codetape.eventlog.session_state import SessionState
 from codetape.rules.blind.blind_file import blind_file
 from codetape.rules.blind.claims import BlindClaim
 from codetape.rules.blind.values import Judged, judged, judged_once
-from codetape.rules.classify import SESSION, expected_names, function_id
+from codetape.rules.classify import SESSION, expected_names
 from codetape.rules.mutants import mutants
-from codetape.rules.pytest_source import file_of
+from codetape.rules.pytest_source import file_of, function_id
 from codetape.rules.reclassify import FLAKY
 from codetape.rules.session_view import test_files
 

@@ -10,7 +10,7 @@ from codetape.domain.report import Environment
 from codetape.domain.task import Config
 from codetape.eventlog.events import BuildFinished, BuildRefused
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.packages import detected, imports_of, modules_of
+from codetape.rules.packages import detected, imports_of, modules_of, spec_of
 
 MAX_ASKS = 3  # for code, and for test fixes, between two runs
 MAX_CHAIN = 3
@@ -25,19 +25,6 @@ def most_calls(config: Config) -> int:
     two."""
     rounds = config.max_logic_attempts + config.max_test_attempts + 2
     return 4 + config.max_iterations * rounds * _CALLS_A_ROUND
-
-
-def spec_of(session: SessionState) -> BuildSpec:
-    """Return the environment that the run needs now."""
-    found = detected(session)
-    packages = {*session.the_config.base_packages, *found.packages}
-    return BuildSpec(
-        python_version=session.the_config.python_version,
-        packages=tuple(sorted(packages)),
-        system_packages=tuple(sorted({*session.the_config.system_packages, *session.ledger.system_packages})),
-        commands=tuple(dict.fromkeys([*session.the_config.commands, *session.ledger.commands])),
-        base=session.the_config.sandbox.base,
-    )
 
 
 def resolved(session: SessionState) -> Step | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from codetape.decider.environments import spec_of
 from codetape.decider.step import Step, Stop
 from codetape.domain.canonical import canonical, sha256
 from codetape.domain.job import USUAL, Conditions, Job
@@ -11,8 +10,9 @@ from codetape.domain.reply_shapes import Opinion
 from codetape.domain.report import Report
 from codetape.domain.task import ORACLE_FILE, SOLUTION_FILE
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.classify import Context, expected_names, function_id, missing_tests
-from codetape.rules.pytest_source import stub
+from codetape.rules.classify import Context, expected_names, missing_tests
+from codetape.rules.packages import spec_of
+from codetape.rules.pytest_source import function_id, stub
 from codetape.rules.session_view import test_files
 
 

@@ -7,7 +7,7 @@ from codetape.decider.executions import context_of, execution_key, solved
 from codetape.decider.step import Step, Stop, quarantine_facts
 from codetape.decider.triage import after_quarantine, findings_of, owing
 from codetape.domain.canonical import sha256
-from codetape.domain.findings import Checkpoint, Finding, Quarantined, Question
+from codetape.domain.findings import EXAMPLE, Checkpoint, Finding, Quarantined, Question
 from codetape.domain.report import Report
 from codetape.domain.task import ANCHOR_FILE, TEST_FILE
 from codetape.eventlog.session_state import SessionState
@@ -177,10 +177,6 @@ def told(report: Report) -> dict[str, tuple[str, str, str]]:
 
 
 BEFORE_RUN = ("judging", "diagnosing", "coding", "verifying_code", "fixing_tests", "verifying_tests")
-
-
-EXAMPLE = "example:"
-"""How the subject of a question about an example begins."""
 
 
 def example(name: str) -> str:

@@ -23,9 +23,8 @@ from codetape.eventlog.events import (
 from codetape.eventlog.session_state import SessionState, artifact_text
 from codetape.prompts.reply_parser import Unusable
 from codetape.rules.blind.blind_file import claimed_tests
-from codetape.rules.classify import function_id
 from codetape.rules.prompt_examples import as_tests, extract, extract_v1
-from codetape.rules.pytest_source import file_of
+from codetape.rules.pytest_source import file_of, function_id
 from codetape.rules.reclassify import DISPUTED
 
 

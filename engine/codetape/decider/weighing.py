@@ -12,7 +12,6 @@ from codetape.decider.executions import (
     solved,
 )
 from codetape.decider.remedies import (
-    EXAMPLE,
     ask_person,
     best_of,
     better,
@@ -25,7 +24,7 @@ from codetape.decider.remedies import (
 )
 from codetape.decider.step import Fact, Step, Stop, owed_after, quarantine_facts
 from codetape.decider.triage import after_quarantine, findings_of, owing
-from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined
+from codetape.domain.findings import EXAMPLE, Checkpoint, Finding, FixCounts, Quarantined
 from codetape.domain.report import Report
 from codetape.domain.task import USER_FILE
 from codetape.eventlog.events import CodeReverted, FailureReclassified

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from codetape.domain.canonical import Count, FrozenModel
+from codetape.domain.frozen_model import Count, FrozenModel
 from codetape.domain.report import Report
 
 ErrorType = Literal["environment", "logic", "test_error"]
@@ -77,6 +77,10 @@ class Strength(FrozenModel):
     def share(self) -> float:
         """Return the share that is noticed, from 0 to 1."""
         return self.killed / self.total if self.total else 0.0
+
+
+EXAMPLE = "example:"
+"""How the subject of a question about an example begins."""
 
 
 class Question(FrozenModel):

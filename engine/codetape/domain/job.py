@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from codetape.domain.canonical import FrozenModel, canonical, sha256
+from codetape.domain.canonical import canonical, sha256
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.purposes import JobPurpose
 from codetape.domain.script_args import flags
 from codetape.domain.task import Input, Output, Resources

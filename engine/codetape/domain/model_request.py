@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from codetape.domain.canonical import FrozenModel, canonical, sha256
+from codetape.domain.canonical import canonical, sha256
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.purposes import Purpose
 
 LENGTH_PARAMETER = "max_completion_tokens"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
-from codetape.domain.canonical import FrozenModel
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, FixVerification, Opinions, Proposals, Replacement
 
 

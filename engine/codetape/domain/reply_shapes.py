@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic.json_schema import SkipJsonSchema
 
-from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import ErrorType
+from codetape.domain.frozen_model import FrozenModel
 
 
 class Function(FrozenModel):

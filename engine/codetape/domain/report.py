@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from codetape.domain.canonical import Count, FrozenModel, Hash
+from codetape.domain.frozen_model import Count, FrozenModel, Hash
 
 IDLE = ("skipped", "xfailed", "xpassed")
 """Outcomes that say nothing for the code and nothing against it."""

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-from codetape.domain.canonical import Hash
+from codetape.domain.frozen_model import Hash
 
 
 def sample_digest(parts: Iterable[tuple[str, int, Iterable[bytes]]], *, folder: bool) -> Hash:

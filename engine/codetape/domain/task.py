@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from codetape.domain.canonical import Count, FrozenModel, Hash
+from codetape.domain.frozen_model import Count, FrozenModel, Hash
 
 InputType = Literal["str", "int", "float", "bool", "file", "directory"]
 OutputType = Literal["str", "int", "float", "bool", "file", "directory", "datetime", "timedelta"]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from codetape.domain.canonical import FrozenModel
+from codetape.domain.frozen_model import FrozenModel
 
 MAX_TOKENS = 2**53
 """The limit of one bucket: more is an error of the server, and a database column has only 64 bits."""

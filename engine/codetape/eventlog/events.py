@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import Field
 
-from codetape.domain.canonical import Count, FrozenModel, Hash, sha256
+from codetape.domain.canonical import sha256
+from codetape.domain.frozen_model import Count, FrozenModel, Hash
 from codetape.domain.purposes import CallPurpose, JobPurpose
 from codetape.domain.usage import Usage
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from codetape.errors import CorruptTape
-from codetape.eventlog.envelope import GENESIS, Event
+from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import refs
+from codetape.eventlog.stored_event import GENESIS
 
 
 def check_chain(events: Iterable[Event]) -> None:

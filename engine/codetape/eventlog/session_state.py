@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from codetape.domain.canonical import FrozenModel, canonical
+from codetape.domain.canonical import canonical
 from codetape.domain.findings import Checkpoint, Confirmation, Finding, FixCounts, Quarantined, Question, Strength
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, Fix, Opinion, Proposal
 from codetape.domain.report import Environment, Report
 from codetape.domain.task import Config, Task

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from codetape.domain.canonical import canonical, sha256
 from codetape.errors import CorruptTape, UsageError
-from codetape.eventlog.envelope import StoredEvent, decode, stored
+from codetape.eventlog.envelope import decode, stored
 from codetape.eventlog.events import (
     Answered,
     BuildFinished,
@@ -28,6 +28,7 @@ from codetape.eventlog.events import (
 from codetape.eventlog.fold import fold
 from codetape.eventlog.hash_chain import check_blobs, check_chain
 from codetape.eventlog.session_state import SessionState
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.playback import tape_samples
 from codetape.ports import Stream
 from codetape.runtime.text_file import opened_file

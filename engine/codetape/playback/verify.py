@@ -11,11 +11,12 @@ from typing import Literal
 
 from codetape.domain.canonical import sha256
 from codetape.errors import CodetapeError, CorruptTape, Divergence
-from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, decode, envelope
+from codetape.eventlog.envelope import Event, decode
 from codetape.eventlog.events import ContentForgotten, refs
 from codetape.eventlog.fold import apply
 from codetape.eventlog.hash_chain import check_blobs
 from codetape.eventlog.session_state import SessionState
+from codetape.eventlog.stored_event import GENESIS, StoredEvent, envelope
 from codetape.eventlog.structure import legal
 from codetape.playback.strict_replay import DriftedEvent, Replayed, replay
 from codetape.ports import Stream

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from codetape.domain.canonical import FrozenModel
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.purposes import PURPOSES
 from codetape.rules.pytest_source import defined_names, functions, imported_from_solution, names
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from codetape.domain.canonical import canonical, sha256
 from codetape.domain.money import dollars, picodollars
 from codetape.errors import CorruptTape
-from codetape.eventlog.envelope import StoredEvent, stored
+from codetape.eventlog.envelope import stored
 from codetape.eventlog.events import (
     EXTERNAL_CAUSES,
     Answered,
@@ -31,6 +31,7 @@ from codetape.eventlog.events import (
     Transition,
     unanswered,
 )
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.eventlog.upcasters import decode_payload
 from codetape.ports import CALL_EVENT_KINDS, Stream
 

@@ -20,9 +20,9 @@ from codetape.eventlog.events import (
     TestsFinished,
 )
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.evidence import many
 from codetape.rules.prompt_examples.example import in_words
 from codetape.text.escape import first_line
+from codetape.text.plural import many
 
 
 def describe(event: Event, session: SessionState) -> str:

@@ -27,9 +27,9 @@ from codetape.ports import Stream
 from codetape.reporting.calls import CallReader, CallRecord, call_events
 from codetape.reporting.event_text import describe
 from codetape.reporting.prompt_origins import Passage, PromptOrigins, RecordedText, passages
-from codetape.rules.classify import function_id
 from codetape.rules.evidence import evidence_of
 from codetape.rules.failing_tests import FailingTest, failing
+from codetape.rules.pytest_source import function_id
 from codetape.rules.session_view import all_files
 from codetape.text.unified_diff import unified
 

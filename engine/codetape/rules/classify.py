@@ -17,7 +17,7 @@ from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, SOLUTION_FILE, TEST_F
 from codetape.rules.assertion_claims import Claim, actual_of, agrees, claim_of, same_opinion
 from codetape.rules.data.optional_dependencies import OPTIONAL
 from codetape.rules.packages import LOCAL, mapped, standard_library
-from codetape.rules.pytest_source import file_of, names, raises_at
+from codetape.rules.pytest_source import file_of, function_id, names, raises_at
 from codetape.rules.rule_versions import RULES_VERSION
 
 SESSION = "session"
@@ -65,11 +65,6 @@ def signature(result: TestResult) -> str:
 def expected_names(files: Mapping[str, str]) -> tuple[str, ...]:
     """Return ``file::test`` for every test that the files define."""
     return tuple(f"{file}::{name}" for file, text in files.items() for name in names(text))
-
-
-def function_id(test_id: str) -> str:
-    """Return a node id without its parameters."""
-    return test_id.partition("[")[0]
 
 
 def missing_tests(report: Report, files: Mapping[str, str], hidden: Collection[str] = ()) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
 """What a session's verdict rests on, in numbers: beside the one word of its confidence."""
 
-from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import Strength
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.task import ANCHOR_FILE, OUTPUT_FILE, TEST_FILE, USER_FILE
 from codetape.eventlog.session_state import SessionState
-from codetape.rules.blind.blind_file import claimed_tests
-from codetape.rules.classify import function_id
-from codetape.rules.pytest_source import file_of
+from codetape.rules.pytest_source import file_of, function_id
 from codetape.rules.reclassify import FLAKY
+from codetape.text.plural import many
 
 MAX_OPEN = 30  # things that the task left open, of those that are named
 
@@ -45,7 +44,6 @@ def evidence_of(session: SessionState) -> Evidence:
     blind = {*confirmation.tests} if confirmation else set()
     planned = work.plan.edge_cases if work.plan else ()
     aside = [f"{q.test}: {q.words or q.reason}" for q in work.quarantined if q.reason != FLAKY]
-    has_oracle = session.confidence == "oracle"
     return Evidence(
         examples=files.count(ANCHOR_FILE),
         given_tests=files.count(USER_FILE),
@@ -55,11 +53,17 @@ def evidence_of(session: SessionState) -> Evidence:
         claims_unclear=confirmation.unclear if confirmation else 0,
         in_process=len([test for test in passed if test not in blind]),
         oracle_claims_blind=oracle.blind if oracle else 0,
-        oracle_in_process=has_oracle and not claimed_tests(session.the_task.oracle),
+        oracle_in_process=session.confidence == "oracle" and not _claimed(session.the_task.oracle),
         strength=work.strength if work.strength and work.strength.total else None,
         flaky=tuple(q.test for q in work.quarantined if q.reason == FLAKY),
         open=tuple([*planned, *aside][:MAX_OPEN]),
     )
+
+
+def _claimed(oracle: str) -> bool:
+    from codetape.rules.blind.blind_file import claimed_tests  # a reader of tests, which few sessions need here
+
+    return bool(claimed_tests(oracle))
 
 
 def in_words(evidence: Evidence) -> list[tuple[str, str]]:
@@ -83,8 +87,3 @@ def in_words(evidence: Evidence) -> list[tuple[str, str]]:
         )
     lines += [("flaky", test) for test in evidence.flaky]
     return lines
-
-
-def many(number: int, what: str) -> str:
-    """Return a count with its noun."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Collection, Iterator, Mapping
 
-from codetape.domain.canonical import FrozenModel
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.report import Report, TestResult
 from codetape.domain.task import SOLUTION_FILE
 from codetape.rules.pytest_source import file_of

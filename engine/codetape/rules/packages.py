@@ -8,7 +8,7 @@ from typing import Literal
 
 from packaging.utils import canonicalize_name
 
-from codetape.domain.job import TEST_PACKAGES
+from codetape.domain.job import TEST_PACKAGES, BuildSpec
 from codetape.domain.package_names import bare, valid_name
 from codetape.domain.reply_shapes import Proposal
 from codetape.domain.task import Config
@@ -174,6 +174,19 @@ def detected(session: SessionState) -> Detection:
         allowed=[name for name, answer in answers.items() if answer == "allow"],
         refused=[*session.ledger.refused, *(name for name, answer in answers.items() if answer == "deny")],
         rules=session.rules,
+    )
+
+
+def spec_of(session: SessionState) -> BuildSpec:
+    """Return the environment that the run needs now."""
+    found = detected(session)
+    packages = {*session.the_config.base_packages, *found.packages}
+    return BuildSpec(
+        python_version=session.the_config.python_version,
+        packages=tuple(sorted(packages)),
+        system_packages=tuple(sorted({*session.the_config.system_packages, *session.ledger.system_packages})),
+        commands=tuple(dict.fromkeys([*session.the_config.commands, *session.ledger.commands])),
+        base=session.the_config.sandbox.base,
     )
 
 

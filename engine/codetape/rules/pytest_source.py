@@ -116,6 +116,11 @@ def name_of(test_id: str) -> str:
     return test_id.partition("::")[2].partition("[")[0]
 
 
+def function_id(test_id: str) -> str:
+    """Return a node id without its parameters."""
+    return test_id.partition("[")[0]
+
+
 def file_of(test_id: str) -> str:
     """Return the file of a node id."""
     return test_id.partition("::")[0]

@@ -15,8 +15,9 @@ from codetape.domain.model_request import refused_parameter
 from codetape.domain.package_names import package_name, valid_system_name
 from codetape.domain.task import Config, Resources
 from codetape.errors import UsageError
-from codetape.eventlog.envelope import SESSION_ID, Event
+from codetape.eventlog.envelope import Event
 from codetape.eventlog.session_state import SessionState
+from codetape.eventlog.stored_event import SESSION_ID
 from codetape.ports import DEFAULT_STORE, Clock, Model, Sandbox, Store, complete, same_server
 from codetape.rules.build_approval import Approval, Approve
 from codetape.runtime import plugins

@@ -1,15 +1,20 @@
 """Adapters by name, found by entry point; the built-in ones by the same path as everyone's."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codetape.domain.job import BuildSpec, Job
-from codetape.domain.task import SandboxFacts
 from codetape.errors import SandboxUnavailable, UsageError
 from codetape.ports import BuildRejected, Built, DoctorFinding, Execution, Model, Sandbox, Store, StoredImage, complete
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from codetape.domain.job import BuildSpec, Job
+    from codetape.domain.task import SandboxFacts
 
 _ONE = {"models": "model", "sandboxes": "sandbox", "stores": "store"}
 
@@ -22,6 +27,8 @@ def available(kind: str) -> dict[str, EntryPoint]:
 @cache
 def _points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Return a group's entry points, looked up once for each path: what is installed on it is read file by file."""
+    from importlib.metadata import entry_points
+
     return tuple(entry_points(group=group))
 
 

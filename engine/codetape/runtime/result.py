@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from codetape.decider.environments import spec_of
-from codetape.domain.canonical import FrozenModel
 from codetape.domain.findings import Quarantined
+from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.job import BuildSpec, Job
 from codetape.domain.money import dollars, money, pico
 from codetape.domain.reply_shapes import CodePlan, CodeSolution, ErrorDiagnosis
@@ -24,6 +23,7 @@ from codetape.ports import EventStore, Sandbox, Stream
 from codetape.rules.build_approval import Approval, Approve
 from codetape.rules.evidence import Evidence, evidence_of
 from codetape.rules.failing_tests import FailingTest, failing
+from codetape.rules.packages import spec_of
 from codetape.rules.session_view import all_files
 from codetape.runtime.script_io import collect, with_value
 from codetape.runtime.sync import run_sync

@@ -8,7 +8,7 @@ from itertools import groupby
 from codetape.domain.budget import Reservation, Spent, check
 from codetape.domain.money import picodollars
 from codetape.errors import ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError
-from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, encode, stored
+from codetape.eventlog.envelope import Event, encode, stored
 from codetape.eventlog.events import (
     Answered,
     BuildFinished,
@@ -25,6 +25,7 @@ from codetape.eventlog.events import (
     unanswered,
 )
 from codetape.eventlog.hash_chain import check_blobs, check_chain
+from codetape.eventlog.stored_event import GENESIS, StoredEvent
 from codetape.eventlog.structure import open_request
 from codetape.ports import (
     CALL_EVENT_KINDS,

@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from codetape.errors import SessionNotFound
-from codetape.eventlog.envelope import StoredEvent
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.ports import CALL_EVENT_KINDS
 from codetape_adapters.stores.sqlite.connection import one, translated
 from codetape_adapters.stores.sqlite.recovery import session_ids

@@ -10,7 +10,6 @@ from sqlite3 import Connection
 from typing import Any
 
 from codetape.errors import CorruptTape
-from codetape.eventlog.envelope import StoredEvent
 from codetape.eventlog.events import (
     Answered,
     BuildFinished,
@@ -24,6 +23,7 @@ from codetape.eventlog.events import (
     Requested,
     TestsFinished,
 )
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.eventlog.upcasters import decode_payload
 
 _BUCKETS = ("input", "cache_read", "cache_write", "output", "reasoning")

@@ -12,8 +12,8 @@ import zstandard
 
 from codetape.domain.canonical import sha256
 from codetape.errors import CorruptTape
-from codetape.eventlog.envelope import StoredEvent
 from codetape.eventlog.events import SessionStarted
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.eventlog.upcasters import decode_payload
 from codetape.ports import MAX_ASKED, RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS, store_error

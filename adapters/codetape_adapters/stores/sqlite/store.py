@@ -21,9 +21,10 @@ import zstandard
 
 from codetape.domain.budget import Reservation
 from codetape.errors import BudgetSpent, ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError, UsageError
-from codetape.eventlog.envelope import GENESIS, Event, StoredEvent, decode, encode, stored
+from codetape.eventlog.envelope import Event, decode, encode, stored
 from codetape.eventlog.events import CallLost, ContentForgotten, Payload, SessionForked, refs
 from codetape.eventlog.hash_chain import check_blobs, check_chain
+from codetape.eventlog.stored_event import GENESIS, StoredEvent
 from codetape.eventlog.structure import open_request
 from codetape.ports import DEFAULT_STORE, Lease, RecoveredSession, SessionList, Store, Stream
 from codetape_adapters.process_identity import alive, identity

@@ -17,7 +17,7 @@ def command(files: tuple[str, ...], db: str, as_json: bool) -> int:
     stands if one begins with the other; if they diverge, the tape is refused.
     """
     from codetape.api.keeping import import_tapes
-    from codetape.rules.evidence import many
+    from codetape.text.plural import many
 
     records = import_tapes(*files, store=db)
     if not as_json:

@@ -71,8 +71,9 @@ def command(options: ResumeOptions) -> int:
     """
     from codetape.api.driving import aresume, check_resumable
     from codetape.api.opening import open_session
+    from codetape.cli import summary
     from codetape.cli.approval import approving
-    from codetape.cli.run_session import again_live, drive, end
+    from codetape.cli.run_session import again_live, drive
     from codetape.cli.script_folder import ScriptFolder
     from codetape.runtime.agent import AutoCoderAgent
     from codetape.runtime.result import GenerateResult
@@ -89,7 +90,9 @@ def command(options: ResumeOptions) -> int:
     if folder and recorded.run.state == "succeeded":  # there is nothing left but to write it
         folder.prepare()
         result = GenerateResult.of(recorded.run, recorded.stream)
-        return end(result, recorded.run, result.duration_s, folder, as_json=options.as_json, again=again_live(options))
+        return summary.end(
+            result, recorded.run, result.duration_s, folder, as_json=options.as_json, again=again_live(options)
+        )
     check_resumable(recorded.run, answers, options.max_iterations)
     settings, changes = live_settings(options), budget_changes(options)
     settings["allow_build"] = approving(allowed=options.allow_build)
