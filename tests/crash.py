@@ -15,7 +15,7 @@ from codetape.eventlog.envelope import stored
 from codetape.playback.verify import verify
 from codetape.ports import Reply
 from codetape.testing import FakeSandbox
-from codetape_adapters.stores.sqlite import store as store_module
+from codetape_adapters.stores.sqlite import log as log_module
 from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.helpers.forked import started
 from tests.support import ADD, ADD_TESTS, SUBTRACT, diagnosis, failure, opinions, plan
@@ -104,14 +104,14 @@ class Store(SqliteStore):
     def __init__(self, path, points):
         super().__init__(path)
         self._points = points
-        project = store_module.project if not hasattr(store_module.project, "real") else store_module.project.real
+        project = log_module.project if not hasattr(log_module.project, "real") else log_module.project.real
 
-        def projected(db, event):
-            project(db, event)
+        def projected(db, event, texts):
+            project(db, event, texts)
             points.at("inside a commit")
 
         projected.real = project
-        store_module.project = projected
+        log_module.project = projected
 
     async def append_all(self, entries, lease, reserve=None):
         self._points.at("before a commit")
@@ -151,6 +151,7 @@ def check(path, trace, result, base):
     """What was acknowledged is there, nothing is doubled, and the end is that of the run which nobody killed."""
     store = SqliteStore(path)
     stream = asyncio.run(store.read(SESSION))
+    assert store.disagreeing(SESSION, stream.events, stream.texts) == []
     store.close()
     there = {(str(e.seq), e.hash) for e in stream.events}
     assert {tuple(words) for words in lines(trace, "done")} <= there

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codetape.domain.task import SandboxFacts
     from codetape.domain.usage import Usage
     from codetape.eventlog.envelope import Event
+    from codetape.eventlog.kept_call import CallLabels, KeptCall
     from codetape.eventlog.stored_event import StoredEvent
 
 __all__ = [
@@ -448,6 +449,15 @@ class SessionCatalog(Protocol):
         """Yield stored events of CALL_EVENT_KINDS, parents before their forks: of these sessions and their parents, or
         of all."""
 
+    def kept_calls(self, sessions: Collection[str] | None = None) -> Iterator[tuple[CallLabels, Sequence[KeptCall]]]:
+        """Yield the calls of these sessions, or of all, a session at a time. A store may keep them as events are added;
+        by default they are read from the events."""
+        from codetape.eventlog.call_history import CallHistory
+
+        for labels, calls in CallHistory().sessions(self.call_events(sessions)):
+            if sessions is None or labels.session in sessions:
+                yield labels, calls
+
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
         """Return, for each image, the sessions that built it last, each with its state."""
 
@@ -481,6 +491,15 @@ class Maintenance(Protocol):
     def unsound(self) -> list[str]:
         """Return what is wrong with the store as a whole, and listed figures that differ from the events, a line
         each."""
+
+    def disagreeing(self, session: str, events: Sequence[Event], texts: Mapping[str, str]) -> list[str]:
+        """Return what the store keeps of a session beside its events and is not what they say, a line each. ``events``
+        are its whole chain."""
+        return []
+
+    def rebuild(self) -> None:
+        """Make what the store keeps beside the events again from them. A store that keeps nothing does nothing."""
+        return
 
 
 class Store(EventStore, SessionCatalog, Maintenance, Protocol):

@@ -82,11 +82,11 @@ def test_why_goes_back_to_the_prompt():
 @pytest.mark.parametrize("tape", TAPES, ids=lambda t: Path(t).stem)
 def test_every_call_of_the_real_tapes_is_explained(tape):
     from codetape.playback.tape_file import load
-    from codetape.reporting.calls import CallReader, call_events
+    from codetape.reporting.calls import stream_calls
     from codetape.reporting.why import why
 
     stream = load(tape).stream
-    for call in CallReader().calls(call_events(stream)):
+    for call in stream_calls(stream):
         found = why(stream, call.seq)
         assert found.chain[0].seq == call.seq
         assert found.chain[-1].kind == "SessionStarted"

@@ -209,7 +209,7 @@ def test_what_does_not_fit_appends_nothing():
     result, _ = generate(None, model=Counted(ANSWERS), store=store, **SMALL)
     db = store._db()
     before = db.execute("SELECT count(*), sum(open_tokens) FROM events, sessions").fetchone()
-    from codetape_adapters.stores.sqlite.store import reservations
+    from codetape_adapters.stores.sqlite import reservations
 
     with pytest.raises(BudgetSpent):
         reservations.reserve(db, result.session, Reservation(10, 0, (Limit("session", tokens=1),)))

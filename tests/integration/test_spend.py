@@ -13,10 +13,11 @@ from codetape import AutoCoderAgent
 from codetape.domain.money import dollars, pico, picodollars
 from codetape.domain.usage import Usage
 from codetape.errors import UsageError
+from codetape.eventlog.envelope import stored
 from codetape.eventlog.events import Answered, CallLost, Requested
 from codetape.playback import tape_file
-from codetape.ports import Reply
-from codetape.reporting.calls import DISPOSITIONS, CallReader, call_events
+from codetape.ports import CALL_EVENT_KINDS, Reply
+from codetape.reporting.calls import DISPOSITIONS, records, records_of, stream_calls
 from codetape.reporting.spend import KEYS, spend
 from codetape.runtime.pricing import BUCKETS, Prices, read_prices
 from codetape.testing import MemoryStore, ScriptedModel
@@ -127,9 +128,9 @@ def test_the_price_is_kept_with_the_call_and_the_sum_in_the_list():
     assert {Decimal(a.price.cost) for a in answers} == {each}
     assert answers[0].price.per_mtok == {"input": "0.25", "cache_read": "0.025", "output": "2"}
     assert store.sessions()[0][0]["cost"] == pico(str(each)) * len(answers)
-    found = spend(CallReader().calls(store.call_events()), ("model",))
+    found = spend(records(store.kept_calls()), ("model",))
     assert found.total.cost == pico(str(each)) * len(answers)
-    later = spend(CallReader().calls(store.call_events()), ("model",), as_of="2024-01-01T00:00:00Z")
+    later = spend(records(store.kept_calls()), ("model",), as_of="2024-01-01T00:00:00Z")
     assert later.total.unpriced + bool(later.total.cost) > 0
     store.close()
 
@@ -160,7 +161,7 @@ def store(tmp_path_factory):
 def read(store):
     """The calls of all sessions, and their streams."""
     streams = [asyncio.run(store.read(row["session"])) for row in store.sessions()[0]]
-    return list(CallReader().calls(store.call_events())), streams
+    return list(records(store.kept_calls())), streams
 
 
 @settings(max_examples=60)
@@ -180,7 +181,7 @@ def test_sums_agree_with_the_events_to_the_last_token_however_they_are_told_apar
 @given(worlds)
 def test_every_call_has_one_fate_and_the_database_says_what_the_stream_says(drawn):
     _, stream, *_ = live(*drawn)
-    calls = list(CallReader().calls(call_events(stream)))
+    calls = list(stream_calls(stream))
     assert [c.seq for c in calls] == [
         e.seq for e in stream.events if isinstance(e.payload, Requested) and e.payload.effect == "ask"
     ]
@@ -196,7 +197,7 @@ def test_every_call_has_one_fate_and_the_database_says_what_the_stream_says(draw
 def test_fates_by_example():
     result, _ = generate({**ANSWERS, "plan": ["{", plan()], "code": [SUBTRACT, ADD]}, store=(store := MemoryStore()))
     assert result.succeeded
-    calls = list(CallReader().calls(call_events(asyncio.run(store.read(result.session)))))
+    calls = list(stream_calls(asyncio.run(store.read(result.session))))
     dispositions = [(c.purpose, c.disposition) for c in calls]
     assert dispositions[:4] == [("plan", "repair"), ("plan", "accepted"), ("code", "superseded"), ("tests", "accepted")]
     assert dispositions[-1] == ("code", "accepted")
@@ -217,13 +218,13 @@ def test_a_label_that_is_given_twice_counts_once_and_a_lost_call_has_no_price():
     model = Stops(ANSWERS, name="openai:gpt-5-mini")
     with pytest.raises(asyncio.CancelledError):
         generate(None, model=model, store=store, ask={"tags": ["n", "n"], "session": "s"})
-    found = spend(CallReader().calls(store.call_events()), ("tag",))
+    found = spend(records(store.kept_calls()), ("tag",))
     assert [row.calls for row in found.rows] == [found.total.calls] == [2]
-    lost = next(c for c in CallReader().calls(store.call_events()) if c.reserved)
+    lost = next(c for c in records(store.kept_calls()) if c.reserved)
     assert (lost.cost, lost.source, lost.disposition) == (None, "", "abandoned")
     agent = AutoCoderAgent(model=model, sandbox=HostSandbox(), store=store)
     asyncio.run(agent.aresume("s"))
-    dispositions = [(c.purpose, c.disposition) for c in CallReader().calls(store.call_events())]
+    dispositions = [(c.purpose, c.disposition) for c in records(store.kept_calls())]
     assert dispositions[:3] == [("plan", "accepted"), ("code", "transport retry"), ("code", "superseded")]
     store.close()
 
@@ -232,7 +233,7 @@ def test_a_halt_between_an_answer_and_its_decision_does_not_change_its_fate():
     store = MemoryStore()
     result, _ = generate({**ANSWERS, "code": [ADD]}, store=store)
     stream = asyncio.run(store.read(result.session))
-    facts = list(call_events(stream))
+    facts = [stored(event) for event in stream.events if event.kind in CALL_EVENT_KINDS]
     at = next(
         n
         for n, f in enumerate(facts)
@@ -240,16 +241,15 @@ def test_a_halt_between_an_answer_and_its_decision_does_not_change_its_fate():
     )
     halt = json.dumps({"trigger": "suspend", "source": "coding", "target": "suspended", "about": "session", "usable": True, "reason": "outage", "ledger": {}, "changes": {}, "cause": "outage"})  # fmt: skip
     cut = [*facts[: at + 1], facts[at]._replace(kind="Suspended", payload=halt), *facts[at + 1 :]]
-    assert [c.disposition for c in CallReader().calls(cut)] == [c.disposition for c in CallReader().calls(facts)]
+    assert [c.disposition for c in records_of(cut)] == [c.disposition for c in records_of(facts)]
 
 
 def test_replayed_and_inherited_calls_cost_nothing_and_are_shown_apart():
     stream = tape_file.load(str(ROOT / "replays" / "demo.tape.jsonl")).stream
-    calls = [c._replace(cost=0, replayed=True) if False else c for c in CallReader().calls(call_events(stream))]
-    assert spend(calls).total.replayed == 0
+    assert spend(stream_calls(stream)).total.replayed == 0
     store = MemoryStore()
     result, _ = generate(None, model=__import__("codetape.playback.recorded_model", fromlist=["x"]).TapeModel("t", stream), store=store, prompt="other", max_iterations=1)  # fmt: skip
-    found = spend(CallReader().calls(call_events(asyncio.run(store.read(result.session)))))
+    found = spend(stream_calls(asyncio.run(store.read(result.session))))
     assert found.total.calls == 0
     assert found.total.tokens == found.total.cost == 0
     assert found.total.replayed == result.calls

@@ -16,7 +16,7 @@ from codetape.ports import CALL_EVENT_KINDS, DEFAULT_STORE, Stream
 from codetape.reporting import audit as audits
 from codetape.reporting import spend as spending
 from codetape.reporting import why as causes
-from codetape.reporting.calls import CallReader, CallRecord
+from codetape.reporting.calls import CallRecord, records, records_of
 from codetape.runtime.pricing import Prices
 from codetape.runtime.sync import run_sync
 
@@ -31,10 +31,7 @@ def calls(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | None 
     ids = set(selection.ids())
     if not ids:
         raise selection.none_found()
-    parents = {row["parent"] for row in selection.store.sessions().rows}
-    records = CallReader(parents).calls(selection.store.call_events(ids))
-    # the reader needs the events of parents to follow forks; only selected sessions are yielded
-    yield from (call for call in records if call.session in ids)
+    yield from records(selection.store.kept_calls(ids))
 
 
 def _calls_of_files(selection: Corpus) -> Iterator[CallRecord]:
@@ -43,7 +40,7 @@ def _calls_of_files(selection: Corpus) -> Iterator[CallRecord]:
         raise selection.none_found()
     for name in names:
         session, events = _call_events(name)
-        yield from (call for call in CallReader().calls(events) if call.session == session)
+        yield from (call for call in records_of(events) if call.session == session)
 
 
 def _call_events(name: str) -> tuple[str, list[StoredEvent]]:

@@ -56,13 +56,19 @@ def verify(
     head: str = "",
     head_hashes: str = "",
     jobs: int = 0,
+    rebuild: bool = False,
 ) -> Verification:
     """Check hashes, chains, blobs and moves of the machine, and derive decisions again, for sessions or a whole store.
 
     ``head`` is a single session's last hash as kept elsewhere, or its first 12 digits or more. ``head_hashes`` is a
     file of them, one line per session, which is updated if everything is sound. ``jobs`` are the processes that a whole
-    store is examined in, one for each CPU by default. Raises UsageError if nothing is named.
+    store is examined in, one for each CPU by default. ``rebuild`` first makes what the store keeps beside the events
+    again from them. Raises UsageError if nothing is named.
     """
+    if rebuild:
+        written = opened(store, reading=False)
+        written.rebuild()
+        written.close()
     names = [] if everything else run_sync(_names(sources, store, where))
     if head and len(names) != 1:
         raise UsageError("A head hash goes with one session.")

@@ -19,7 +19,7 @@ from codetape.playback import tape_file
 from codetape.playback.diff import compare
 from codetape.playback.tape_file import is_tape_or_folder
 from codetape.ports import DEFAULT_STORE, SessionRow, Store, Stream
-from codetape.reporting.calls import CallReader
+from codetape.reporting.calls import records
 from codetape.runtime.sync import run_sync
 
 KEPT = 8  # sessions that were read last, for the parts of their pages
@@ -119,10 +119,8 @@ class Library:
         rows, _ = self.rows()
         counted = rows if everything else rows[:NEWEST]
         ids = {row["session"] for row in counted}
-        parents = {row["parent"] for row in rows}
         whole = len(ids) == len(rows) and not self.only
-        calls = CallReader(parents).calls(self.store.call_events(None if whole else ids))
-        own = (call for call in calls if call.session in ids)
+        own = records(self.store.kept_calls(None if whole else ids))
         left_out = len(rows) - len(counted)
         return spend_page(own, links, place=self.place, head=str(self.store.position()), left_out=left_out)
 

@@ -44,7 +44,7 @@ class Verified:
     """The result of verifying one session. ``derived`` counts the requests and decisions that were derived again.
 
     Without ``content`` none was: blobs were left out or forgotten, and only hashes, chain and the machine's moves were
-    checked.
+    checked. ``decoded`` are the events, of a log in which nothing was edited or is missing.
     """
 
     session: str
@@ -55,6 +55,7 @@ class Verified:
     drift: tuple[DriftedEvent, ...] = ()
     run: SessionState | None = None
     content: bool = True
+    decoded: tuple[Event, ...] = ()
 
     @property
     def judgement(self) -> Judgement:
@@ -104,7 +105,7 @@ def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str =
             legal(events)
         except CorruptTape as error:
             findings.append(Defect(error.seq, "illegal", str(error)))
-        return Verified(session, len(rows), last, _in_order(findings), content=False)
+        return Verified(session, len(rows), last, _in_order(findings), content=False, decoded=tuple(events))
     replayed: Replayed | None = None
     try:
         # a replay folds as it goes; not `whole`, for an interrupted session is no forgery
@@ -114,7 +115,8 @@ def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str =
     except CodetapeError as error:
         findings.append(Defect(getattr(error, "seq", None), "illegal", str(error)))
     derived, drift = (replayed.derived, replayed.drift) if replayed else (0, ())
-    return Verified(session, len(rows), last, _in_order(findings), derived, drift, replayed.run if replayed else None)
+    run = replayed.run if replayed else None
+    return Verified(session, len(rows), last, _in_order(findings), derived, drift, run, decoded=tuple(events))
 
 
 def readable(rows: Sequence[StoredEvent], texts: Mapping[str, str]) -> tuple[Stream, str]:

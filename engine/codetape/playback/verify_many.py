@@ -1,6 +1,6 @@
 """Verifies sessions by name, one or all of a store in several processes, and compares them with the store's list."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any
@@ -9,6 +9,7 @@ from codetape.errors import CodetapeError, CorruptTape, UsageError
 from codetape.playback import head_file, tape_file
 from codetape.playback.many_processes import in_order
 from codetape.playback.verify import Defect, Verified, verify
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.ports import SessionRow, Store
 from codetape.runtime import plugins
 
@@ -47,11 +48,24 @@ class Examined:
 
 
 def examined(rows: Any, texts: Any, problems: Iterable[str], *, head: str = "", content: bool = True) -> Examined:
-    """Verify rows and blobs; return the result without the session's state."""
-    verified = verify(rows, texts, head=head, content=content)
+    """Verify rows and blobs; return the result without the session's state and events."""
+    return _examined(verify(rows, texts, head=head, content=content), rows, problems)
+
+
+def _examined(verified: Verified, rows: Sequence[StoredEvent], problems: Iterable[str]) -> Examined:
     facts = _facts(verified.run) if not verified.findings and verified.run is not None else None
     chain = tuple((row.session, row.seq, row.hash) for row in rows)
-    return Examined(replace(verified, run=None), facts, chain, tuple(problems))
+    return Examined(replace(verified, run=None, decoded=()), facts, chain, tuple(problems))
+
+
+def _of_store(store: Store, session: str, *, head: str = "") -> Examined:
+    """Verify a session of a store, and compare what the store keeps beside its events with them."""
+    saved = store.recover(session)
+    verified = verify(saved.rows, saved.texts, head=head)
+    if verified.decoded and not verified.findings:
+        wrong = store.disagreeing(session, verified.decoded, saved.texts)
+        verified = replace(verified, findings=tuple(Defect(None, "list", text) for text in wrong))
+    return _examined(verified, saved.rows, saved.problems)
 
 
 def everything_in(store: Store, names: list[str], jobs: int = 0) -> Iterator[tuple[str, Examined]]:
@@ -74,8 +88,7 @@ def _opened(address: str) -> Store:
 def _several(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:
     for name in names:
         try:
-            saved = store.recover(name)
-            yield name, examined(saved.rows, saved.texts, saved.problems)
+            yield name, _of_store(store, name)
         except CodetapeError as error:
             yield name, _unreadable(name, str(error))
         except Exception as error:  # noqa: BLE001 - one session from elsewhere must not hide what the others are
@@ -112,9 +125,7 @@ def _verified(name: str, listing: Listing, head: str, heads: dict[str, tuple[int
         result = examined(rows, lines.by_hash, tape_file.misplaced(lines), head=head, content=lines.content)
         return judged(name, result, None, heads, tape=True)
     session = listing.store.find(name)
-    saved = listing.store.recover(session)
-    result = examined(saved.rows, saved.texts, saved.problems, head=head)
-    return judged(name, result, listing.listed(session), heads)
+    return judged(name, _of_store(listing.store, session, head=head), listing.listed(session), heads)
 
 
 def judged(
@@ -162,9 +173,6 @@ def _lies(listed: SessionRow, facts: dict[str, Any]) -> str:
     if listed["state"] == "unreadable":
         return "it is not listed"
     row, own = dict(listed), {name: value for name, value in facts.items() if name != "parent"}
-    # a row of a fork is made from its own events alone: it lacks the inherited state and iteration
-    if facts["parent"] and listed["state"] == "forked":
+    if facts["parent"] and listed["state"] == "forked":  # of a fork without a state of its own
         del own["state"]
-    if facts["parent"]:
-        del own["iteration"]
     return ", ".join(f"{name} {row[name]} for {value}" for name, value in own.items() if row[name] != value)

@@ -25,7 +25,7 @@ from codetape.eventlog.fold import apply, fold
 from codetape.eventlog.session_state import SessionState
 from codetape.playback.verify import Judgement, verify
 from codetape.ports import Stream
-from codetape.reporting.calls import CallReader, CallRecord, call_events, call_row
+from codetape.reporting.calls import CallRecord, call_row, stream_calls
 from codetape.reporting.event_text import describe, server_line
 from codetape.reporting.spend import Spend, spend
 from codetape.reporting.verdict import Verdict, verdict_of
@@ -93,7 +93,7 @@ class Audit:
 def audit(stream: Stream) -> Audit:
     """Audit a session. Raises CorruptTape for a log that cannot be folded."""
     session = fold(stream.events, stream.texts)
-    calls = list(CallReader().calls(call_events(stream)))
+    calls = list(stream_calls(stream))
     own = tuple(call for call in calls if call.session == session.session)
     verification = verify([stored(event) for event in stream.events], stream.texts)
     started = next(e.payload for e in stream.events if isinstance(e.payload, SessionStarted))

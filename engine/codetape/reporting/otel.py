@@ -17,7 +17,7 @@ from codetape.eventlog.events import Answered, Requested, TestsFinished
 from codetape.eventlog.fold import fold
 from codetape.eventlog.structure import closed_calls
 from codetape.ports import Stream
-from codetape.reporting.calls import CallReader, CallRecord, call_events
+from codetape.reporting.calls import CallRecord, stream_calls
 
 
 def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
@@ -27,7 +27,7 @@ def spans(stream: Stream, *, content: bool = False) -> Iterator[Any]:
     trace = int(sha256(f"trace {session.session} {stream.events[0].hash}")[:32], 16)
     own = [event for event in stream.events if event.session == session.session]
     root = int(own[0].hash[:16], 16) or 1  # not of event 0, which a fork shares with its parent
-    records = {call.name: call for call in CallReader().calls(call_events(stream))}
+    records = {call.name: call for call in stream_calls(stream)}
     context = sdk.context(trace, root)
     for event, following in closed_calls(stream.events):
         request, outcome = event.payload, following.payload

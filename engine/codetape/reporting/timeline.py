@@ -24,7 +24,7 @@ from codetape.eventlog.events import (
 from codetape.eventlog.fold import apply
 from codetape.eventlog.session_state import SessionState
 from codetape.ports import Stream
-from codetape.reporting.calls import CallReader, CallRecord, call_events
+from codetape.reporting.calls import CallRecord, stream_calls
 from codetape.reporting.event_text import describe
 from codetape.reporting.prompt_origins import Passage, PromptOrigins, RecordedText, passages
 from codetape.rules.evidence import evidence_of
@@ -181,7 +181,7 @@ class _Reader:
 
     def __init__(self, stream: Stream) -> None:
         self.texts, self.state = stream.texts, SessionState()
-        self.records = {call.seq: call for call in CallReader().calls(call_events(stream))}
+        self.records = {call.seq: call for call in stream_calls(stream)}
         self.origins = PromptOrigins()
         self.visits: list[Visit] = []
         self.columns: list[TestRun] = []

@@ -264,6 +264,28 @@ class StoreContract(ABC):
         assert all(row.covered for row in rows)
         assert {row.session for row in store.call_events()} == {"a", "b"}
 
+    def test_what_is_kept_of_calls_is_what_their_events_say(self) -> None:
+        """A store that keeps calls keeps what their events say, of the requested sessions only; a stream that was put
+        counts as one that was appended, and what is made again is the same."""
+        from codetape.eventlog.call_history import CallHistory
+
+        source, store = self.make(), self.make_another()
+        for name in ("a", "b"):
+            session = _Session(source, name)
+            session.start()
+            session.request(None)
+            session.answer(tokens=7)
+            session.request(None)
+        store.put(asyncio.run(source.read("a")), asyncio.run(source.read("b")))
+        for kept in (source, store):
+            calls = [(labels, list(own)) for labels, own in kept.kept_calls()]
+            assert calls == list(CallHistory().sessions(kept.call_events()))
+            assert [labels.session for labels, _ in kept.kept_calls(["b"])] == ["b"]
+            stream = asyncio.run(kept.read("a"))
+            assert kept.disagreeing("a", stream.events, stream.texts) == []
+            kept.rebuild()
+            assert [(labels, list(own)) for labels, own in kept.kept_calls()] == calls
+
     # ---- maintenance
 
     def test_a_stream_is_put_once_and_extends_what_is_there(self) -> None:

@@ -92,7 +92,7 @@ def test_everything_reads_old_and_new_alike(version_2):
 
 
 def test_the_views_tables_are_rebuilt_from_events_of_every_version(version_2):
-    from codetape_adapters.stores.sqlite.read_models import rebuild
+    from codetape_adapters.stores.sqlite.rebuilding import rebuild
 
     store = SqliteStore("both.db")
     store.put(written_by(1, "old"), written_by(2, "new"))

@@ -1,10 +1,14 @@
 """What a database has: sessions by name, stored events of calls, and the images that sessions need."""
 
 from collections.abc import Collection, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from sqlite3 import Connection
+from typing import Any
 
-from codetape.errors import SessionNotFound
+from codetape.errors import CorruptTape, SessionNotFound
+from codetape.eventlog.kept_call import CallLabels, KeptCall
 from codetape.eventlog.stored_event import StoredEvent
 from codetape.ports import CALL_EVENT_KINDS
 from codetape_adapters.stores.sqlite.connection import one, translated
@@ -53,6 +57,59 @@ def call_events(db: Connection, path: Path, sessions: Collection[str] | None = N
         else:
             rows = db.execute(f"{query} ORDER BY s.rowid, e.seq")
         yield from (StoredEvent.of(row) for row in rows if names is None or row[0] in names)
+
+
+def kept_calls(
+    db: Connection, path: Path, sessions: Collection[str] | None = None
+) -> Iterator[tuple[CallLabels, list[KeptCall]]]:
+    """Yield the calls of these sessions, or of all, a session at a time, as they are kept. Raises CorruptTape."""
+    own = "s.session, s.task, s.tags, s.lineage, s.model, s.prompts"
+    calls = ", ".join(f"c.{name}" for name in KeptCall._fields)
+    query = f"SELECT {own}, {calls} FROM sessions s JOIN call_rows c USING (session)"  # noqa: S608 - fixed names
+    with translated(path):
+        if sessions is not None and len(sessions) <= 100:
+            marks = ",".join("?" * len(sessions))
+            rows = db.execute(f"{query} WHERE s.session IN ({marks}) ORDER BY s.rowid, c.seq", sorted(sessions))
+        else:
+            rows = db.execute(f"{query} ORDER BY s.rowid, c.seq")
+        for session, group in groupby(rows, key=itemgetter(0)):
+            if sessions is not None and session not in sessions:
+                continue
+            found = list(group)
+            yield _labels(found[0][:_LABELS]), [_call(session, row[_LABELS:]) for row in found]
+
+
+def _labels(values: tuple[Any, ...]) -> CallLabels:
+    if any(type(value) is not str for value in values):
+        raise _not_ours(str(values[0]))
+    session, task, tags, lineage, model, prompts = values
+    return CallLabels(session, task, tuple(filter(None, tags.split(","))), lineage, model, prompts)
+
+
+def _call(session: str, values: tuple[Any, ...]) -> KeptCall:
+    """Return a kept call, if each value is of its column's type: a column of SQLite's takes any."""
+    if tuple(map(type, values)) not in _CALL_TYPES:
+        raise _not_ours(session)
+    return KeptCall._make(values)
+
+
+def _not_ours(session: str) -> CorruptTape:
+    return CorruptTape(
+        f"The calls kept of session {session} have a value of the wrong type.",
+        remedy="`codetape verify --all --rebuild` makes them again from its events.",
+    )
+
+
+_LABELS = len(CallLabels._fields)
+_NONE = type(None)
+_CALL_TYPES = frozenset(
+    tuple(
+        {"usable": usable, "cost": cost}.get(name, str if hint in ("str", str) else int)
+        for name, hint in KeptCall.__annotations__.items()
+    )
+    for usable in (int, _NONE)
+    for cost in (int, _NONE)
+)
 
 
 def _with_parents(db: Connection, sessions: Collection[str]) -> set[str]:

@@ -20,7 +20,7 @@ APPLICATION_ID = 0x63746170  # "ctap"
 BUSY_SECONDS = 30
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What SQLite raises; the second where the words of its error name something that is not UTF-8."""
-SCHEMA = 7
+SCHEMA = 8
 """The number of migrations, kept in user_version too: reading a database must not load the code that migrates one."""
 
 

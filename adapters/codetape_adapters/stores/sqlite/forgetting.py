@@ -19,8 +19,12 @@ from typing import Any
 from codetape.errors import StoreError
 from codetape.eventlog.envelope import Event, stored
 from codetape_adapters.stores.sqlite.connection import open_database, store_error
+from codetape_adapters.stores.sqlite.projection import project
 
-_TABLES = ("sessions", "events", "leases", "call_rows", "test_run_rows", "decision_rows", "build_rows")
+_TABLES = (
+    "session_tags", "sessions", "events", "leases", "call_rows", "test_run_rows", "decision_rows", "build_rows",
+)  # fmt: skip
+"""Tables that are copied; labels come before the lines whose insertion sums up what each label has spent."""
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COPY = ".codetape-forget-"
 
@@ -106,8 +110,7 @@ def _copy(old: Connection, path: Path, needed: set[bytes], session: str, added: 
         _insert_all(db, "INSERT INTO blobs VALUES (?, ?, ?)", blobs)
         _insert_all(db, "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(stored, added))
         for event in added:
-            values = (event.seq + 1, event.at, event.hash, session)
-            db.execute("UPDATE sessions SET events = ?, updated_at = ?, head = ? WHERE session = ?", values)
+            project(db, event, {})
         db.execute("UPDATE leases SET held = 0 WHERE session = ?", (session,))
         _copy_foreign_objects(old, db)
         blob_count = db.execute("SELECT count(*) FROM blobs").fetchone()[0]

@@ -2,7 +2,14 @@
 
 from sqlite_utils import Database, Migrations
 
-from codetape_adapters.stores.sqlite.read_models import READ_MODEL_TABLES, READ_MODEL_VIEWS, rebuild
+from codetape_adapters.stores.sqlite.read_models import (
+    CALL_TABLE,
+    CALL_VIEWS,
+    READ_MODEL_TABLES,
+    READ_MODEL_VIEWS,
+)
+from codetape_adapters.stores.sqlite.rebuilding import rebuild
+from codetape_adapters.stores.sqlite.reservations import SUM_TABLES
 
 MIGRATIONS = Migrations("codetape")
 
@@ -128,7 +135,6 @@ def _read_models(db: Database) -> None:
         db.execute(f"DROP VIEW IF EXISTS {view}")
     for statement in (*READ_MODEL_TABLES, *READ_MODEL_VIEWS):
         db.execute(statement)
-    rebuild(db.conn)
 
 
 @MIGRATIONS()
@@ -141,7 +147,16 @@ def _server(db: Database) -> None:
 def _confidence(db: Database) -> None:
     """How far a session's success can be trusted; empty for every other state."""
     db.execute("ALTER TABLE sessions ADD COLUMN confidence TEXT NOT NULL DEFAULT ''")
-    last = "SELECT d.confidence FROM decision_rows d WHERE d.session = sessions.session AND d.kind = 'Succeeded'"
-    db.execute(
-        f"UPDATE sessions SET confidence = coalesce(({last} ORDER BY d.seq DESC LIMIT 1), '') WHERE state = 'succeeded'"
-    )
+
+
+@MIGRATIONS()
+def _kept(db: Database) -> None:
+    """Keep what spend, lists and budgets are made of: calls, what was asked, and what each label has spent."""
+    for view in ("spend", "llm_calls"):
+        db.execute(f"DROP VIEW {view}")
+    db.execute("DROP TABLE call_rows")
+    for column in ("lineage", "prompts", "asked"):
+        db.execute(f"ALTER TABLE sessions ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+    for statement in (CALL_TABLE, *CALL_VIEWS, *SUM_TABLES):
+        db.execute(statement)
+    rebuild(db.conn)

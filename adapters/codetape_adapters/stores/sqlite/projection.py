@@ -1,43 +1,67 @@
-"""The list of sessions: a line for each, brought up to date with every event, and rebuildable from the events."""
+"""What is kept of events beside them: a line for each session, its labels, its calls and the other read models.
 
+It is brought up to date with every event, in the event's own transaction, and can be made again from the events.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from sqlite3 import Connection
 from typing import Any
 
 from codetape.domain.money import pico
+from codetape.errors import CorruptTape
+from codetape.eventlog.call_history import begun, iteration_after, pack_digits
 from codetape.eventlog.envelope import Event
-from codetape.eventlog.events import Answered, CallClosed, ConfigChanged, SessionForked, SessionStarted, Transition
+from codetape.eventlog.events import (
+    Answered,
+    CallClosed,
+    ConfigChanged,
+    ContentForgotten,
+    Requested,
+    SessionForked,
+    SessionStarted,
+    Transition,
+)
+from codetape.eventlog.upcasters import decode_payload
+from codetape.ports import MAX_ASKED
 from codetape_adapters.stores.sqlite import reservations
 from codetape_adapters.stores.sqlite.connection import one
-from codetape_adapters.stores.sqlite.read_models import add, insert
+from codetape_adapters.stores.sqlite.read_models import add, begin_call, insert
 
 
-def project(db: Connection, event: Event) -> None:
-    """Bring a session's line and the read models up to date with one more event, in the event's own transaction."""
+def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connection | None = None) -> None:
+    """Bring what is kept up to date with one more event; ``texts`` has the task of a session that starts.
+
+    ``log`` has the events that a fork continues from, where ``db`` itself has none.
+    """
     payload = event.payload
-    add(db, event.session, event.seq, event.at, payload)
+    if isinstance(payload, Requested):
+        if payload.effect == "ask":
+            begin_call(db, begun(event.session, event.seq, event.at, payload, *_where(db, log or db, event.session)))
+    else:
+        add(db, event.session, event.seq, event.at, payload)
     if isinstance(payload, SessionStarted):
-        insert(
-            db,
-            "sessions",
-            {
-                **_line(event),
-                "task": payload.task_id,
-                "model": payload.model,
-                "server": payload.server,
-                "tags": ",".join(payload.tags),
-                "state": payload.target,
-            },
-        )
+        labels = {
+            "task": payload.task_id,
+            "model": payload.model,
+            "server": payload.server,
+            "tags": ",".join(payload.tags),
+            "lineage": event.session,
+            "prompts": pack_digits(payload.pack),
+            "asked": _asked(texts.get(payload.task, "")),
+        }
+        _begin(db, {**_line(event), **labels, "state": payload.target})
         return
     if isinstance(payload, SessionForked):
-        _project_fork(db, event, payload)
+        _project_fork(db, event, payload, log or db)
         return
     sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
     if isinstance(payload, Transition):
         sets += ["state = ?", "reason = ?", "confidence = ?"]
         values += [payload.target, getattr(payload, "reason", ""), getattr(payload, "confidence", "")]
-        iteration = getattr(payload, "ledger", {}).get("iteration")
-        if isinstance(iteration, int):
+        iteration = iteration_after(payload, -1)
+        if iteration >= 0:
             sets.append("iteration = ?")
             values.append(iteration)
     elif isinstance(payload, Answered):
@@ -52,9 +76,65 @@ def project(db: Connection, event: Event) -> None:
     elif isinstance(payload, ConfigChanged) and payload.server is not None:
         sets.append("server = ?")
         values.append(payload.server)
+    elif isinstance(payload, ContentForgotten):
+        sets.append("asked = ''")
     if isinstance(payload, CallClosed):
         sets += reservations.settled(payload)
     db.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
+
+
+def _asked(task: str) -> str:
+    """Return the beginning of a task's prompt; nothing of a task that cannot be read."""
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(task)["prompt"])[:MAX_ASKED]
+    return ""
+
+
+def _begin(db: Connection, line: Mapping[str, Any]) -> None:
+    """Insert a session's line, its labels before it: sums by label are made where a line appears."""
+    for tag in filter(None, dict.fromkeys(line["tags"].split(","))):
+        db.execute("INSERT OR IGNORE INTO session_tags VALUES (?, ?)", (line["session"], tag))
+    insert(db, "sessions", line)
+
+
+def _where(db: Connection, log: Connection, session: str) -> tuple[str, int]:
+    """Return a session's state, and its number of runs of the tests; of a fork that has none of its own, its parent's."""
+    row = one(db, "SELECT state, iteration, parent, forked_at FROM sessions WHERE session = ?", session)
+    if row is None:
+        return "", 0
+    state, iteration, parent, forked_at = row
+    return (_point(log, parent, forked_at)[0] if state == _FORKED else state), iteration
+
+
+def _point(log: Connection, session: str, seq: int) -> tuple[str, int]:
+    """Return the state and the number of runs of the tests at a point of a session, by its events."""
+    state, seen = "", {session}
+    query = (
+        "SELECT kind, version, payload, seq FROM events WHERE session = ? AND seq <= ? AND kind IN ('SessionStarted',"
+        " 'SessionForked', 'Decided', 'Suspended', 'Succeeded', 'Failed', 'Resumed') ORDER BY seq DESC"
+    )
+    with suppress(CorruptTape):  # a parent that cannot be read says nothing
+        while True:
+            forked = None
+            for row in log.execute(query, (session, seq)):
+                payload = decode_payload(*row)
+                if isinstance(payload, SessionForked):
+                    forked = payload
+                    break
+                if not isinstance(payload, Transition):
+                    continue
+                state = state or payload.target
+                if (iteration := iteration_after(payload, -1)) >= 0:
+                    return state, iteration
+            if forked is None or forked.parent in seen:
+                break
+            session, seq = forked.parent, forked.seq
+            seen.add(session)
+    return state, 0
+
+
+_FORKED = "forked"
+"""What stands as a fork's state until it has one of its own."""
 
 
 def _line(event: Event) -> dict[str, Any]:
@@ -72,21 +152,20 @@ def _line(event: Event) -> dict[str, Any]:
     }
 
 
-def _project_fork(db: Connection, event: Event, payload: SessionForked) -> None:
+def _project_fork(db: Connection, event: Event, payload: SessionForked, log: Connection) -> None:
     """Begin a fork's line with its parent's; tokens are its own, and its next transition sets its state."""
-    parent = one(db, "SELECT task, model, tags, server FROM sessions WHERE session = ?", payload.parent)
-    task, model, tags, server = parent or ("", "", "", "")
-    insert(
-        db,
-        "sessions",
-        {
-            **_line(event),
-            "task": task,
-            "model": payload.model or model,
-            "server": server if payload.server is None else payload.server,
-            "tags": ",".join(filter(None, (tags, *payload.tags))),
-            "state": "forked",
-            "parent": payload.parent,
-            "forked_at": payload.seq,
-        },
-    )
+    query = "SELECT task, model, tags, server, lineage, prompts, asked FROM sessions WHERE session = ?"
+    parent = one(db, query, payload.parent) or ("", "", "", "", payload.parent, "", "")
+    task, model, tags, server, lineage, prompts, asked = parent
+    labels = {
+        "task": task,
+        "model": payload.model or model,
+        "server": server if payload.server is None else payload.server,
+        "tags": ",".join(filter(None, (tags, *payload.tags))),
+        "lineage": lineage,
+        "prompts": pack_digits(payload.pack) if payload.pack else prompts,
+        "asked": asked,
+    }
+    iteration = _point(log, payload.parent, payload.seq)[1]
+    fork = {"state": _FORKED, "parent": payload.parent, "forked_at": payload.seq, "iteration": iteration}
+    _begin(db, {**_line(event), **labels, **fork})

@@ -5,28 +5,33 @@ events. Statements are plain SQL by column name, for they are part of the append
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from sqlite3 import Connection
 from typing import Any
 
-from codetape.errors import CorruptTape
+from codetape.eventlog.call_history import after
 from codetape.eventlog.events import (
     Answered,
     BuildFinished,
     BuildRefused,
-    CallClosed,
     CallLost,
     CallRefused,
+    CodeReverted,
     Decided,
     GaveUp,
     Payload,
-    Requested,
     TestsFinished,
 )
-from codetape.eventlog.stored_event import StoredEvent
-from codetape.eventlog.upcasters import decode_payload
+from codetape.eventlog.kept_call import KeptCall
 
-_BUCKETS = ("input", "cache_read", "cache_write", "output", "reasoning")
+_MOST = 2**63 - 1
+_FIXED = KeptCall._fields.index("reserved")
+"""How many fields of a call do not change once it has begun."""
+_NEW_CALL = f"INSERT INTO call_rows ({', '.join(KeptCall._fields)}) VALUES ({', '.join('?' for _ in KeptCall._fields)})"
+_LAST_CALL = f"SELECT {', '.join(KeptCall._fields)} FROM call_rows WHERE session = ? ORDER BY seq DESC LIMIT 1"
+_CHANGED_CALL = (
+    f"UPDATE call_rows SET {', '.join(f'{name} = ?' for name in KeptCall._fields[_FIXED:])},"
+    " model = coalesce(?, model), finish_reason = coalesce(?, finish_reason) WHERE session = ? AND seq = ?"
+)
 READ_MODEL_TABLES = (
     "CREATE TABLE call_rows (session TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, purpose TEXT NOT NULL, "
     "outcome TEXT,"
@@ -67,17 +72,45 @@ READ_MODEL_VIEWS = (
     " UNION ALL SELECT session, seq, at, 'session', reason FROM decisions WHERE kind = 'Failed'",
 )
 
+_NUMBERS = (
+    "seq", "iteration", "reserved", "repaired", "code", "tests", "reverted", "input", "cache_read", "cache_write",
+    "output", "reasoning", "estimated", "replayed", "tries", "duration_ms",
+)  # fmt: skip
+CALL_TABLE = (
+    "CREATE TABLE call_rows ("
+    + ", ".join(
+        f"{name} INTEGER{'' if name in ('usable', 'cost') else ' NOT NULL'}"
+        if name in (*_NUMBERS, "usable", "cost")
+        else f"{name} TEXT NOT NULL"
+        for name in KeptCall._fields
+    )
+    + ", model TEXT, finish_reason TEXT, UNIQUE (session, seq))"
+)
+"""What is kept of calls: the fields of `KeptCall`, with money in picodollars, and two more for views."""
+_OF_ANSWERS = "".join(
+    f" CASE c.outcome WHEN 'Answered' THEN c.{name} END AS {name},"
+    for name in ("input", "cache_read", "cache_write", "output", "reasoning")
+)
+CALL_VIEWS = (
+    "CREATE VIEW llm_calls AS SELECT c.session, c.seq, c.at, s.task, s.model AS asked_model, c.purpose,"
+    f" nullif(c.outcome, '') AS outcome, c.model, c.finish_reason,{_OF_ANSWERS}"
+    " CASE WHEN NOT c.replayed THEN c.cost / 1e12 END AS cost,"
+    " CASE WHEN c.source NOT IN ('', 'unpriced', 'replayed') THEN c.source END AS cost_source, c.replayed,"
+    " CASE WHEN c.outcome IN ('Answered', 'GaveUp') THEN c.tries END AS retries,"
+    " CASE c.outcome WHEN 'Answered' THEN c.duration_ms END AS duration_ms"
+    " FROM call_rows c JOIN sessions s USING (session)",
+    next(view for view in READ_MODEL_VIEWS if view.startswith("CREATE VIEW spend ")),
+)
+
 
 def add(db: Connection, session: str, seq: int, at: str, payload: Payload) -> None:
-    """Bring the tables up to date with one event."""
+    """Bring the tables up to date with one event, but for a call's beginning, which needs its session's line."""
     key = {"session": session, "seq": seq, "at": at}
     if isinstance(payload, Decided):
         insert(db, "decision_rows", {**key, **_decision(payload)})
-    elif isinstance(payload, Requested):
-        if payload.effect == "ask":
-            insert(db, "call_rows", {**key, "purpose": payload.purpose})
+        _go_on(db, session, payload)
     elif isinstance(payload, Answered | CallRefused | CallLost | GaveUp):
-        _close(db, payload)
+        _go_on(db, session, payload)
     elif isinstance(payload, TestsFinished):
         names = ("purpose", "exit", "passed", "failed", "errors", "skipped", "duration_ms")
         insert(db, "test_run_rows", {**key, **{name: getattr(payload, name) for name in names}})
@@ -85,6 +118,33 @@ def add(db: Connection, session: str, seq: int, at: str, payload: Payload) -> No
         insert(db, "build_rows", {**key, "outcome": "BuildFinished", "image": payload.image, "reason": ""})
     elif isinstance(payload, BuildRefused):
         insert(db, "build_rows", {**key, "outcome": "BuildRefused", "image": "", "reason": payload.reason})
+    elif isinstance(payload, CodeReverted):
+        last = "SELECT max(seq) FROM call_rows WHERE session = ?1 AND code"
+        db.execute(f"UPDATE call_rows SET reverted = 1 WHERE session = ?1 AND seq = ({last})", (session,))
+
+
+def begin_call(db: Connection, call: KeptCall) -> None:
+    """Add a call that is about to be made."""
+    db.execute(_NEW_CALL, _capped(call))
+
+
+def _go_on(db: Connection, session: str, payload: Payload) -> None:
+    """Bring a session's last call up to date with one more event."""
+    row = db.execute(_LAST_CALL, (session,)).fetchone()
+    if row is None:
+        return
+    call = KeptCall._make(row)
+    changed = after(call, payload)
+    if changed is call:
+        return
+    model, reason = (payload.model, payload.finish_reason) if isinstance(payload, Answered) else (None, None)
+    values = (*_capped(changed)[_FIXED:], model, reason, session, call.seq)
+    db.execute(_CHANGED_CALL, values)
+
+
+def _capped(call: KeptCall) -> tuple[Any, ...]:
+    """Return a call's fields as a column can hold them: figures from elsewhere may be longer than 64 bits."""
+    return tuple(min(value, _MOST) if type(value) is int else value for value in call)
 
 
 def _decision(payload: Decided) -> dict[str, Any]:
@@ -93,41 +153,7 @@ def _decision(payload: Decided) -> dict[str, Any]:
     return {"kind": type(payload).__name__, **fields, "confidence": getattr(payload, "confidence", None)}
 
 
-def _close(db: Connection, payload: CallClosed) -> None:
-    """Complete the row of the call that an event closes; builds and executions have no row."""
-    columns: dict[str, Any] = {"outcome": type(payload).__name__}
-    if isinstance(payload, Answered):
-        price = payload.price
-        columns |= {name: getattr(payload.usage, name) for name in _BUCKETS}
-        columns |= {"model": payload.model, "finish_reason": payload.finish_reason, "duration_ms": payload.duration_ms}
-        columns |= {"cost": float(price.cost) if price else None, "cost_source": price.source if price else None}
-        columns |= {"replayed": int(bool(payload.matched_by)), "retries": len(payload.tries)}
-    elif isinstance(payload, GaveUp):
-        columns["retries"] = len(payload.tries)
-    session, _, seq = payload.call.rpartition(":")
-    sets = ", ".join(f"{name} = :{name}" for name in columns)
-    values = {**columns, "session": session, "seq": int(seq)}
-    db.execute(f"UPDATE call_rows SET {sets} WHERE session = :session AND seq = :seq", values)  # noqa: S608 - fixed names
-
-
 def insert(db: Connection, table: str, row: Mapping[str, Any]) -> None:
     """Insert a row by its columns' names."""
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)  # noqa: S608 - fixed names
-
-
-def rebuild(db: Connection) -> None:
-    """Fill the tables from the events, as far as those can be read."""
-    for table in ("call_rows", "test_run_rows", "decision_rows", "build_rows"):
-        db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
-    query = "SELECT session, seq, kind, version, at, payload, prev_hash, hash FROM events ORDER BY rowid"
-    for values in db.execute(query).fetchall():
-        with suppress(CorruptTape):  # a damaged database opens all the same; `codetape verify` says what is wrong
-            event = StoredEvent.of(values)
-            add(
-                db,
-                event.session,
-                event.seq,
-                event.at,
-                decode_payload(event.kind, event.version, event.payload, event.seq),
-            )
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)

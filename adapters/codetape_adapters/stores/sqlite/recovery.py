@@ -8,19 +8,13 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-import zstandard
-
-from codetape.domain.canonical import sha256
 from codetape.errors import CorruptTape
-from codetape.eventlog.events import SessionStarted
 from codetape.eventlog.stored_event import StoredEvent
-from codetape.eventlog.upcasters import decode_payload
 from codetape.ports import MAX_ASKED, RecoveredSession, SessionList
 from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS, store_error
 from codetape_adapters.stores.sqlite.schema import differences
 
 ROW = "session, seq, kind, version, at, payload, prev_hash, hash"
-MAX_TEXT = 64 << 20  # bytes of one blob, unpacked
 _TABLE = re.compile(r"FROM (?:events|blobs|sessions)(?! NOT)")
 _HASH = re.compile(r'"([0-9a-f]{64})"')
 _COLUMNS = (
@@ -83,30 +77,15 @@ def session_ids(db: Connection, path: Path) -> list[str]:
 
 def asked(db: Connection, path: Path, names: Collection[str]) -> dict[str, str]:
     """Return the beginning of the prompts of sessions, as far as they can be read."""
-    parents = dict(_rows(db, path, "SELECT session, parent FROM sessions WHERE parent <> ''")[0])
-    prompts: dict[str, str] = {}
-    unpacker = zstandard.ZstdDecompressor()
-    for name in names:
-        root, seen = name, {name}
-        while (parent := parents.get(root)) and parent not in seen:
-            root = parent
-            seen.add(root)
-        with suppress(CorruptTape, ValueError, KeyError, TypeError):
-            prompts[name] = _prompt(db, path, root, unpacker)[:MAX_ASKED]
-    return prompts
+    wanted = {*names}
+    rows, _ = _rows(db, path, "SELECT session, asked FROM sessions WHERE asked <> ''")
+    return {row[0]: row[1][:MAX_ASKED] for row in rows if row[0] in wanted and isinstance(row[1], str)}
 
 
-def _prompt(db: Connection, path: Path, session_id: str, unpacker: zstandard.ZstdDecompressor) -> str:
-    rows, _ = _rows(db, path, f"SELECT {ROW} FROM events WHERE session = ? AND seq = 0", session_id)  # noqa: S608 - fixed names
-    first = StoredEvent.of(rows[0]) if rows else None
-    started = decode_payload(first.kind, first.version, first.payload, 0) if first else None
-    if not isinstance(started, SessionStarted):
-        raise CorruptTape(f"session {session_id} has no beginning.")
-    blobs, _ = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(started.task))
-    if not blobs:
-        raise CorruptTape(f"session {session_id} has no task.")
-    size, data = blobs[0][:2]
-    return str(json.loads(unpack(started.task, size, data, unpacker))["prompt"])
+def stored_rows(db: Connection, session: str) -> list[StoredEvent]:
+    """Return a session's own rows."""
+    rows = db.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
+    return [StoredEvent.of(values) for values in rows]
 
 
 def session(db: Connection, path: Path, name: str) -> RecoveredSession:
@@ -124,14 +103,15 @@ def session(db: Connection, path: Path, name: str) -> RecoveredSession:
                 problems.append(str(error))
         return rows
 
+    from codetape_adapters.stores.sqlite.blobs import unpack
+
     rows, texts = chain_of(read, name), dict[str, str]()
-    unpacker = zstandard.ZstdDecompressor()
     for ref in sorted({ref for row in rows for ref in _HASH.findall(row.payload)}):
         blobs, broken = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(ref))
         problems += broken
         for size, data in blobs:
             with suppress(CorruptTape):
-                texts[ref] = unpack(ref, size, data, unpacker)
+                texts[ref] = unpack(ref, size, data)
     return RecoveredSession(rows, texts, list(dict.fromkeys(problems)))
 
 
@@ -179,18 +159,3 @@ def _rows(db: Connection, path: Path, query: str, *values: Any) -> tuple[list[An
                         rows.append(row)
         return rows, [problem]
     return rows, []
-
-
-def unpack(key: str, size: int, data: bytes, unpacker: zstandard.ZstdDecompressor) -> str:
-    """Return a blob's text; its hash is checked, and its size is bounded before it is unpacked."""
-    try:
-        if type(size) is not int or type(data) is not bytes:
-            raise CorruptTape(f"blob {key} is no blob.")
-        if size > MAX_TEXT or zstandard.frame_content_size(data) != size:
-            raise CorruptTape(f"blob {key} does not have the size it says.")
-        text = unpacker.decompress(data, max_output_size=max(size, 1)).decode()
-    except (zstandard.ZstdError, UnicodeDecodeError) as error:
-        raise CorruptTape(f"blob {key} cannot be unpacked.") from error
-    if sha256(text) != key:
-        raise CorruptTape(f"blob {key} was edited: its hash does not cover what it says.")
-    return text

@@ -5,10 +5,26 @@ from sqlite3 import Connection
 from codetape.domain.budget import Limit, Reservation, Spent, check
 from codetape.eventlog.events import CallClosed, unanswered
 
-_SUMS = (
-    "SELECT coalesce(sum(input_tokens + output_tokens - reused_tokens + open_tokens + reserved_tokens), 0),"
-    " coalesce(sum(cost + open_cost + reserved_cost), 0) FROM sessions"
+_TOKENS = "{0}input_tokens + {0}output_tokens - {0}reused_tokens + {0}open_tokens + {0}reserved_tokens"
+_COST = "{0}cost + {0}open_cost + {0}reserved_cost"
+_COLUMNS = "input_tokens, output_tokens, reused_tokens, open_tokens, reserved_tokens, cost, open_cost, reserved_cost"
+_SCOPES = "SELECT 'database' UNION ALL SELECT 'tag:' || tag FROM session_tags WHERE session = NEW.session"
+_ADD = (
+    "UPDATE spent_rows SET tokens = tokens + {tokens}, cost = cost + {cost} WHERE scope IN (" + _SCOPES + ")"
+).format
+SUM_TABLES = (
+    "CREATE TABLE session_tags (session TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (session, tag))",
+    "CREATE TABLE spent_rows (scope TEXT NOT NULL UNIQUE, tokens INTEGER NOT NULL, cost INTEGER NOT NULL)",
+    "CREATE TRIGGER sessions_spent AFTER INSERT ON sessions BEGIN"
+    f" INSERT OR IGNORE INTO spent_rows SELECT *, 0, 0 FROM ({_SCOPES});"
+    f" {_ADD(tokens=_TOKENS.format('NEW.'), cost=_COST.format('NEW.'))}; END",
+    f"CREATE TRIGGER sessions_spend AFTER UPDATE OF {_COLUMNS} ON sessions BEGIN"
+    f" {_ADD(tokens=_TOKENS.format('NEW.') + ' - (' + _TOKENS.format('OLD.') + ')', cost=_COST.format('NEW.') + ' - (' + _COST.format('OLD.') + ')')};"
+    " END",
 )
+"""What the database and each label have spent and reserved, kept by every change of a session's line: a call's budget is
+checked in constant time, inside the lock that every writer waits for."""
+_SESSION = f"SELECT {_TOKENS.format('')}, {_COST.format('')} FROM sessions WHERE session = ?"
 
 
 def reserve(db: Connection, session: str, wanted: Reservation) -> None:
@@ -23,14 +39,11 @@ def reserve(db: Connection, session: str, wanted: Reservation) -> None:
 
 def spent(db: Connection, limit: Limit, session: str) -> Spent:
     """Return what a limit's scope has spent and reserved."""
-    kind, _, tag = limit.scope.partition(":")
-    if kind == "session":
-        row = db.execute(f"{_SUMS} WHERE session = ?", (session,)).fetchone()
-    elif kind == "tag":
-        row = db.execute(f"{_SUMS} WHERE instr(',' || tags || ',', ?)", (f",{tag},",)).fetchone()
+    if limit.scope == "session":
+        row = db.execute(_SESSION, (session,)).fetchone()
     else:
-        row = db.execute(_SUMS).fetchone()
-    return Spent(*row)
+        row = db.execute("SELECT tokens, cost FROM spent_rows WHERE scope = ?", (limit.scope,)).fetchone()
+    return Spent(*row) if row else Spent()
 
 
 def settled(payload: CallClosed) -> list[str]:

@@ -1,61 +1,44 @@
 """The log in SQLite: append-only by triggers, one durable transaction an event, one writer a session.
 
-Timestamps are made by the caller. Nothing is changed or deleted in place, but for leases and the
+What appends and reads events is loaded when it is first asked for: listing sessions needs none of it. Timestamps are
+made by the caller. Nothing is changed or deleted in place, but for leases and the
 `sessions` projection, which can be rebuilt from the events.
 """
 
-import asyncio
+from __future__ import annotations
+
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
-from sqlite3 import Connection
 from time import time
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import zstandard
-
-from codetape.domain.budget import Reservation
-from codetape.errors import BudgetSpent, ContentGone, LeaseHeld, SessionNotFound, StaleLease, StoreError, UsageError
-from codetape.eventlog.envelope import Event, decode, encode, stored
-from codetape.eventlog.events import CallLost, ContentForgotten, Payload, SessionForked, refs
-from codetape.eventlog.hash_chain import check_blobs, check_chain
-from codetape.eventlog.stored_event import GENESIS, StoredEvent
-from codetape.eventlog.structure import open_request
+from codetape.errors import LeaseHeld, StoreError, UsageError
 from codetape.ports import DEFAULT_STORE, Lease, RecoveredSession, SessionList, Store, Stream
-from codetape_adapters.process_identity import alive, identity
-from codetape_adapters.stores.sqlite import catalog, recovery, reservations
+from codetape_adapters.stores.sqlite import catalog, recovery
 from codetape_adapters.stores.sqlite.connection import Transaction, one, open_database, translated
-from codetape_adapters.stores.sqlite.forgetting import rewrite
 from codetape_adapters.stores.sqlite.open_file import OpenFile
-from codetape_adapters.stores.sqlite.projection import project
-from codetape_adapters.stores.sqlite.recovery import MAX_TEXT, ROW, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from sqlite3 import Connection
+
+    from codetape.domain.budget import Reservation
+    from codetape.eventlog.envelope import Event
+    from codetape.eventlog.kept_call import CallLabels, KeptCall
+    from codetape.eventlog.stored_event import StoredEvent
+    from codetape_adapters.stores.sqlite.log import Entry
 
 T = TypeVar("T")
-_STANDING = (
-    "SELECT l.token, l.held, e.seq FROM leases l LEFT JOIN"
-    " (SELECT seq FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1) e WHERE l.session = ?"
-)
 _LEASE = "SELECT token, held, host, boot, pid, process_start, since, heartbeat FROM leases WHERE session = ?"
-_NEXT_EVENT = (
-    "INSERT INTO events SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
-    " WHERE EXISTS (SELECT 1 FROM leases WHERE session = ?1 AND token = ?9 AND held)"
-    " AND CASE ?2 WHEN 0 THEN ?7 = ?10"
-    " ELSE EXISTS (SELECT 1 FROM events WHERE session = ?11 AND seq = ?2 - 1 AND hash = ?7) END"
-    " AND (?1 = ?11 OR NOT EXISTS (SELECT 1 FROM events WHERE session = ?1))"
-    " AND NOT EXISTS (SELECT 1 FROM events WHERE session = ?1 AND seq = ?2)"
-)
-_NEW_BLOB = "INSERT INTO blobs SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE hash = ?)"
 
 
 class SqliteLease(Lease):
     """A lease in the `leases` table."""
 
-    def __init__(self, store: "SqliteStore", session: str, token: int) -> None:
+    def __init__(self, store: SqliteStore, session: str, token: int) -> None:
         self.session, self.token, self._store = session, token, store
 
     def renew(self) -> None:
@@ -85,7 +68,7 @@ class SqliteStore(Store):
         """What names this store to another process."""
         return str(self.path)
 
-    def for_reading(self) -> "SqliteStore":
+    def for_reading(self) -> SqliteStore:
         """Return a store of the same database that cannot change it. Raises UsageError where there is none."""
         if not self.path.exists():
             raise UsageError(
@@ -97,6 +80,8 @@ class SqliteStore(Store):
 
     async def acquire(self, session: str) -> SqliteLease:
         """Take the session's lease: free, ours to take over because its process is gone, or silent for 60 s."""
+        import asyncio
+
         taken: list[SqliteLease] = []
 
         def take() -> SqliteLease:
@@ -111,6 +96,8 @@ class SqliteStore(Store):
             raise
 
     def _acquired(self, session: str) -> int:
+        from codetape_adapters.process_identity import identity
+
         now, me = self._clock(), identity()
         with self._transaction() as db:
             token = self._check_free(db, session) + 1
@@ -132,38 +119,25 @@ class SqliteStore(Store):
         self, entries: Sequence[tuple[Event, Mapping[str, str]]], lease: Any, reserve: Reservation | None = None
     ) -> None:
         """Append events of one session in one transaction, in the thread that writes: a disk's wait is nobody else's."""
-        packed = [(event, _packed(event, texts)) for event, texts in entries]
-        await self._written(lambda: self._append(packed, lease, reserve))
+        from codetape_adapters.stores.sqlite.log import entry
 
-    def _append(
-        self, entries: Sequence[tuple[Event, list[tuple[str, bytes]]]], lease: Any, reserve: Reservation | None
-    ) -> None:
+        ready = [entry(event, texts) for event, texts in entries]
+        await self._written(lambda: self._append(ready, lease, reserve))
+
+    def _append(self, entries: Sequence[Entry], lease: Any, reserve: Reservation | None) -> None:
+        from codetape_adapters.stores.sqlite.log import append
+
         db = self._db()
         file: OpenFile | None = getattr(self._local, "file", None)
         if file is None:
             file = self._local.file = OpenFile(self.path)
         file.check()
-        refused: BudgetSpent | None = None
-        with Transaction(db, self.path):
-            for number, (event, packed) in enumerate(entries, 1):
-                if reserve is not None and number == len(entries):
-                    try:
-                        reservations.reserve(db, event.session, reserve)
-                    except BudgetSpent as error:
-                        refused = error
-                        break
-                payload = event.payload
-                predecessor = payload.parent if type(payload) is SessionForked else event.session
-                insertion = db.execute(_NEXT_EVENT, (*stored(event), lease.token, GENESIS, predecessor))
-                if not insertion.rowcount:
-                    self._refuse(db, event, lease)
-                self._put_blobs(db, packed)
-                project(db, event)
-        if refused is not None:
-            raise refused
+        append(db, self.path, entries, lease.token, reserve)
 
     async def _written(self, work: Callable[[], T]) -> T:
         """Do something in the thread that writes; a cancelled caller waits for its end."""
+        import asyncio
+
         waiting = asyncio.wrap_future(self._submit(work))
         try:
             return await asyncio.shield(waiting)
@@ -171,31 +145,19 @@ class SqliteStore(Store):
             await asyncio.wait([waiting])
             raise
 
-    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
         if self._writer is None or self._owner != os.getpid():  # a fork has no thread of its parent's
+            from concurrent.futures import ThreadPoolExecutor
+
             self._owner = os.getpid()
             self._writer = ThreadPoolExecutor(1, "codetape writer", lambda: setattr(self._local, "writes", True))
         return self._writer.submit(work)
 
     async def read(self, session: str) -> Stream:
         """Return a session's events and blobs; hashes and chain are checked. Raises StoreError for an unknown one."""
-        db = self._db()
-        with translated(self.path):
-            rows = recovery.chain_of(lambda name: self._rows(db, name), session)
-        if not rows:
-            raise SessionNotFound(
-                f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them."
-            )
-        events = tuple(map(decode, rows))
-        check_chain(events)
-        if isinstance(events[-1].payload, ContentForgotten):
-            raise ContentGone(
-                f"The content of session {session} was forgotten at {events[-1].at}.",
-                remedy="`codetape verify` and `codetape spend` still tell what its hashes and figures say.",
-            )
-        texts = self._texts(db, {ref for event in events for ref in refs(event.payload)})
-        check_blobs(events, texts)
-        return Stream(events, texts)
+        from codetape_adapters.stores.sqlite import log
+
+        return log.read(self._db(), self.path, session)
 
     def put(self, *streams: Stream) -> list[int]:
         """Add streams that were read from tapes, all of them or none; return how many events of each were new.
@@ -203,37 +165,10 @@ class SqliteStore(Store):
         Of two chains under one id the longer stands, where one begins with the other; missing blobs are put back.
         Raises StoreError where the chains diverge or the stored one is damaged, LeaseHeld where a process adds to one.
         """
-        with self._transaction() as db:
-            return [self._put(db, stream) for stream in streams]
+        from codetape_adapters.stores.sqlite import log
 
-    def _put(self, db: Connection, stream: Stream) -> int:
-        added = 0
-        for session, events in groupby(stream.events, key=lambda event: event.session):
-            chain = list(events)
-            hashes = dict(db.execute("SELECT seq, hash FROM events WHERE session = ?", (session,)).fetchall())
-            missing = [event for event in chain if _is_new(event, hashes)]
-            if (
-                missing
-                and hashes
-                and (missing[0].seq != max(hashes) + 1 or len(hashes) != max(hashes) + 1 - chain[0].seq)
-            ):
-                raise StoreError(
-                    f"Session {session} is in the database already, and damaged there: `codetape verify {session}` "
-                    "says how.",
-                    remedy="Nothing was imported; use another database with --db.",
-                )
-            if missing:
-                self._check_free(db, session)
-            last = one(db, "SELECT kind FROM events WHERE session = ? ORDER BY seq DESC LIMIT 1", session)
-            if last and last[0] == ContentForgotten.__name__:
-                raise StoreError(f"The content of session {session} was forgotten here: it is not put back.")
-            for event in chain:
-                self._put_blobs(db, [(ref, stream.texts[ref].encode()) for ref in refs(event.payload)])
-            for event in missing:
-                db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stored(event))
-                project(db, event)
-            added += len(missing)
-        return added
+        with self._transaction() as db:
+            return [log.put(db, stream, lambda name: self._check_free(db, name)) for stream in streams]
 
     async def forget(self, session: str) -> int:
         """Erase a session's content for good, and say so in its log; return how many blobs went.
@@ -241,39 +176,21 @@ class SqliteStore(Store):
         Raises LeaseHeld and StoreError. One swap of files does all of it: a failure before the swap erases nothing.
         This store is closed afterwards.
         """
+        from codetape_adapters.stores.sqlite import log
+        from codetape_adapters.stores.sqlite.forgetting import rewrite
+
         lease = await self.acquire(session)
         try:
             db = self._db()
-            rows = self._rows(db, session)
-            if not rows:
-                raise SessionNotFound(
-                    f"There is no session {session} in {self.path}.", remedy="`codetape list` shows them."
-                )
-            chain = [decode(row) for row in recovery.chain_of(lambda name: self._rows(db, name), session)]
-            check_chain(chain)
+            chain = log.whole_chain(db, self.path, session)
             for (name,) in db.execute("SELECT session FROM leases WHERE held AND session <> ?", (session,)).fetchall():
                 self._check_free(db, name)
-            added = self._farewell(session, chain)
+            added = log.farewell(session, chain, self._clock())
             self.close()
             return rewrite(self.path, session, added)
         finally:
             lease.release()
             self.close()
-
-    def _farewell(self, session: str, chain: list[Event]) -> list[Event]:
-        """Return the events that end a forgotten session: an open call is lost, and its content forgotten."""
-        if isinstance(chain[-1].payload, ContentForgotten):
-            return []
-        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        own = {ref for event in chain if event.session == session for ref in refs(event.payload)}
-        last, ending = chain[-1], list[Event]()
-        payloads: list[Payload] = [ContentForgotten(texts=len(own))]
-        if asked := open_request(chain):
-            payloads.insert(0, CallLost(call=asked.call, input_estimate=asked.input_estimate))
-        for payload in payloads:
-            last = encode(session, last.seq + 1, at, payload, last.hash)
-            ending.append(last)
-        return ending
 
     # ---- the catalogue
 
@@ -299,6 +216,10 @@ class SqliteStore(Store):
         """Yield the events of calls, parents first: of all sessions, or of these and their ancestors."""
         return catalog.call_events(self._db(), self.path, sessions)
 
+    def kept_calls(self, sessions: Collection[str] | None = None) -> Iterator[tuple[CallLabels, Sequence[KeptCall]]]:
+        """Yield the calls of these sessions, or of all, a session at a time, as they are kept."""
+        return catalog.kept_calls(self._db(), self.path, sessions)
+
     def images_needed(self) -> dict[str, list[tuple[str, str]]]:
         """Return the sessions, with their states, that last built each image."""
         return catalog.images_needed(self._db(), self.path) if self.path.exists() else {}
@@ -317,6 +238,20 @@ class SqliteStore(Store):
         """Return what SQLite itself finds wrong with the file, and sessions whose line disagrees with their events."""
         return recovery.unsound(self._db(), self.path)
 
+    def disagreeing(self, session: str, events: Sequence[Event], texts: Mapping[str, str]) -> list[str]:
+        """Return what is kept of a session beside its events, and is not what they say."""
+        from codetape_adapters.stores.sqlite.rebuilding import disagreeing
+
+        with translated(self.path):
+            return disagreeing(self._db(), session, events, texts)
+
+    def rebuild(self) -> None:
+        """Make what is kept beside the events again from them, in one transaction."""
+        from codetape_adapters.stores.sqlite.rebuilding import rebuild
+
+        with self._transaction() as db:
+            rebuild(db)
+
     def beat(self, session: str, token: int, *, held: bool) -> None:
         """Renew or release a lease, if it is still the token's."""
         with self._transaction() as db:
@@ -326,10 +261,6 @@ class SqliteStore(Store):
             )
 
     # ---- inside
-
-    def _rows(self, db: Connection, session: str) -> list[StoredEvent]:
-        rows = db.execute(f"SELECT {ROW} FROM events WHERE session = ? ORDER BY seq", (session,))  # noqa: S608 - fixed names
-        return [StoredEvent.of(values) for values in rows]
 
     def _db(self) -> Connection:
         db: Connection | None = getattr(self._local, "db", None)
@@ -353,6 +284,8 @@ class SqliteStore(Store):
 
     def _check_free(self, db: Connection, session: str) -> int:
         """Return the session's last token, 0 for none. Raises LeaseHeld where a living process holds it."""
+        from codetape_adapters.process_identity import alive
+
         row = one(db, _LEASE, session)
         if row and row[1] and alive(row, now := self._clock()):
             raise LeaseHeld(
@@ -360,59 +293,6 @@ class SqliteStore(Store):
                 remedy="Wait until it ends, or stop it.",
             )
         return row[0] if row else 0
-
-    def _refuse(self, db: Connection, event: Event, lease: Any) -> NoReturn:
-        """Raise the reason why an event was not appended."""
-        row = one(db, _STANDING, event.session, event.session)
-        if row is None or row[0] != lease.token or not row[1]:
-            raise StaleLease(
-                f"Session {event.session} was taken over by another process: event {event.seq} was not written."
-            )
-        due = row[2] + 1 if row[2] is not None else 0
-        raise StoreError(f"Event {event.session}:{event.seq} does not follow the log, which is at {due}.")
-
-    def _put_blobs(self, db: Connection, packed: list[tuple[str, bytes]]) -> None:
-        compressor = self._compressor()
-        for key, data in packed:
-            name = bytes.fromhex(key)
-            db.execute(_NEW_BLOB, (name, len(data), compressor.compress(data), name))
-
-    def _compressor(self) -> zstandard.ZstdCompressor:
-        compressor: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
-        if compressor is None:
-            compressor = self._local.compressor = zstandard.ZstdCompressor(level=3)
-        return compressor
-
-    def _texts(self, db: Connection, blob_refs: set[str]) -> dict[str, str]:
-        texts: dict[str, str] = {}
-        keys, unpacker = sorted(map(bytes.fromhex, blob_refs)), zstandard.ZstdDecompressor()
-        with translated(self.path):
-            for start in range(0, len(keys), 500):
-                batch = keys[start : start + 500]
-                marks = ",".join("?" * len(batch))
-                query = f"SELECT hash, size, data FROM blobs WHERE hash IN ({marks})"  # noqa: S608 - only marks
-                for name, size, data in db.execute(query, batch):
-                    key = name.hex()
-                    texts[key] = unpack(key, size, data, unpacker)
-        return texts
-
-
-def _packed(event: Event, texts: Mapping[str, str]) -> list[tuple[str, bytes]]:
-    """Return an event's texts as bytes. Raises StoreError for one that is too long."""
-    packed = [(key, text.encode()) for key, text in texts.items()]
-    if any(len(data) > MAX_TEXT for _, data in packed):
-        raise StoreError(f"Event {event.session}:{event.seq} holds a text of more than {MAX_TEXT >> 20} MB.")
-    return packed
-
-
-def _is_new(event: Event, stored_hashes: Mapping[int, str]) -> bool:
-    stored_hash = stored_hashes.get(event.seq)
-    if stored_hash is not None and stored_hash != event.hash:
-        raise StoreError(
-            f"Session {event.session} is in the database already, with another event {event.seq} than the tape has.",
-            remedy="Nothing was imported; use another database with --db to look at both.",
-        )
-    return stored_hash is None
 
 
 def create(path: str = DEFAULT_STORE) -> SqliteStore:

@@ -20,6 +20,7 @@ class VerifyOptions(FilterOptions):
     everything: bool
     head: str
     jobs: int
+    rebuild: bool
 
     @property
     def chosen(self) -> bool:
@@ -46,6 +47,9 @@ class VerifyOptions(FilterOptions):
 @click.option(
     "--head", default="", metavar="HASH", help="The last event's hash, or its first 12 digits, as kept elsewhere."
 )
+@click.option(
+    "--rebuild", is_flag=True, help="With --all: first make lists, calls and sums, which are kept beside the log, again."
+)
 @jobs
 @database
 @as_json
@@ -62,6 +66,8 @@ def command(options: VerifyOptions) -> int:
 
     if options.everything == options.chosen or (options.everything and (options.sources or options.head)):
         raise UsageError("Name sessions or files, or give --all; --head goes with one of them.")
+    if options.rebuild and not options.everything:
+        raise UsageError("--rebuild is for a whole database.", remedy="Give --all with it.")
     if options.head and not re.fullmatch(r"[0-9a-f]{12,64}", options.head):
         raise UsageError(f"{options.head[:80]!r} is no hash.", remedy="Give at least 12 of its hexadecimal digits.")
     verification = verify(
@@ -72,6 +78,7 @@ def command(options: VerifyOptions) -> int:
         head=options.head,
         head_hashes=options.anchor or "",
         jobs=options.jobs,
+        rebuild=options.rebuild,
     )
     if options.as_json:
         anchor = {"known": verification.known, "kept": verification.kept} if options.anchor else None
