@@ -316,3 +316,44 @@ def test_the_help_of_a_command_loads_the_command_alone():
     """All of them in one process, so that each may add its own module and nothing of what it would do."""
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     assert done.stdout == ""
+
+
+AT_WORK = """
+import contextlib, io, sys
+from codetape.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+assert out.getvalue().strip(), "it printed nothing"
+print(*sorted(sys.modules))
+"""
+NEVER = {
+    "openai",
+    "anthropic",
+    "docker",
+    "genai_prices",
+    "sqlite_utils",
+    "rich",
+    "starlette",
+    "codetape.decider",
+    "doctest",
+}
+READING = {  # each with what it must not load, and how many modules of ours it may
+    "list": (NEVER | {"pydantic", "asyncio", "zstandard"}, 38),
+    "spend": (NEVER | {"pydantic", "zstandard"}, 45),
+    "spend last": (NEVER | {"pydantic", "zstandard"}, 45),
+    "show last": (NEVER, 96),
+    "why last": (NEVER, 96),
+    "diff last last": (NEVER, 96),
+}
+
+
+@pytest.mark.parametrize("line", READING)
+def test_a_reading_command_loads_what_it_needs(database, line):
+    """Pydantic where events are decoded, and not where the database answers; never what makes calls."""
+    never, most = READING[line]
+    words = [*line.split(), "--db", str(database)]
+    done = subprocess.run([sys.executable, "-c", AT_WORK, *words], capture_output=True, text=True, check=True)
+    loaded = {*done.stdout.split()}
+    assert not never & loaded
+    own = [name for name in loaded if name.startswith(("codetape.", "codetape_adapters."))]
+    assert len(own) <= most, sorted(own)

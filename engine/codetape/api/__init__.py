@@ -23,7 +23,7 @@ _WHERE = {
     "awhatif": "studies",
     "backtest_limits": "studies",
     "backtest_rules": "studies",
-    "calls": "accounts",
+    "calls": "spending",
     "check": "studies",
     "diff": "recordings",
     "forget": "keeping",
@@ -31,14 +31,14 @@ _WHERE = {
     "import_tapes": "keeping",
     "open_tape": "opening",
     "prepare_check": "studies",
-    "pytest_file": "accounts",
+    "pytest_file": "exports",
     "replay": "recordings",
     "resume": "driving",
     "run": "driving",
     "run_tasks": "studies",
     "sessions": "opening",
-    "spend": "accounts",
-    "tape_lines": "accounts",
+    "spend": "spending",
+    "tape_lines": "exports",
     "verify": "keeping",
     "whatif": "studies",
     "why": "accounts",
@@ -80,11 +80,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from codetape.api.accounts import audit, calls, pytest_file, spend, tape_lines, why
+    from codetape.api.accounts import audit, why
     from codetape.api.driving import afork, aresume, fork, resume, run
+    from codetape.api.exports import pytest_file, tape_lines
     from codetape.api.keeping import Verification, aforget, forget, import_tapes, verify
     from codetape.api.opening import AgentSettings, RecordedSession, open_tape, sessions
     from codetape.api.recordings import diff, replay
+    from codetape.api.spending import calls, spend
     from codetape.api.studies import (
         Backtested,
         PreparedCheck,

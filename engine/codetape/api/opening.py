@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from codetape.errors import CorruptTape, StoreError, UsageError
 from codetape.evals.chosen_sessions import Filter
+from codetape.playback.tape_names import is_tape, is_tape_or_folder
 from codetape.ports import DEFAULT_STORE, Clock, Store, Stream
 from codetape.runtime import plugins
 
@@ -120,7 +121,7 @@ def open_tape(place: str | Path, *, store: StoreLike = DEFAULT_STORE) -> Recorde
         return RecordedSession(tape.session, tape.stream)
     if isinstance(place, Path):
         raise UsageError(f"There is no tape {place}.")
-    if tape_file.is_tape(place):
+    if is_tape(place):
         raise UsageError(f"There is no tape {place}.", remedy="A session is named by its id, or `last`.")
     return open_session(place, store=store)
 
@@ -154,7 +155,7 @@ def sample_folders(place: str, store: StoreLike = DEFAULT_STORE) -> Iterator[tup
     with it, and those beside a tape."""
     from codetape.playback import tape_file, tape_samples
 
-    if not tape_file.is_tape(place):
+    if not is_tape(place):
         opened_store = opened(store)
         folder = samples_folder(opened_store, opened_store.find(place))
         yield (folder,) if folder is not None and folder.is_dir() else ()
@@ -204,7 +205,6 @@ def sessions(*sources: str, store: StoreLike = DEFAULT_STORE, where: Filter | No
 def corpus(sources: Iterable[str], store: StoreLike = DEFAULT_STORE, where: Filter | None = None) -> "Corpus":
     """Return the sessions that sources and a filter select; the store is opened only if one of them is in it."""
     from codetape.evals.corpus import Corpus
-    from codetape.playback.tape_file import is_tape_or_folder
 
     names = tuple(map(str, sources))
     needs_store = not names or not all(map(is_tape_or_folder, names))

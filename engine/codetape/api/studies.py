@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -59,9 +60,13 @@ async def awhatif(
     prompts: Prompts | None = None,
     model: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    jobs: int = 1,
 ) -> AsyncIterator[WhatIf]:
-    """Yield what a change would do to each session; only one session is in memory at a time."""
-    async for _, _, simulation in _simulated(sources, store, where, change_of(prompts, model, changes)):
+    """Yield what a change would do to each session, in ``jobs`` processes, one for each CPU where it is 0; of each only
+    one session is in memory at a time. A program that gives another number than 1 must keep what it does behind
+    ``if __name__ == "__main__"``."""
+    change = change_of(prompts, model, changes)
+    async for _, simulation in awhatif_members(*sources, change=change, store=store, where=where, jobs=jobs):
         yield simulation
 
 
@@ -75,18 +80,15 @@ def whatif(*sources: str, **options: Any) -> list[WhatIf]:
 
 
 async def awhatif_members(
-    *sources: str, change: Change, store: StoreLike = DEFAULT_STORE, where: Filter | None = None
+    *sources: str, change: Change, store: StoreLike = DEFAULT_STORE, where: Filter | None = None, jobs: int = 1
 ) -> AsyncIterator[tuple[CorpusSession, WhatIf]]:
     """Yield each session with what a change would do to it."""
-    async for member, _, simulation in _simulated(sources, store, where, change):
-        yield member, simulation
+    async for simulated in corpus(sources, store, where).each(partial(_simulated, change), jobs):
+        yield simulated
 
 
-async def _simulated(
-    sources: tuple[str, ...], store: StoreLike, where: Filter | None, change: Change
-) -> AsyncIterator[tuple[CorpusSession, Stream, WhatIf]]:
-    async for member, stream in corpus(sources, store, where).members():
-        yield member, stream, simulate(stream, change)
+def _simulated(change: Change, member: CorpusSession, stream: Stream) -> tuple[CorpusSession, WhatIf]:
+    return member, simulate(stream, change)
 
 
 # ---- check
@@ -195,9 +197,10 @@ async def prepare_check(
     number: int = 1,
     sandbox: str | Sandbox = "auto",
     in_batches: bool = False,
+    jobs: int = 1,
     **settings: Unpack[AgentSettings],
 ) -> PreparedCheck:
-    """Plan a check, without a call. Takes what `check` takes."""
+    """Plan a check, without a call, in ``jobs`` processes (see `awhatif`). Takes what `check` takes."""
     if control and baseline is not None:
         raise UsageError("A check has one control: fresh runs, or a baseline.")
     change = change_of(prompts, model if isinstance(model, str) else None, changes)
@@ -206,7 +209,7 @@ async def prepare_check(
     control_settings: AgentSettings = {**settings, "base_url": control_base_url or settings.get("base_url")}
     endpoints = (_server(settings), _server(control_settings), _class_of(model), _class_of(control_model))
     change = replace(change, facts=opened_sandbox.facts())
-    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=endpoints)
+    plan = await checks.planned(corpus(sources, store, where), change, number=number, where=endpoints, jobs=jobs)
     refuse_own(former_report, plan)
     opened_store = opened(store, reading=False)
     recorded_model = _makeable(plan.changed[0].model) if plan.changed else _NONE

@@ -8,7 +8,8 @@ run again from the same state, a former report, or past outcomes where nobody se
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from codetape.decider.environments import most_calls
 from codetape.domain.budget import Limit
@@ -196,33 +197,53 @@ def attempt_id(check: str, arm: Arm, origin: str, head: str, number: int) -> str
     return sha256(canonical([check, arm, origin, head, number]))[:16]
 
 
-async def planned(corpus: Corpus, change: Change, *, number: int = 1, where: tuple[str, ...] = ()) -> CheckPlan:
-    """Say what a check of a corpus would do. No call is made, and one session at a time is in memory.
+async def planned(
+    corpus: Corpus, change: Change, *, number: int = 1, where: tuple[str, ...] = (), jobs: int = 1
+) -> CheckPlan:
+    """Say what a check of a corpus would do. No call is made, and one session at a time is in memory, of each of ``jobs``
+    processes.
 
     The change should hold the facts of the sandbox that the check will run in: where sessions ran in another, more may
     differ.
     """
     changed: list[PlannedSession] = []
     same: list[PlannedSession] = []
-    skipped = []
+    skipped: list[str] = []
     prompt_changes: tuple[tuple[str, str], ...] = ()
-    async for member, stream in corpus.members():
-        if why := _unfit(member, stream):
-            skipped.append(f"{member.name} {why}")
-            continue
-        simulated = simulate(stream, replace(change, facts=None))
-        if not simulated.differs:  # another sandbox alone is not the change under test
-            same.append(PlannedSession.of(simulated, member))
-            continue
-        prompt_changes = prompt_changes or pack_changes(pack_of(stream), change.pack or pack_of(stream))
-        same_sandbox = change.on(simulated.config.sandbox).facts is None
-        changed.append(
-            PlannedSession.of(simulated if same_sandbox else simulate(stream, change), member, drifted=not same_sandbox)
-        )
+    async for one in corpus.each(partial(_look_ahead, change), jobs):
+        if one.session is None:
+            skipped.append(one.unfit)
+        elif one.differs:
+            prompt_changes = prompt_changes or one.prompt_changes
+            changed.append(one.session)
+        else:
+            same.append(one.session)
     plan_id = check_id(change, number, where)
     return CheckPlan(
         plan_id, change, tuple(changed), tuple(same), tuple(skipped), corpus.selected, number, prompt_changes
     )
+
+
+class _LookedAhead(NamedTuple):
+    """What a check would do with a session: nothing where it is unfit, or where the change changes nothing."""
+
+    session: "PlannedSession | None"
+    differs: bool = False
+    unfit: str = ""
+    prompt_changes: tuple[tuple[str, str], ...] = ()
+
+
+def _look_ahead(change: Change, member: CorpusSession, stream: Stream) -> _LookedAhead:
+    if why := _unfit(member, stream):
+        return _LookedAhead(None, unfit=f"{member.name} {why}")
+    simulated = simulate(stream, replace(change, facts=None))
+    if not simulated.differs:  # another sandbox alone is not the change under test
+        return _LookedAhead(PlannedSession.of(simulated, member))
+    pack = pack_of(stream)
+    same_sandbox = change.on(simulated.config.sandbox).facts is None
+    simulated = simulated if same_sandbox else simulate(stream, change)
+    session = PlannedSession.of(simulated, member, drifted=not same_sandbox)
+    return _LookedAhead(session, differs=True, prompt_changes=pack_changes(pack, change.pack or pack))
 
 
 def pack_of(stream: Stream) -> dict[str, str]:

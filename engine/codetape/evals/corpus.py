@@ -1,15 +1,22 @@
 """Sessions chosen from a database or from tape files, and read one at a time, so that a corpus may be large."""
 
-from collections.abc import AsyncGenerator
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from codetape.errors import ContentGone, UsageError
 from codetape.evals.chosen_sessions import Filter
-from codetape.eventlog.session_state import SessionState
-from codetape.playback import tape_file
-from codetape.playback.tape_file import is_tape
-from codetape.ports import SessionRow, Store, Stream
+from codetape.playback.tape_names import is_tape
+
+if TYPE_CHECKING:
+    from codetape.eventlog.session_state import SessionState
+    from codetape.ports import SessionRow, Store, Stream
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,32 @@ class Corpus:
 
     async def members(self) -> AsyncGenerator[tuple[CorpusSession, Stream]]:
         """Yield each selected session with its stream. Raises for a bad session or file."""
+        rows, named = self._selected()
+        for row, file in rows:
+            if (stream := await _read(self.store, row, file, named=named)) is not None:
+                yield _member(row, file), stream
+
+    async def each(self, work: Callable[[CorpusSession, Stream], R], jobs: int = 1) -> AsyncGenerator[R]:
+        """Yield what ``work`` makes of each selected session, in order; it is a module's function, or a partial of one.
+
+        Of many sessions several are worked on at once, in ``jobs`` processes, one for each CPU where it is 0. A program
+        that calls this with another number than 1 must keep what it does behind ``if __name__ == "__main__"``.
+        """
+        from codetape.playback.many_processes import in_order_async, shared_out
+
+        rows, named = self._selected()
+        if (self.store is None or self.store.address) and shared_out(rows, jobs):
+            place = self.store.address if self.store else ""
+            async for made in in_order_async(partial(_worked_on, place, named, work), rows, jobs):
+                yield made
+            return
+        async for member, stream in self.members():
+            yield work(member, stream)
+
+    def _selected(self) -> tuple[list[tuple[SessionRow, str]], bool]:
+        """Return each selected session's row with its file, and whether sessions of the store were named."""
+        from codetape.playback import tape_file  # the log's code, which a listing needs nothing of
+
         names = [name for source in self.sources for name in _expanded(source)]
         files = [name for name in names if is_tape(name)]
         stored = [name for name in names if not is_tape(name)]
@@ -61,17 +94,7 @@ class Corpus:
         if files and self.filter.limit:
             first, last = self.filter.bounds()
             rows = sorted(rows, key=lambda pair: str(pair[0]["started_at"]), reverse=True)[first:last]
-        for row, file in rows:
-            if file:
-                yield _member(row, file), tape_file.load(file).stream
-            elif self.store is not None:
-                try:
-                    stream = await self.store.read(row["session"])
-                except ContentGone:
-                    if stored:
-                        raise
-                    continue  # a whole store may hold forgotten sessions; one that was named is an error
-                yield _member(row), stream
+        return rows, bool(stored)
 
     def _named(self, name: str) -> Filter:
         """Return the filter for a source: one that is named explicitly may be a fork."""
@@ -126,6 +149,43 @@ class Corpus:
         """Whether its sessions are chosen for how they ended, or one by one by a person who may know it."""
         named = bool(self.sources and not all(Path(source).is_dir() for source in self.sources))
         return self.filter.by_outcome or self.filter.one_by_one or named
+
+
+async def _read(store: Store | None, row: SessionRow, file: str, *, named: bool) -> Stream | None:
+    """Return a session's stream. A whole store may hold forgotten sessions, which have none; one that was named is an
+    error."""
+    from codetape.playback import tape_file
+
+    if file:
+        return tape_file.load(file).stream
+    if store is None:
+        return None
+    try:
+        return await store.read(row["session"])
+    except ContentGone:
+        if named:
+            raise
+        return None
+
+
+def _worked_on(
+    place: str, named: bool, work: Callable[[CorpusSession, Stream], R], rows: list[tuple[SessionRow, str]]
+) -> list[R]:
+    """Do a part of the work, in a process of its own."""
+    from codetape.runtime.sync import run_sync
+
+    store, made = _opened(place) if place else None, list[R]()
+    for row, file in rows:
+        if (stream := run_sync(_read(store, row, file, named=named))) is not None:
+            made.append(work(_member(row, file), stream))
+    return made
+
+
+@cache
+def _opened(place: str) -> Store:
+    from codetape.runtime import plugins
+
+    return plugins.store(place).for_reading()
 
 
 def session_row(session: SessionState, stream: Stream) -> SessionRow:

@@ -17,7 +17,7 @@ from codetape.inspector.sessions_page import SessionQuery, sessions_page
 from codetape.inspector.spend_page import spend_page
 from codetape.playback import tape_file
 from codetape.playback.diff import compare
-from codetape.playback.tape_file import is_tape_or_folder
+from codetape.playback.tape_names import is_tape_or_folder
 from codetape.ports import DEFAULT_STORE, SessionRow, Store, Stream
 from codetape.reporting.calls import records
 from codetape.runtime.sync import run_sync

@@ -293,13 +293,3 @@ def recorded_calls(stream: Stream) -> tuple[Recorded, ...]:
         elif isinstance(payload, Answered | BuildFinished | BuildRefused | TestsFinished):
             calls.append(Recorded(requests[payload.call], payload))
     return tuple(calls)
-
-
-def is_tape(name: str) -> bool:
-    """Whether a name stands for a tape file rather than a session of a store."""
-    return name == "demo" or name.endswith(".jsonl") or Path(name).is_file()
-
-
-def is_tape_or_folder(name: str) -> bool:
-    """Whether a name stands for a tape file, or a folder that may hold some."""
-    return is_tape(name) or Path(name).is_dir()

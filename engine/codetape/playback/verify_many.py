@@ -6,10 +6,11 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 from codetape.errors import CodetapeError, CorruptTape, UsageError
+from codetape.eventlog.stored_event import StoredEvent
 from codetape.playback import head_file, tape_file
 from codetape.playback.many_processes import in_order
+from codetape.playback.tape_names import is_tape
 from codetape.playback.verify import Defect, Verified, verify
-from codetape.eventlog.stored_event import StoredEvent
 from codetape.ports import SessionRow, Store
 from codetape.runtime import plugins
 
@@ -114,7 +115,7 @@ def named(name: str, place: Listing, head: str, kept: dict[str, tuple[int, str]]
 
 
 def _verified(name: str, listing: Listing, head: str, heads: dict[str, tuple[int, str]]) -> dict[str, Any]:
-    if tape_file.is_tape(name):
+    if is_tape(name):
         try:
             with tape_file.opened(name) as file:
                 lines = tape_file.parse(tape_file.lines_of(file, name), name=name)

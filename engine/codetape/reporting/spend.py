@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codetape.domain.money import dollars, picodollars
-from codetape.domain.usage import Usage
 from codetape.errors import UsageError
 from codetape.reporting.calls import CallRecord
 from codetape.runtime.pricing import Prices, plain
@@ -132,6 +131,8 @@ def _keys(call: CallRecord, by: Sequence[str]) -> list[tuple[str, ...]]:
 def _repriced(call: CallRecord, prices: Prices, at: str) -> CallRecord:
     if call.replayed or not call.source:
         return call
+    from codetape.domain.usage import Usage
+
     usage = Usage(
         input=call.input,
         cache_read=call.cache_read,

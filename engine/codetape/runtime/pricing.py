@@ -5,18 +5,22 @@ neither has
 no price, and its tokens are shown as unpriced: never as $0.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from codetape.domain.money import MOST
-from codetape.domain.usage import Usage
 from codetape.errors import UsageError
-from codetape.eventlog.events import Price
+
+if TYPE_CHECKING:
+    from codetape.domain.usage import Usage
+    from codetape.eventlog.events import Price
 
 BUCKETS = ("input", "cache_read", "cache_write", "output")
 """Priced buckets, a million tokens each; reasoning is paid as output, and cached input as input where it has no
@@ -92,6 +96,8 @@ class Prices:
         reported = _reported(raw)
         if not (computed or reported):
             return None
+        from codetape.eventlog.events import Price
+
         return Price(
             cost=reported or computed,
             source="provider" if reported or rate is None else rate.source,
@@ -105,6 +111,8 @@ class Prices:
 
 def priced_as(prices: Prices, model: str) -> Prices:
     """Return the prices with one model's for every call. Raises UsageError for a model that has none."""
+    from codetape.domain.usage import Usage
+
     named = replace(prices, price_as=model)
     if named.rate((), ("", ""), Usage(input=1, output=1), "2030-01-01T00:00:00.000Z") is None:
         raise UsageError(

@@ -1,8 +1,6 @@
 """Runs coroutines for callers without an event loop."""
 
-import asyncio
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -10,6 +8,9 @@ T = TypeVar("T")
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from code that is not async; in a thread of its own where a loop runs already."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     if not _runs_already():
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as pool:
@@ -17,6 +18,8 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _runs_already() -> bool:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -20,7 +20,12 @@ _LINE = (
     "server", "lineage", "prompts", "asked",
 )  # fmt: skip
 """Columns of a session's line that its events say; the others are reservations, which running calls make."""
-_NAMES = {"sessions": "figures in the list", "call_rows": "calls", "test_run_rows": "test runs", "session_tags": "labels"}
+_NAMES = {
+    "sessions": "figures in the list",
+    "call_rows": "calls",
+    "test_run_rows": "test runs",
+    "session_tags": "labels",
+}
 
 
 def disagreeing(db: Connection, session: str, events: Sequence[Event], texts: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ def command(session: str, files: tuple[str, ...], db: str, as_json: bool) -> int
     reason, the result."""
     from codetape import api
     from codetape.inspector.report_files import AUDIT_FORMS, AuditedSession, extension_of
-    from codetape.playback.tape_file import is_tape
+    from codetape.playback.tape_names import is_tape
     from codetape.reporting import audit
 
     forms = [AUDIT_FORMS[extension_of(file, AUDIT_FORMS)] for file in files]

@@ -17,6 +17,7 @@ from codetape.cli.options import (
     allow_build,
     as_json,
     database,
+    jobs,
     own_patterns,
     own_prices,
     redacting,
@@ -54,6 +55,7 @@ class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, Red
     control_base_url: str | None
     sandbox: str
     allow_build: bool
+    jobs: int
 
 
 @click.command("check")
@@ -89,6 +91,7 @@ class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, Red
 @allow_build
 @redacting
 @server
+@jobs
 @database
 @as_json
 @typed(CheckOptions)
@@ -131,6 +134,7 @@ def command(options: CheckOptions) -> int:
         number=options.number,
         sandbox=options.sandbox,
         in_batches=options.in_batches,
+        jobs=options.jobs,
         **settings,
     )
     prepared = asyncio.run(preparation)

@@ -99,7 +99,7 @@ def command(options: ExportOptions) -> int:
 
 
 def _tape(session: str, file: str, options: ExportOptions) -> int:
-    from codetape.api.accounts import tape_lines
+    from codetape.api.exports import tape_lines
 
     name, lines, events, head, left_out = tape_lines(
         session, store=options.db, content=not options.bare, samples=options.samples
@@ -131,7 +131,7 @@ def _records(options: ExportOptions) -> int:
     """Write one record per call, one at a time: a store may hold more than memory does."""
     from dataclasses import replace
 
-    from codetape.api.accounts import calls
+    from codetape.api.spending import calls
     from codetape.reporting.calls import call_row
     from codetape.text import csv_table
 
@@ -155,7 +155,7 @@ def _records(options: ExportOptions) -> int:
 
 def _spans(options: ExportOptions) -> int:
     """Write or send spans, one session at a time."""
-    from codetape.api.accounts import members
+    from codetape.api.exports import members
     from codetape.reporting import otel
 
     count = 0
@@ -176,7 +176,7 @@ def _spans(options: ExportOptions) -> int:
 
 
 def _bundle(named: str, file: str, options: ExportOptions) -> int:
-    from codetape.api.accounts import export_failures
+    from codetape.api.exports import export_failures
     from codetape.api.opening import open_tape
 
     name, seq = at_event(named)

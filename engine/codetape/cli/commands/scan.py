@@ -41,7 +41,7 @@ def command(options: ScanOptions) -> int:
 
 
 def _places(options: ScanOptions) -> Iterator[dict[str, Any]]:
-    from codetape.api.accounts import members
+    from codetape.api.exports import members
     from codetape.runtime.redaction import KEY_PATTERNS, read_patterns
 
     patterns = {**KEY_PATTERNS, **read_patterns(own_patterns(options))}

@@ -63,7 +63,7 @@ def command(options: SpendOptions) -> int:
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    from codetape.api.accounts import spend
+    from codetape.api.spending import spend
     from codetape.runtime.pricing import priced_as
 
     if options.as_json and options.file == "-":
@@ -103,8 +103,8 @@ def command(options: SpendOptions) -> int:
 
 def _inherited(options: SpendOptions) -> dict[str, Any] | None:
     """Return what a fork inherited, paid for by its parent; None unless a single fork is selected."""
-    from codetape.api.accounts import inherited
-    from codetape.playback.tape_file import is_tape_or_folder
+    from codetape.api.spending import inherited
+    from codetape.playback.tape_names import is_tape_or_folder
 
     if len(options.sources) != 1 or is_tape_or_folder(options.sources[0]):
         return None

@@ -48,7 +48,9 @@ class VerifyOptions(FilterOptions):
     "--head", default="", metavar="HASH", help="The last event's hash, or its first 12 digits, as kept elsewhere."
 )
 @click.option(
-    "--rebuild", is_flag=True, help="With --all: first make lists, calls and sums, which are kept beside the log, again."
+    "--rebuild",
+    is_flag=True,
+    help="With --all: first make lists, calls and sums, which are kept beside the log, again.",
 )
 @jobs
 @database

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from codetape.cli.change_options import ChangeOptions, change, settings_of
-from codetape.cli.options import as_json, database, own_prices, typed
+from codetape.cli.options import as_json, database, jobs, own_prices, typed
 from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.text.escape import first_line
@@ -18,10 +18,13 @@ from codetape.text.escape import first_line
 class WhatIfOptions(ChangeOptions, FilterOptions):
     """The options."""
 
+    jobs: int
+
 
 @click.command("whatif")
 @change
 @filters()
+@jobs
 @database
 @as_json
 @typed(WhatIfOptions)
@@ -46,7 +49,9 @@ def command(options: WhatIfOptions) -> int:
     costs = {reuse: CostEstimate(own_prices(), SystemClock().now()) for reuse in ("made", "unknown")}
 
     async def look() -> None:
-        members = awhatif_members(*options.sources, change=change, store=options.db, where=options.where)
+        members = awhatif_members(
+            *options.sources, change=change, store=options.db, where=options.where, jobs=options.jobs
+        )
         async for member, simulation in members:
             record = {
                 **simulation.record(),
