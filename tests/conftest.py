@@ -57,13 +57,13 @@ SLOW = {
     "integration": (
         "test_agent", "test_check", "test_compare", "test_crash", "test_docker", "test_fork_servers", "test_forged_tapes", "test_forgeries", "test_forks", "test_hard_cases", "test_hostile_databases",
         "test_hostile_tapes", "test_leftovers",
-        "test_loop", "test_promises_of_the_loop", "test_sandbox_attacks", "test_spend", "test_whatif",
+        "test_loop", "test_many_processes", "test_promises_of_the_loop", "test_sandbox_attacks", "test_spend", "test_whatif",
     ),
 }  # fmt: skip
 """Files whose tests start processes, servers or sandboxes, or simulate for long; `-m "not slow"` leaves them out."""
 
 
-ONE_SETUP = ("test_whatif.py", "test_inspector.py")
+ONE_SETUP = ("test_whatif.py", "test_inspector.py", "test_many_processes.py")
 """Files whose tests share something that takes seconds to make."""
 
 

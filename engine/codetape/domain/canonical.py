@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from json.encoder import encode_basestring
 from typing import Any
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -9,7 +10,7 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 def canonical(value: Any) -> str:
     """Return the one JSON text for a plain value: keys sorted, no blanks, no NaN, characters unescaped."""
-    return _encode(value)
+    return encode_basestring(value) if type(value) is str else _encode(value)
 
 
 def sha256(text: str) -> str:

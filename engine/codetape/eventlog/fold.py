@@ -35,6 +35,7 @@ from codetape.eventlog.events import (
     ConfigChanged,
     ContentForgotten,
     Decided,
+    Failed,
     FailureReclassified,
     GaveUp,
     Payload,
@@ -43,10 +44,11 @@ from codetape.eventlog.events import (
     Resumed,
     SessionForked,
     SessionStarted,
+    Succeeded,
     Suspended,
     TestQuarantined,
     TestsFinished,
-    Versions,
+    Transition,
 )
 from codetape.eventlog.session_state import (
     Artifacts,
@@ -136,8 +138,7 @@ _EFFECT: dict[type[Payload], str] = {
 
 def _version(session: SessionState, payload: Payload) -> int:
     """Return the machine's version that a move is made by: that of the event, where it names one."""
-    versions: Versions | None = getattr(payload, "versions", None)
-    return versions.machine if versions else session.machine
+    return payload.versions.machine if isinstance(payload, SessionStarted | Resumed) else session.machine
 
 
 def move(session: SessionState, payload: Payload) -> SessionState:
@@ -153,9 +154,9 @@ def move(session: SessionState, payload: Payload) -> SessionState:
             raise CorruptTape(
                 f"a {type(payload).__name__} does not belong to the {session.call.effect} {payload.call}."
             )
-    trigger: str = getattr(payload, "trigger", "")
-    source: str = getattr(payload, "source", session.state)
-    target: str = getattr(payload, "target", session.state)
+    if not isinstance(payload, Transition):
+        return session
+    trigger, source, target = payload.trigger, payload.source, payload.target
     if source != session.state:
         raise CorruptTape(f"it leaves {source}, but the state is {session.state}.")
     if (trigger or source != target) and machine.trigger(source, target, _version(session, payload)) != trigger:
@@ -330,7 +331,7 @@ def _(payload: Decided, session: SessionState, texts: BlobMap) -> SessionState:
     halted = isinstance(payload, Suspended) and payload.cause in EXTERNAL_CAUSES
     if halted and (payload.ledger or payload.changes):
         raise CorruptTape("a halt from outside changes something.")
-    message: str | None = getattr(payload, "message", None)
+    message = payload.message if isinstance(payload, Suspended | Failed) else None
     reason = payload.reason if message is None else texts[message]
     ending = payload.target in (*machine.FINAL, "suspended")
     return session.evolve(
@@ -339,9 +340,9 @@ def _(payload: Decided, session: SessionState, texts: BlobMap) -> SessionState:
         ledger=_with_counters(session.ledger, payload.ledger),
         work=_with_artifacts(session.work, payload.changes, texts),
         resumes_to=source if payload.target in ("suspended", "failed") else session.resumes_to,
-        cause=(getattr(payload, "cause", "") or payload.reason) if ending else "",
+        cause=((payload.cause if isinstance(payload, Suspended) else "") or payload.reason) if ending else "",
         reason=reason if ending else "",
-        confidence=getattr(payload, "confidence", ""),
+        confidence=payload.confidence if isinstance(payload, Succeeded) else "",
     )
 
 

@@ -22,6 +22,7 @@ from codetape.eventlog.events import (
     Decided,
     Payload,
     Requested,
+    Resumed,
     SessionForked,
     SessionStarted,
     Suspended,
@@ -88,7 +89,8 @@ def replay(stream: Stream, *, pack: Mapping[str, str] | None = None, rules: Foll
         if pack is not None and isinstance(event.payload, SessionStarted | SessionForked):
             own_pack, session = session.pack, session.evolve(pack=dict(pack))
             pack = _Swapped(pack, own_pack)
-        theirs = getattr(event.payload, "versions", theirs)
+        if isinstance(event.payload, SessionStarted | SessionForked | Resumed):
+            theirs = event.payload.versions
         if rules == "current":
             session = _by_present_rules(session)
     return Replayed(session, derived, tuple(drift))

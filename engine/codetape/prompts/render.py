@@ -52,14 +52,15 @@ _written: ContextVar[list[int]] = ContextVar("written")
 def _bounded(value: Any, room: list[int]) -> Any:
     """Return what a template sees, cut where a tape from elsewhere has more than any run makes; ``room`` is taken
     from."""
-    if isinstance(value, str):
+    kind = type(value)  # by type() first: a prompt is made of some hundreds of values, and a replay of all its prompts
+    if kind is str or isinstance(value, str):
         if len(value) > MAX_VALUE:
             value = cut(value, MAX_VALUE)
         room[0] -= len(value)
         return value
-    if value is None or isinstance(value, int):
+    if kind is bool or kind is int or value is None:
         return value
-    if isinstance(value, dict):
+    if kind is dict:
         return {key: _bounded(one, room) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_bounded(one, room) for one in value[:MAX_ENTRIES]]

@@ -4,7 +4,6 @@ The words of an `Unusable` are ours and name a position: nothing of Python's or 
 enters a later request, because it changes between versions.
 """
 
-import ast
 import json
 import re
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.purposes import PURPOSES
 from codetape.rules.pytest_source import defined_names, functions, imported_from_solution, names
+from codetape.rules.source_tree import tree_of
 
 SHAPES: dict[str, type[FrozenModel]] = {row.name: row.shape for row in PURPOSES if row.shape is not None}
 """Purposes that are answered by JSON. The others answer with one fenced block of Python."""
@@ -122,7 +122,7 @@ def read_block(text: str) -> str | Unusable:
 def python(source: str) -> str | Unusable:
     """Return source that parses, or where it does not."""
     try:
-        ast.parse(source)
+        tree_of(source)
     except SyntaxError as error:
         return Unusable("syntax", f"Line {error.lineno or 1} of the code is no valid Python.")
     except (ValueError, RecursionError, MemoryError):

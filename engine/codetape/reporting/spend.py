@@ -55,8 +55,11 @@ class SpendRow:
             self.replayed_tokens += call.total_input + call.total_output
             return
         self.calls += 1
-        for bucket in ("input", "cache_read", "cache_write", "output", "reasoning"):
-            setattr(self, bucket, getattr(self, bucket) + getattr(call, bucket))
+        self.input += call.input
+        self.cache_read += call.cache_read
+        self.cache_write += call.cache_write
+        self.output += call.output
+        self.reasoning += call.reasoning
         self.cost += call.cost or 0
         self.unpriced += call.source == "unpriced"
         self.estimated += call.estimated
@@ -65,6 +68,12 @@ class SpendRow:
         self.retries += call.tries
         self.repairs += call.disposition == "repair"
         self.failures += call.disposition in ("unusable", "rejected", "abandoned", "transport retry")
+
+    def add_all(self, row: "SpendRow") -> None:
+        """Add what another row has summed up."""
+        for name, value in vars(row).items():
+            if name != "key":
+                setattr(self, name, getattr(self, name) + value)
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return a flat record, for tables; money in dollars."""
@@ -97,12 +106,15 @@ def spend(
     if len({*by}) < len(by):
         raise UsageError("Spend is told apart by each key once.", remedy="Name no key twice.")
     rows: dict[tuple[str, ...], SpendRow] = {}
-    total = SpendRow(())
+    total, counted_twice = SpendRow(()), "tag" in by
     for call in calls:
         priced = _repriced(call, prices or Prices(), as_of) if as_of else call
-        total.add(priced)
+        if counted_twice:
+            total.add(priced)
         for key in _keys(priced, by):
             rows.setdefault(key, SpendRow(key)).add(priced)
+    for row in () if counted_twice else rows.values():
+        total.add_all(row)
     ordered = sorted(rows.values(), key=lambda row: (-row.cost, -row.tokens, row.key))
     if set(by) <= {"state", "iteration", "day"}:  # keys with an order of their own
         ordered = sorted(

@@ -18,6 +18,7 @@ from codetape.domain.report import TestResult
 from codetape.domain.task import SOLUTION_FILE
 from codetape.rules.pytest_source import file_of, name_of
 from codetape.rules.rule_versions import RULES_VERSION
+from codetape.rules.source_tree import tree_of
 
 _NOTHING = object()
 RAISES = "raises "
@@ -117,7 +118,7 @@ def amended(source: str, result: TestResult, value: str) -> str:
 
 def _expected_place(source: str, result: TestResult) -> ast.expr | None:
     line = _line(result)
-    function = _function(ast.parse(source).body, name_of(result.id).split("::"))
+    function = _function(tree_of(source).body, name_of(result.id).split("::"))
     statement = next((s for s in function.body if s.lineno <= line <= (s.end_lineno or 0)), None) if function else None
     if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
         return None
@@ -270,7 +271,7 @@ def _stands_alone(call: str, source: str, loose: set[str]) -> bool:
         return False  # names of their own: what was put in place could be another one's
     bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     bound |= {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
-    imports = [n for n in ast.parse(source).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    imports = [n for n in tree_of(source).body if isinstance(n, ast.Import | ast.ImportFrom)]
     imported = {_bound(alias) for node in imports for alias in node.names}
     own = {_bound(a) for n in imports for a in n.names if getattr(n, "module", a.name) == "solution"}
     loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

@@ -15,6 +15,7 @@ from codetape.domain.task import Config
 from codetape.eventlog.session_state import SessionState
 from codetape.rules.data.import_map import PINS, imports, known
 from codetape.rules.rule_versions import RULES_VERSION
+from codetape.rules.source_tree import tree_of
 
 LOCAL = frozenset({"solution", "test_solution", "test_anchors", "test_user", "test_oracle", "conftest", "__future__"})
 Ruling = Literal["allow", "ask", "deny"]
@@ -33,7 +34,7 @@ def standard_library(python: str) -> frozenset[str]:
 def imports_of(source: str) -> frozenset[str]:
     """Return the dotted names that a module imports anywhere in it; nothing for text that is no Python."""
     try:
-        tree = ast.parse(source)
+        tree = tree_of(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
     names: set[str] = set()

@@ -12,6 +12,7 @@ from functools import lru_cache
 from codetape.domain.reply_shapes import TestFunctionPatch
 from codetape.rules.data.import_map import imports
 from codetape.rules.rule_versions import RULES_VERSION
+from codetape.rules.source_tree import tree_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def functions(source: str) -> tuple[TestFunction, ...]:
     """
     lines = source.split("\n")
     found: dict[str, TestFunction] = {}
-    for test in nodes_of_tests(ast.parse(source.removeprefix("\ufeff"))):
+    for test in nodes_of_tests(tree_of(source.removeprefix("\ufeff"))):
         node = test.node
         first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
         last = node.end_lineno or node.lineno
@@ -141,7 +142,7 @@ def patches_of(block: str) -> tuple[TestFunctionPatch, ...]:
 
 def imports_in(block: str) -> tuple[str, ...]:
     """Return the top-level import statements of a block, as text. Raises SyntaxError."""
-    body = ast.parse(block).body
+    body = tree_of(block).body
     return tuple(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
 
 
@@ -162,7 +163,7 @@ def apply_patches(source: str, patches: Iterable[TestFunctionPatch], imports: It
 def with_tests(source: str, more: str) -> str:
     """Return a test file with the statements of another below it; names that are taken get a number. Raises SyntaxError."""
     taken = set(defined_names(source))
-    body, imports = ast.parse(more.removeprefix("\ufeff")).body, set(imports_in(source))
+    body, imports = tree_of(more.removeprefix("\ufeff")).body, set(imports_in(source))
     added: list[str] = []
     for node in body:
         text = ast.get_source_segment(more, node) or ast.unparse(node)
@@ -191,7 +192,7 @@ def _indented(text: str, indent: int) -> str:
 def _after_docstring(source: str) -> int:
     """Return how many lines stand before the first statement that imports may precede."""
     last = 0
-    for node in ast.parse(source).body:
+    for node in tree_of(source).body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         if not docstring and not future:
@@ -203,7 +204,7 @@ def _after_docstring(source: str) -> int:
 def stub(code: str) -> str:
     """Return the solution with every function emptied: each returns None. Module code stays. Raises SyntaxError."""
     lines = [line.encode() for line in code.split("\n")]  # the parser counts columns in bytes
-    for node in reversed(list(_outermost(ast.parse(code).body))):
+    for node in reversed(list(_outermost(tree_of(code).body))):
         if isinstance(node, ast.Lambda):
             _cut(lines, node.body, b"None")
             continue
@@ -226,7 +227,7 @@ def _cut(lines: list[bytes], node: ast.expr, text: bytes) -> None:
 @lru_cache(maxsize=64)
 def _raising_lines(code: str) -> frozenset[int]:
     try:
-        found = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Raise) and n.exc is not None]
+        found = [n for n in ast.walk(tree_of(code)) if isinstance(n, ast.Raise) and n.exc is not None]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
     return frozenset(line for n in found for line in range(n.lineno, (n.end_lineno or n.lineno) + 1))
@@ -264,7 +265,7 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
 @lru_cache(maxsize=64)
 def defined_names(code: str) -> frozenset[str]:
     """Return the names that a module binds at its top level: functions, classes, assignments, imports."""
-    return frozenset(_defined(ast.parse(code).body))
+    return frozenset(_defined(tree_of(code).body))
 
 
 def _defined(body: list[ast.stmt]) -> Iterator[str]:
@@ -285,7 +286,7 @@ def tests_another_module(source: str) -> str:
 
     It does so by an import, by its file's name, or by no module at all that could be another name for it.
     """
-    tree = ast.parse(source.removeprefix("\ufeff"))
+    tree = tree_of(source.removeprefix("\ufeff"))
     texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
     imported: dict[str, None] = {}
     for node in ast.walk(tree):
@@ -303,7 +304,7 @@ def tests_another_module(source: str) -> str:
 def imported_from_solution(source: str) -> tuple[str, ...]:
     """Return the names that a test file imports from the solution."""
     try:
-        tree = ast.parse(source)
+        tree = tree_of(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     found = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "solution")

@@ -18,9 +18,11 @@ from codetape.eventlog.events import (
     CallClosed,
     ConfigChanged,
     ContentForgotten,
+    Decided,
     Requested,
     SessionForked,
     SessionStarted,
+    Succeeded,
     Transition,
 )
 from codetape.eventlog.upcasters import decode_payload
@@ -59,7 +61,11 @@ def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connect
     sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
     if isinstance(payload, Transition):
         sets += ["state = ?", "reason = ?", "confidence = ?"]
-        values += [payload.target, getattr(payload, "reason", ""), getattr(payload, "confidence", "")]
+        values += [
+            payload.target,
+            payload.reason if isinstance(payload, Decided) else "",
+            payload.confidence if isinstance(payload, Succeeded) else "",
+        ]
         iteration = iteration_after(payload, -1)
         if iteration >= 0:
             sets.append("iteration = ?")

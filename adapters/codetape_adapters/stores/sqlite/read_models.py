@@ -19,6 +19,7 @@ from codetape.eventlog.events import (
     Decided,
     GaveUp,
     Payload,
+    Succeeded,
     TestsFinished,
 )
 from codetape.eventlog.kept_call import KeptCall
@@ -150,7 +151,7 @@ def _capped(call: KeptCall) -> tuple[Any, ...]:
 def _decision(payload: Decided) -> dict[str, Any]:
     names = ("about", "usable", "reason", "source", "target")
     fields = {name: getattr(payload, name) for name in names}
-    return {"kind": type(payload).__name__, **fields, "confidence": getattr(payload, "confidence", None)}
+    return {"kind": type(payload).__name__, **fields, "confidence": payload.confidence if isinstance(payload, Succeeded) else None}
 
 
 def insert(db: Connection, table: str, row: Mapping[str, Any]) -> None:
