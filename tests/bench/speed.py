@@ -1,7 +1,7 @@
 """How fast whole processes are: `python -m tests.bench.speed [ROW...]` prints a table for docs/benchmarks.md.
 
 CPU of processes over that of `python -c pass` beside it, or wall time over what the model alone would take. Rows:
-batch, session, runs, help, reading, first, long. Nothing here is asserted.
+runs, demo, first, help, reading, long, batch, view. Nothing here is asserted.
 """
 
 import asyncio
@@ -251,6 +251,44 @@ def reading():
         return processes([f"{command} --db {path}" for command in commands], "at most 120 ms")
 
 
+_LONG = r"""
+import asyncio, json, os, sys, tempfile, time
+from pathlib import Path
+from codetape import AutoCoderAgent
+from codetape.testing import FakeClock, FakeSandbox, ScriptedModel
+from codetape_adapters.stores.sqlite.store import SqliteStore
+from tests.support import ADD_TESTS, block, plan
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+with tempfile.TemporaryDirectory() as folder:
+    store, done, begun = SqliteStore(Path(folder) / "tape.db"), 0, 0.0
+    for upto in json.loads(sys.argv[1]):
+        begun = time.process_time()
+        count = upto - done
+        for number in range(done, upto):
+            model = ScriptedModel({"plan": [plan()], "code": [block(f"def add(a, b):\n    return a + b  # {number}")], "tests": [ADD_TESTS]})
+            agent = AutoCoderAgent(model=model, sandbox=FakeSandbox(), store=store, clock=FakeClock())
+            asyncio.run(agent.agenerate(f"Add, {number}."))
+        done = upto
+        print(json.dumps([upto, resident(), len(os.listdir("/proc/self/fd")), (time.process_time() - begun) / count * 1000]), flush=True)
+    store.close()
+"""
+
+
+def long(points=(200, 500, 1000, 2000)):
+    """A process that goes on: memory, descriptors and time for a session, after so many."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LONG, json.dumps(points)], env=environment(), capture_output=True, text=True, check=True
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return [
+        (f"one process, after {upto:,} sessions", "level", f"{mb:.0f} MB, {files} descriptors, {ms:.1f} ms CPU a session")
+        for upto, mb, files, ms in rows
+    ]
+
+
 def view(sessions=10_000):
     """Pages of a large database in a browser, from the request to the first paint."""
     from playwright.sync_api import sync_playwright
@@ -289,7 +327,7 @@ def view(sessions=10_000):
 
 
 def main():
-    rows = {"runs": runs, "demo": demo, "first": first, "help": helps, "reading": reading, "batch": batch, "view": view}
+    rows = {"runs": runs, "demo": demo, "first": first, "help": helps, "reading": reading, "long": long, "batch": batch, "view": view}
     asked = sys.argv[1:] or list(rows)
     print("| what | aim | measured |\n|---|---|---|")
     for name in asked:
