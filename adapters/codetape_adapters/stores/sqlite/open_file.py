@@ -9,7 +9,7 @@ _STATES = {"T": ", which is stopped", "t": ", which is stopped by a debugger", "
 
 
 class OpenFile:
-    """What lay at a path, and at its log's, when it was opened. One a connection."""
+    """What lay at a path, and at its log's, when it was opened. One a store, whatever its connections."""
 
     __slots__ = ("_log", "_main", "_path", "_size")
 

@@ -62,6 +62,7 @@ class SqliteStore(Store):
         self._local = threading.local()
         self._writer: ThreadPoolExecutor | None = None
         self._owner = 0
+        self._file: OpenFile | None = None
 
     @property
     def address(self) -> str:  # type: ignore[override]  # it does not change
@@ -127,12 +128,7 @@ class SqliteStore(Store):
     def _append(self, entries: Sequence[Entry], lease: Any, reserve: Reservation | None) -> None:
         from codetape_adapters.stores.sqlite.log import append
 
-        db = self._db()
-        file: OpenFile | None = getattr(self._local, "file", None)
-        if file is None:
-            file = self._local.file = OpenFile(self.path)
-        file.check()
-        append(db, self.path, entries, lease.token, reserve)
+        append(self._db(whole=True), self.path, entries, lease.token, reserve)
 
     async def _written(self, work: Callable[[], T]) -> T:
         """Do something in the thread that writes; a cancelled caller waits for its end."""
@@ -262,10 +258,19 @@ class SqliteStore(Store):
 
     # ---- inside
 
-    def _db(self) -> Connection:
+    def _db(self, *, whole: bool = False) -> Connection:
+        """Return this thread's connection; ``whole`` raises StoreError where its file is not what lies at the path.
+
+        Whoever writes asks for that, and all connections are to one file: SQLite waits half a minute for a lock in one
+        that was cut off.
+        """
+        if whole and self._file is not None:
+            self._file.check()
         db: Connection | None = getattr(self._local, "db", None)
         if db is None:
             db = self._local.db = open_database(self.path, read_only=self._read_only)
+        if self._file is None:
+            self._file = OpenFile(self.path)
         return db
 
     def close(self) -> None:
@@ -277,10 +282,10 @@ class SqliteStore(Store):
         db: Connection | None = getattr(self._local, "db", None)
         if db is not None:
             db.close()
-            self._local.db = self._local.file = None
+            self._local.db = self._file = None
 
     def _transaction(self) -> Transaction:
-        return Transaction(self._db(), self.path)
+        return Transaction(self._db(whole=True), self.path)
 
     def _check_free(self, db: Connection, session: str) -> int:
         """Return the session's last token, 0 for none. Raises LeaseHeld where a living process holds it."""
