@@ -284,7 +284,11 @@ def long(points=(200, 500, 1000, 2000)):
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return [
-        (f"one process, after {upto:,} sessions", "level", f"{mb:.0f} MB, {files} descriptors, {ms:.1f} ms CPU a session")
+        (
+            f"one process, after {upto:,} sessions",
+            "level",
+            f"{mb:.0f} MB, {files} descriptors, {ms:.1f} ms CPU a session",
+        )
         for upto, mb, files, ms in rows
     ]
 
@@ -327,7 +331,16 @@ def view(sessions=10_000):
 
 
 def main():
-    rows = {"runs": runs, "demo": demo, "first": first, "help": helps, "reading": reading, "long": long, "batch": batch, "view": view}
+    rows = {
+        "runs": runs,
+        "demo": demo,
+        "first": first,
+        "help": helps,
+        "reading": reading,
+        "long": long,
+        "batch": batch,
+        "view": view,
+    }
     asked = sys.argv[1:] or list(rows)
     print("| what | aim | measured |\n|---|---|---|")
     for name in asked:
