@@ -151,7 +151,11 @@ def _capped(call: KeptCall) -> tuple[Any, ...]:
 def _decision(payload: Decided) -> dict[str, Any]:
     names = ("about", "usable", "reason", "source", "target")
     fields = {name: getattr(payload, name) for name in names}
-    return {"kind": type(payload).__name__, **fields, "confidence": payload.confidence if isinstance(payload, Succeeded) else None}
+    return {
+        "kind": type(payload).__name__,
+        **fields,
+        "confidence": payload.confidence if isinstance(payload, Succeeded) else None,
+    }
 
 
 def insert(db: Connection, table: str, row: Mapping[str, Any]) -> None:
