@@ -9,8 +9,13 @@
 Everything public is importable from here, and loaded when it is first used.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # typing's own takes longer to load than `--help` may
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0.dev0"
 
@@ -21,7 +26,7 @@ _WHERE = {
     "CodeSolution": "domain.reply_shapes",
     "CodetapeError": "errors",
     "ErrorDiagnosis": "domain.reply_shapes",
-    "Filter": "evals.corpus",
+    "Filter": "evals.chosen_sessions",
     "GenerateResult": "runtime.result",
     "RecordedSession": "api.opening",
     "Resources": "domain.task",

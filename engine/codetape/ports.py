@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
+from codetape.domain.defaults import DEFAULT_STORE
 from codetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,9 +64,6 @@ __all__ = [
 
 RECEIVING: ContextVar[Callable[[int], object]] = ContextVar("receiving", default=lambda _bytes: None)
 """Called by an adapter while a reply comes, with how many bytes of it are there: for who watches, and nothing else."""
-
-DEFAULT_STORE = ".codetape/tape.db"
-"""The store that is used where none is named."""
 
 
 # ---- a model

@@ -106,7 +106,7 @@ def test_a_reply_without_an_end_is_given_up_in_time_and_in_little_memory(name):
         found = json.loads(done.stdout)
     assert said in found["said"]
     assert found["mb"] < 300
-    assert found["s"] < 3
+    assert found["s"] < 10  # a limit of 2 s, on a machine that may be busy; the servers would go on for 20 and 60
     assert len(asked) == 1
 
 

@@ -1,11 +1,15 @@
 """The command line: parse, wire, print. Each command is a module, loaded when it is called."""
 
+from __future__ import annotations
+
 import os
-import signal
 import sys
-from typing import Any
 
 from codetape.errors import CodetapeError, UsageError
+
+TYPE_CHECKING = False  # typing's own, as enumerations for signals, takes longer to load than printing the help
+if TYPE_CHECKING:
+    from typing import Any
 
 COMMANDS = {
     "run": "Turn a prompt into a verified script.",
@@ -134,6 +138,8 @@ def _open_what_is_closed() -> None:
 
 def _stop_on_signals() -> list[int]:
     """Let SIGTERM and SIGHUP end a command as Ctrl-C does; return which of them came, when one has."""
+    import signal
+
     came: list[int] = []
 
     def stop(number: int, _frame: object) -> None:

@@ -13,7 +13,7 @@ from codetape import __version__
 from codetape.cli import COMMANDS, help_text
 from codetape.cli.options import nearest_database
 from codetape.cli.output import say
-from codetape.ports import DEFAULT_STORE
+from codetape.domain.defaults import DEFAULT_STORE
 
 _CHANGING = ("fork", "whatif", "check")
 

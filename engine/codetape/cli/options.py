@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from codetape.domain.defaults import DEFAULT_STORE
 from codetape.errors import UsageError
-from codetape.ports import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from codetape.api.opening import AgentSettings

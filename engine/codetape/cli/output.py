@@ -1,7 +1,6 @@
 """Printing: escaped text, JSON, aligned columns."""
 
 import io
-import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ def paged() -> Iterator[None]:
         yield
     finally:
         sys.stdout = terminal
+        import shutil
+
         text = printed.getvalue()
         longer = text.count("\n") >= shutil.get_terminal_size().lines
         click.echo_via_pager(text, color=True) if longer else click.echo(text, nl=False)

@@ -7,15 +7,13 @@ key is an option's name: ``max-iterations = 5``. A project may come from a stran
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codetape.cli import trust
+from codetape.domain.defaults import DEFAULT_STORE
 from codetape.errors import UsageError
-from codetape.ports import DEFAULT_STORE
 from codetape.runtime.text_file import read_text_file
 
 DEFAULTS: dict[str, Any] = {
@@ -67,6 +65,18 @@ def variable(name: str) -> str:
     return f"CODETAPE_{name.upper().replace('-', '_')}"
 
 
+def _whose(file: str) -> str:
+    from codetape.cli import trust  # only where there is a file
+
+    return trust.whose(Path(file))
+
+
+def _is_trusted(file: str, settings: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    from codetape.cli import trust
+
+    return trust.is_trusted(Path(file), settings, environment)
+
+
 def own_file(environment: Mapping[str, str]) -> Path:
     """Return the path of the user's own settings."""
     home = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME") or "~").expanduser() / ".config")
@@ -76,13 +86,13 @@ def own_file(environment: Mapping[str, str]) -> Path:
 def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
     """Return every setting, flags aside. Raises UsageError for a file or value that cannot be read."""
     file, project = file_in(folder)
-    if file and trust.whose(Path(file)):
+    if file and _whose(file):
         file, project = "", {}
     own_path = own_file(environment)
     personal = _table(own_path) if own_path.is_file() else {}
     for source, table in ((file, project), (str(own_path), personal)):
         _check(source, table)
-    trusted = bool(file) and trust.is_trusted(Path(file), project, environment)
+    trusted = bool(file) and _is_trusted(file, project, environment)
     return {
         name: _setting(name, default, environment, (file, project), (str(own_path), personal), trusted=trusted)
         for name, default in DEFAULTS.items()
@@ -92,9 +102,9 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Set
 def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], folder: Path) -> str:
     """Return one line on what a project's file is not obeyed on; empty where it is, or is trusted."""
     file, project = file_in(folder)
-    if file and (why := trust.whose(Path(file))):
+    if file and (why := _whose(file)):
         return f"{file} is not obeyed: {why}"
-    if not file or trust.is_trusted(Path(file), project, environment):
+    if not file or _is_trusted(file, project, environment):
         return ""
     ignored = [(s.ignored[1], s.name) for s in settings.values() if s.ignored]
     parts = ["sets redact of its own"] if "redact" in project else []
@@ -147,11 +157,7 @@ def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
     """
     file, settings = file_in(folder)
     own = own_file(os.environ)
-    obeyed = (
-        bool(file)
-        and not trust.whose(Path(file))
-        and (name == "redact" or trust.is_trusted(Path(file), settings, os.environ))
-    )
+    obeyed = bool(file) and not _whose(file) and (name == "redact" or _is_trusted(file, settings, os.environ))
     found: dict[str, Any] = {}
     for source, values in ((str(own), _table(own) if own.is_file() else {}), (file, settings if obeyed else {})):
         value = values.get(name, {})
@@ -227,6 +233,8 @@ def file_in(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _table(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(read_text_file(path, most=MAX_FILE))
     except (ValueError, RecursionError) as error:

@@ -63,10 +63,11 @@ def _of_store(store: Store, session: str, *, head: str = "") -> Examined:
     """Verify a session of a store, and compare what the store keeps beside its events with them."""
     saved = store.recover(session)
     verified = verify(saved.rows, saved.texts, head=head)
-    if verified.decoded and not verified.findings:
-        wrong = store.disagreeing(session, verified.decoded, saved.texts)
-        verified = replace(verified, findings=tuple(Defect(None, "list", text) for text in wrong))
-    return _examined(verified, saved.rows, saved.problems)
+    found = _examined(verified, saved.rows, saved.problems)
+    if not verified.decoded or verified.findings:
+        return found
+    wrong = tuple(Defect(None, "list", text) for text in store.disagreeing(session, verified.decoded, saved.texts))
+    return replace(found, done=replace(found.done, findings=wrong)) if wrong else found
 
 
 def everything_in(store: Store, names: list[str], jobs: int = 0) -> Iterator[tuple[str, Examined]]:

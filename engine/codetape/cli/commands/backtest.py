@@ -1,6 +1,5 @@
 """codetape backtest."""
 
-import asyncio
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,6 +44,8 @@ def command() -> None:
 def rules(options: RulesOptions) -> int:
     """Derive the engine's own decisions (verdicts, packages, routing) again with the present code; list every one that
     changed."""
+    import asyncio
+
     from codetape.api.opening import corpus
     from codetape.api.studies import abacktest_rules
 
@@ -77,6 +78,8 @@ def limits(options: LimitsOptions) -> int:
     Exact: a limit only ends a session earlier. Where a prompt mentions it, or a session ended at its own limit, it is
     refused.
     """
+    import asyncio
+
     from codetape.api.opening import corpus
     from codetape.api.studies import abacktest_limits
     from codetape.evals import backtest

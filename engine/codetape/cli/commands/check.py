@@ -1,6 +1,5 @@
 """codetape check."""
 
-import asyncio
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -101,6 +100,8 @@ def command(options: CheckOptions) -> int:
     Each session is resumed live from its first request that differs; what stays is reused. The outcomes are compared
     task by task with a control. Exit codes: 0 no regression, 100 a regression, 103 not settled, 101 budget, 1 errors.
     """
+    import asyncio
+
     from codetape.api.studies import prepare_check
     from codetape.inspector.report_files import CHECK_FORMS, extension_of
 

@@ -1,6 +1,5 @@
 """codetape demo."""
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ def command(sandbox: str, folder: str | None, force: bool, db: str, as_json: boo
 
     Where no sandbox is available, the tape's outcomes are shown instead, and the first and last line say so.
     """
+    import asyncio
+
     from codetape.cli.run_session import again, drive
     from codetape.cli.script_folder import ScriptFolder
     from codetape.playback import tape_file

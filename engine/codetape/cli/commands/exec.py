@@ -1,6 +1,5 @@
 """codetape exec."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,8 @@ def command(
 
     A script that reads standard input is given what comes by a pipe or a file.
     """
+    import asyncio
+
     from codetape.api.opening import opened
     from codetape.cli.approval import approving
     from codetape.runtime import plugins

@@ -1,6 +1,5 @@
 """codetape replay."""
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -60,6 +59,8 @@ def command(options: ReplayOptions) -> int:
     Every request and decision is derived again and compared. Identical: exit 0, and the head hash is printed. The first
     that differs: exit 102, with its seq, the layer, both values, and why.
     """
+    import asyncio
+
     from codetape.api.opening import corpus
     from codetape.playback.many_processes import in_order
 
@@ -94,6 +95,8 @@ def _replay_or_error(name: str, options: ReplayOptions, *, alone: bool) -> dict[
 
 
 def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
+    import asyncio
+
     from codetape.api.opening import open_tape
     from codetape.api.recordings import replay
 

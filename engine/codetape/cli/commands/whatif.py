@@ -1,6 +1,5 @@
 """codetape whatif."""
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +34,8 @@ def command(options: WhatIfOptions) -> int:
     is reused, to be made again (tokens estimated), or unknown: it rests on a reply that nobody has (tokens as
     recorded).
     """
+    import asyncio
+
     from codetape.api.opening import corpus
     from codetape.api.studies import awhatif_members, change_of
     from codetape.evals.check import REUSE_KINDS
