@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,6 +40,11 @@ def docker_sandbox():
     """The real Docker sandbox; without an engine or a base image the test is skipped with the reason, or fails where required."""
     from codetape_adapters.sandboxes.docker.sandbox import DockerSandbox
 
+    ready = os.environ.get("CODETAPE_DOCKER_READY")
+    for _ in range(6000):  # an engine and a base image that are still being made
+        if not ready or Path(ready).exists():
+            break
+        time.sleep(0.1)
     sandbox = DockerSandbox()
     try:
         sandbox.facts()
