@@ -67,7 +67,8 @@ def loaded(statement):
 
 def test_the_ports_load_nothing_but_themselves():
     found = loaded("import codetape.ports")
-    assert [name for name in found if name.startswith("codetape")] == ["codetape", "codetape.errors", "codetape.ports"]
+    own = ["codetape", "codetape.domain", "codetape.domain.defaults", "codetape.errors", "codetape.ports"]
+    assert [name for name in found if name.startswith("codetape")] == own
     assert not {"pydantic", "minijinja", "openai", "sqlite_utils"} & {*found}
 
 
