@@ -10,7 +10,12 @@ from pathlib import Path
 
 from codetape import AutoCoderAgent
 from codetape.domain.report import Report, TestResult
+from codetape.eventlog.envelope import encode
+from codetape.eventlog.stored_event import GENESIS
+from codetape.eventlog.upcasters import decode_payload
+from codetape.playback import tape_file
 from codetape.playback.diff import compare
+from codetape.ports import Stream
 from codetape.rules.classify import expected_names
 from codetape.runtime.prompt_pack_files import load_pack
 from codetape.testing import FakeClock, FakeSandbox, MemoryStore, ScriptedModel
@@ -69,6 +74,22 @@ def filled(folder, sessions):
     return path, events
 
 
+def copied(folder, sessions):
+    """Make a database of the demo's session of 51 events, so many times, each under a name of its own."""
+    path, tape = folder / f"copies-{sessions}.db", tape_file.load("demo")
+    store = SqliteStore(path)
+    for number in range(sessions):
+        name, head, events = f"s{number}", GENESIS, []
+        for event in tape.stream.events:
+            payload = event.stored_payload.replace(tape.session, name)
+            decoded = decode_payload(event.kind, event.stored_version, payload, event.seq)
+            events.append(encode(name, event.seq, event.at, decoded, head))
+            head = events[-1].hash
+        store.put(Stream(tuple(events), tape.stream.texts))
+    store.close()
+    return path, sessions * len(tape.stream.events)
+
+
 _RUN = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
@@ -108,6 +129,15 @@ def explained(path):
     return spent
 
 
+def other_pack(folder):
+    """Write a prompt pack whose diagnosis differs; return its folder."""
+    pack = load_pack()
+    for file, text in {**pack, "diagnose.md": pack["diagnose.md"] + "\nThink twice.\n"}.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    return folder
+
+
 def guards():
     """Return what budgets and patterns add to a call, in ms of CPU: sessions with and without, in turn."""
     from codetape.domain.budget import Limit
@@ -144,10 +174,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pack = folder / "pack"
-        for file, text in {**load_pack(), "diagnose.md": load_pack()["diagnose.md"] + "\nThink twice.\n"}.items():
-            (pack / file).parent.mkdir(parents=True, exist_ok=True)
-            (pack / file).write_text(text)
+        pack = other_pack(folder / "pack")
         sizes, checked = {}, {}
         for sessions in (most // 10, most):
             path, events = filled(folder, sessions)

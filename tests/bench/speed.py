@@ -1,7 +1,7 @@
 """How fast whole processes are: `python -m tests.bench.speed [ROW...]` prints a table for docs/benchmarks.md.
 
 CPU of processes over that of `python -c pass` beside it, or wall time over what the model alone would take. Rows:
-runs, demo, first, help, reading, long, batch, view. Nothing here is asserted.
+runs, demo, first, help, reading, long, large, batch, view. Nothing here is asserted.
 """
 
 import asyncio
@@ -291,6 +291,28 @@ def long(points=(200, 500, 1000, 2000)):
         )
         for upto, mb, files, ms in rows
     ]
+
+
+def large(sessions=10_000):
+    """Commands over many sessions of 51 events each: one tape, copied under names of its own."""
+    from tests.bench.corpus import copied, measured, other_pack
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path, events = copied(folder, sessions)
+        rows = []
+        for words, aim in (
+            (("verify", "--all", "--json"), "60 s"),
+            (("replay", "--status", "succeeded", "--json"), "60 s"),
+            (("whatif", "--prompts", str(other_pack(folder / "pack"))), "30 s"),
+            (("spend",), "1 s"),
+            (("list",), "0.2 s"),
+            (("show", "last"), "0.15 s"),
+        ):
+            wall, cpu, peak = measured(*words, "--db", str(path))
+            told = f"{wall:.2f} s ({cpu:.2f} s CPU), {peak} MB"
+            rows.append((f"{' '.join(words[:2])}, {sessions:,} sessions, {events:,} events", aim, told))
+    return rows
 
 
 def view(sessions=10_000):

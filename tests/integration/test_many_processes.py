@@ -9,8 +9,7 @@ import time
 import pytest
 
 from codetape.playback.many_processes import MANY, in_order
-from codetape.runtime.prompt_pack_files import load_pack
-from tests.bench.corpus import filled
+from tests.bench.corpus import filled, other_pack
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +17,7 @@ def folder(tmp_path_factory):
     """A database of more sessions than one process takes alone, and a prompt pack that differs."""
     folder = tmp_path_factory.mktemp("many")
     filled(folder, MANY + 20)[0].rename(folder / "tape.db")
-    pack = load_pack()
-    for file, text in {**pack, "diagnose.md": pack["diagnose.md"] + "\nThink twice.\n"}.items():
-        (folder / "pack" / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "pack" / file).write_text(text)
+    other_pack(folder / "pack")
     return folder
 
 
