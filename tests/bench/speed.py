@@ -360,6 +360,7 @@ def main():
         "help": helps,
         "reading": reading,
         "long": long,
+        "large": large,
         "batch": batch,
         "view": view,
     }

@@ -6,14 +6,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from codetape.domain.canonical import canonical
 from codetape.domain.money import picodollars
-from codetape.domain.report import Report
 from codetape.domain.task import Config, Task
 from codetape.domain.usage import MAX_TOKENS, Usage
 from codetape.domain.validation import reason_of
@@ -81,8 +80,28 @@ def _with_artifacts(work: Artifacts, changes: Mapping[str, str | None], texts: B
         elif _is_text(name):
             new[name] = texts[ref]
         else:
-            new[name] = field_adapter(Artifacts, name).validate_json(texts[ref], strict=True)
+            new[name] = _artifact(name, texts[ref])
     return work.model_copy(update=new)
+
+
+_LONG = 100_000  # characters
+
+
+def _artifact(name: str, text: str) -> Any:
+    """Read an artifact: a report comes as an outcome, and again in what was decided on it."""
+    return _read_artifact.__wrapped__(name, text) if len(text) > _LONG else _read_artifact(name, text)
+
+
+def _report(text: str) -> Any:
+    report = _artifact("report", text)
+    if report is None:
+        raise ValueError("there is no report")
+    return report
+
+
+@lru_cache(maxsize=64)
+def _read_artifact(name: str, text: str) -> Any:
+    return field_adapter(Artifacts, name).validate_json(text, strict=True)
 
 
 def _with_counters(ledger: Counters, changes: Mapping[str, Any]) -> Counters:
@@ -265,7 +284,7 @@ def _(payload: CallClosed, session: SessionState, texts: BlobMap) -> SessionStat
         purpose=session.call.purpose,
         event=payload,
         message=texts[message or lock or ""] if message or lock else "",
-        report=Report.model_validate_json(texts[report], strict=True) if report else None,
+        report=_report(texts[report]) if report else None,
     )
     spent = replace(session.spent, ms=session.spent.ms + getattr(payload, "duration_ms", 0))
     return session.evolve(call=None, outcome=outcome, noted=0, spent=spent)

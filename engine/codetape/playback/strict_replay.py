@@ -177,6 +177,9 @@ def _compare_request(
     if command is None or isinstance(command, Record):
         instead = "ends" if command is None else f"records a {type(command.draft.payload).__name__}"
         raise _divergence(event, "kind", f"the tape asks for {recorded.purpose}, the replay {instead}.")
+    derived = requested(session.evolve(session=event.session), command).payload
+    if derived == recorded:
+        return
     request = made_by(command)
     purpose = getattr(request, "purpose", "build")
     if purpose != recorded.purpose:
@@ -189,13 +192,12 @@ def _compare_request(
         )
         other = _elsewhere(event, request.fingerprint, stream)
         raise _divergence(event, "fingerprint", f"the {purpose} request differs.{other}\n{shown}")
-    derived = requested(session.evolve(session=event.session), command).payload
-    if derived != recorded:  # the fingerprint agrees, but a field that it does not cover differs
-        raise _divergence(
-            event,
-            "request",
-            f"the {purpose} request is recorded with other texts or figures: {_fields(recorded, derived)}.",
-        )
+    # the fingerprint agrees, but a field that it does not cover differs
+    raise _divergence(
+        event,
+        "request",
+        f"the {purpose} request is recorded with other texts or figures: {_fields(recorded, derived)}.",
+    )
 
 
 def made_by(command: CallModel | Build | Execute) -> ModelRequest | BuildSpec | Job:

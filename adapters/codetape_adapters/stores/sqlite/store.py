@@ -71,6 +71,8 @@ class SqliteStore(Store):
 
     def for_reading(self) -> SqliteStore:
         """Return a store of the same database that cannot change it. Raises UsageError where there is none."""
+        if self._read_only:
+            return self
         if not self.path.exists():
             raise UsageError(
                 f"There is no database at {self.path}.", remedy="`codetape run` makes one; --db names another."
