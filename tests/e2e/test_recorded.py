@@ -164,36 +164,3 @@ def test_resume_from_python():
     assert again.succeeded
     with pytest.raises(UsageError, match="nothing to resume"):
         api.resume("last", store="y.db", model=model, sandbox=HostSandbox())
-
-
-def test_many_sessions_are_looked_at_by_several_processes_in_order_and_a_change_among_them_is_found(
-    tmp_path, monkeypatch
-):
-    """The same verdicts, whether one process looks or several."""
-    from codetape.playback import many_processes
-    from codetape_adapters.stores.sqlite.store import SqliteStore
-    from tests.property.test_machine import live
-
-    path = tmp_path / "many.db"
-    store = SqliteStore(path)
-    for number in range(many_processes.MANY + 20):
-        _, stream, *_ = live(number, 0.05, session=f"s{number}")
-        store.put(stream)
-    store.close()
-    with sqlite3.connect(path) as db:
-        db.execute("DROP TRIGGER IF EXISTS events_no_update")
-        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            db.execute(f"DROP TRIGGER {name}")
-        db.execute("UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE session = 's77' AND seq = 3")
-    done = codetape("verify", "--all", "--db", str(path), "--json")
-    found = {one["session"]: one["sound"] for one in json.loads(done.stdout)["verified"]}
-    assert done.returncode == 1
-    assert len(found) == many_processes.MANY + 20
-    assert [name for name, sound in found.items() if not sound] == ["s77"]
-    alone = codetape("verify", "--all", "--db", str(path), "--json", "--jobs", "1")
-    assert alone.stdout == done.stdout
-    several, one = (
-        codetape("replay", "--limit", "1000", "--db", str(path), "--json", "--jobs", jobs) for jobs in ("2", "1")
-    )
-    assert several.stdout == one.stdout
-    assert len(json.loads(one.stdout)["replays"]) == many_processes.MANY + 20

@@ -1,7 +1,10 @@
 """Many sessions, worked on in several processes: the same output in the same order, and an end that leaves nothing."""
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,20 +12,31 @@ import time
 import pytest
 
 from codetape.playback.many_processes import MANY, in_order
-from tests.bench.corpus import filled, other_pack
+from codetape_adapters.stores.sqlite.store import SqliteStore
+from tests.bench.corpus import other_pack
+from tests.property.test_machine import live
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A database of more sessions than one process takes alone, and a prompt pack that differs."""
+    """A database of more sessions than one process takes alone, one of them edited; and a prompt pack that differs."""
     folder = tmp_path_factory.mktemp("many")
-    filled(folder, MANY + 20)[0].rename(folder / "tape.db")
+    store = SqliteStore(folder / "tape.db")
+    store.put(*(live(number, 0.05, session=f"s{number}")[1] for number in range(MANY + 20)))
+    store.close()
+    with contextlib.closing(sqlite3.connect(folder / "edited.db")) as copy:
+        with contextlib.closing(sqlite3.connect(folder / "tape.db")) as db:
+            db.backup(copy)
+        for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            copy.execute(f"DROP TRIGGER {name}")
+        copy.execute("UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE session = 's77' AND seq = 3")
+        copy.commit()
     other_pack(folder / "pack")
     return folder
 
 
-def started(folder, *words):
-    command = [sys.executable, "-m", "codetape", *words, "--db", "tape.db"]
+def started(folder, *words, db="tape.db"):
+    command = [sys.executable, "-m", "codetape", *words, "--db", db]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
 
 
@@ -30,8 +44,7 @@ def started(folder, *words):
     "words",
     [
         ("verify", "--all"),
-        ("replay", "--status", "failed"),
-        ("whatif", "--prompts", "pack"),
+        ("replay", "--limit", "1000"),
         ("whatif", "--prompts", "pack", "--json"),
         ("check", "--dry-run", "--prompts", "pack", "--sandbox", "bubblewrap"),
     ],
@@ -45,6 +58,14 @@ def test_several_processes_say_what_one_says_in_the_same_order(folder, words):
     assert also == said
     assert several.returncode == one.returncode
     assert said[0]
+
+
+def test_a_change_in_one_of_many_is_found_in_its_place(folder):
+    done = started(folder, "verify", "--all", "--json", db="edited.db")
+    records = json.loads(done.communicate(timeout=120)[0])["verified"]
+    assert done.returncode == 1
+    assert len(records) == MANY + 20
+    assert [record["session"] for record in records if not record["sound"]] == ["s77"]
 
 
 @pytest.mark.parametrize("words", [("verify", "--all"), ("whatif", "--prompts", "pack")], ids=lambda words: words[0])
