@@ -1,7 +1,6 @@
 """The command line as a user has it: processes, exit codes, one clear line for what goes wrong, and nothing lost."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,19 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.forked import codetape
 from tests.servers import scripted, serving
 from tests.support import ADD, ADD_TESTS, block, diagnosis, failure, opinions, plan, proposals
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Write add(a, b), the sum of two numbers."
 WELL = {"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}
-
-
-def codetape(*words, env=None, text=None, timeout=120):
-    return subprocess.run(
-        [sys.executable, "-m", "codetape", *words], capture_output=True, text=True, input=text, timeout=timeout, check=False,
-        env={**os.environ, **(env or {})},
-    )  # fmt: skip
 
 
 def interruptible():

@@ -335,16 +335,16 @@ WORK = {  # each with what it must not load beside what makes calls, and how man
     "config": ({"pydantic", "asyncio", "sqlite3", *DERIVING}, 20),
     "show last": (DERIVING, 96),
     "why last": (DERIVING, 96),
-    "diff last last": (DERIVING, 96),
-    "scan": (DERIVING, 90),
-    "export last -o out.tape.jsonl": ({"codetape.evals.check"}, 170),
-    "import demo": (DERIVING, 90),
+    "diff last last": ({"codetape.decider", "doctest"}, 100),
+    "import demo": ({"codetape.decider", "doctest"}, 96),
+    "scan": ({"codetape.evals.check"}, 180),
+    "export last -o out.tape.jsonl": ({"codetape.evals.check"}, 180),
     "audit last": (set(), 190),
-    "verify last": (set(), 170),
-    "replay last": (set(), 170),
-    "whatif --set max_iterations=3": (set(), 210),
-    "backtest --rules": (set(), 210),
-    "prompts": ({"asyncio", "sqlite3"}, 60),
+    "verify last": (set(), 180),
+    "replay last": (set(), 180),
+    "whatif --set max_iterations=3": (set(), 215),
+    "backtest rules": (set(), 215),
+    "prompts list": ({"asyncio", "sqlite3"}, 70),
 }
 
 
@@ -352,7 +352,7 @@ WORK = {  # each with what it must not load beside what makes calls, and how man
 def test_a_command_loads_what_it_needs(database, line):
     """Pydantic where events are decoded, and not where the database answers; never what makes calls or databases."""
     more, most = WORK[line]
-    words = line.split() if line in ("config", "prompts") else [*line.split(), "--db", str(database)]
+    words = line.split() if line in ("config", "prompts list") else [*line.split(), "--db", str(database)]
     done = subprocess.run([sys.executable, "-c", AT_WORK, *words], capture_output=True, text=True, check=True)
     loaded = {*done.stdout.split()}
     assert not (NEVER | more) & loaded

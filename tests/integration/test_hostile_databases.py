@@ -3,8 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +13,7 @@ from codetape.eventlog.stored_event import StoredEvent, envelope
 from codetape.playback import tape_file
 from codetape_adapters.stores.sqlite import schema
 from codetape_adapters.stores.sqlite.store import SqliteStore
+from tests.helpers import forked
 
 DEMO = tape_file.load("demo")
 
@@ -40,9 +39,7 @@ def change(path, *statements):
 
 
 def codetape(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", "codetape", *map(str, words)], capture_output=True, text=True, timeout=60
-    )
+    done = forked.codetape(*map(str, words))
     assert "Traceback" not in done.stderr
     return done
 

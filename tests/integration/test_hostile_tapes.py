@@ -17,6 +17,7 @@ from codetape.playback import tape_file
 from codetape.ports import Built, Stream
 from codetape.prompts.pack import check_pack
 from codetape.runtime.prompt_pack_files import load_pack
+from tests.helpers.forked import codetape
 from tests.integration.test_replay import rehashed
 
 ROOT = Path(__file__).parents[2]
@@ -194,7 +195,7 @@ def test_what_a_tape_says_is_shown_and_not_obeyed(tmp_path):
     path.write_text("".join(tape_file.write(DEMO.session, stream)), encoding="utf-8")
     for words in (("replay", str(path)), ("verify", str(path)), ("import", str(path), "--db", "x.db"), ("list", "--db", "x.db"),
                   ("show", "last", "--db", "x.db"), ("show", "last", "--prompts", "--db", "x.db")):  # fmt: skip
-        done = subprocess.run([sys.executable, "-m", "codetape", *words], capture_output=True, text=True)
+        done = codetape(*words)
         assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr), words
 
 

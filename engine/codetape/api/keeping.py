@@ -8,8 +8,7 @@ from typing import Any
 from codetape.api.opening import StoreLike, corpus, opened, samples_folder
 from codetape.errors import UsageError
 from codetape.evals.chosen_sessions import Filter
-from codetape.playback import head_file, tape_file, tape_samples, verify_many
-from codetape.playback.verify import CORRUPT
+from codetape.playback import tape_file, tape_samples
 from codetape.ports import DEFAULT_STORE
 from codetape.runtime.sync import run_sync
 
@@ -39,6 +38,8 @@ class Verification:
     @property
     def corrupt(self) -> bool:
         """Whether something was edited, is missing, or is listed wrongly."""
+        from codetape.playback.verify import CORRUPT
+
         wrong = {finding["what"] for record in self.verified for finding in record["findings"]}
         return bool(self.problems or wrong & {*CORRUPT, "list", "name"})
 
@@ -65,6 +66,8 @@ def verify(
     store is examined in, one for each CPU by default. ``rebuild`` first makes what the store keeps beside the events
     again from them. Raises UsageError if nothing is named.
     """
+    from codetape.playback import head_file, verify_many  # these derive decisions again
+
     if rebuild:
         written = opened(store, reading=False)
         written.rebuild()

@@ -3,7 +3,7 @@
 from codetape.domain.model_request import Message
 from codetape.eventlog.session_state import SessionState
 from codetape.prompts.context import CAPS, context
-from codetape.prompts.render import cut, render
+from codetape.prompts.render import cut, render, render_all
 from codetape.prompts.reply_parser import SHAPES
 
 FORMS = {
@@ -25,8 +25,9 @@ def _reminder(session: SessionState, purpose: str) -> str:
 def messages(session: SessionState, purpose: str) -> tuple[Message, ...]:
     """Return the messages of the run's next ask for the purpose."""
     known = context(session, purpose)
-    system = Message(role="system", content=render(session.pack, "system.md", known))
-    user = Message(role="user", content=render(session.pack, f"{purpose}.md", known) + _reminder(session, purpose))
+    rules, task = render_all(session.pack, ("system.md", f"{purpose}.md"), known)
+    system = Message(role="system", content=rules)
+    user = Message(role="user", content=task + _reminder(session, purpose))
     if not session.work.repair:
         return (system, user)
     bad = Message(role="assistant", content=cut(session.work.bad_reply, CAPS["reply"]) or "(no usable text)")

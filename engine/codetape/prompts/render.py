@@ -1,6 +1,6 @@
 """Renders one template, bounded in steps, input and output: a pack is untrusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -85,11 +85,20 @@ def _indent(text: str, width: int = 4, first: bool = False) -> str:
 
 def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
     """Render one template of a pack. Raises TemplateError, naming the template."""
-    _written.set([0])
+    return render_all(pack, (name,), known)[0]
+
+
+def render_all(pack: Mapping[str, str], names: Sequence[str], known: Mapping[str, Any]) -> list[str]:
+    """Render templates of a pack that see the same. Raises TemplateError, naming the template."""
     room = [MAX_KNOWN]
     bounded = {key: _bounded(value, room) for key, value in known.items()}
     if room[0] < 0:
-        raise TemplateError(f"The template {name} would see more than {MAX_KNOWN} characters.")
+        raise TemplateError(f"The template {names[0]} would see more than {MAX_KNOWN} characters.")
+    return [_rendered(pack, name, bounded) for name in names]
+
+
+def _rendered(pack: Mapping[str, str], name: str, bounded: Mapping[str, Any]) -> str:
+    _written.set([0])
     try:
         text = _environment(tuple(sorted(_templates(pack).items()))).render_template(name, **bounded)
     except minijinja.TemplateError as error:

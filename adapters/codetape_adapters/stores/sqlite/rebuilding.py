@@ -1,8 +1,9 @@
 """What is kept beside the events, made again from them: to check it, and to put it right."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from sqlite3 import Connection
 from typing import Any
 
@@ -20,6 +21,7 @@ _LINE = (
     "server", "lineage", "prompts", "asked",
 )  # fmt: skip
 """Columns of a session's line that its events say; the others are reservations, which running calls make."""
+_LOCAL = threading.local()
 _NAMES = {
     "sessions": "figures in the list",
     "call_rows": "calls",
@@ -30,8 +32,8 @@ _NAMES = {
 
 def disagreeing(db: Connection, session: str, events: Sequence[Event], texts: Mapping[str, str]) -> list[str]:
     """Return what is kept of a session and is not what its events say, a line each. ``events`` are its whole chain."""
-    with closing(_projected(db, events, texts)) as made:
-        wrong = [table for table in ("sessions", *TABLES) if _rows(db, table, session) != _rows(made, table, session)]
+    made = _projected(db, events, texts)
+    wrong = [table for table in ("sessions", *TABLES) if _rows(db, table, session) != _rows(made, table, session)]
     return [
         f"The {_NAMES.get(table, table.removesuffix('_rows') + 's')} kept of session {session} are not what its events say:"
         " `codetape verify --all --rebuild` makes them again."
@@ -45,13 +47,13 @@ def rebuild(db: Connection) -> None:
         events, texts = _chain(db, session)
         if not events:
             continue
-        with closing(_projected(db, events, texts)) as made:
-            for table in TABLES:
-                db.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608 - fixed names
-                for row in _rows(made, table, session):
-                    db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - fixed names
-            for line in _rows(made, "sessions", session):
-                _put_line(db, session, line)
+        made = _projected(db, events, texts)
+        for table in TABLES:
+            db.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608 - fixed names
+            for row in _rows(made, table, session):
+                db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - fixed names
+        for line in _rows(made, "sessions", session):
+            _put_line(db, session, line)
     _sum_up(db)
 
 
@@ -94,11 +96,16 @@ def _chain(db: Connection, session: str) -> tuple[list[Event], dict[str, str]]:
 
 
 def _projected(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> Connection:
-    """Return a database in memory with what events would leave in the tables, forks continuing from ``db``'s events."""
-    made = sqlite3.connect(":memory:", isolation_level=None)
+    """Return a database in memory with what events would leave in the tables, until it is asked for again; forks continue
+    from ``db``'s events."""
+    made: Connection | None = getattr(_LOCAL, "made", None)
+    if made is None:  # one a thread: a new one would compile every statement again
+        made = _LOCAL.made = sqlite3.connect(":memory:", isolation_level=None)
+        for table in ("sessions", *TABLES):
+            made.execute(db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
+        made.execute("BEGIN")
     for table in ("sessions", *TABLES):
-        made.execute(db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
-    made.execute("BEGIN")
+        made.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
     for event in events:
         project(made, event, texts, log=db)
     return made

@@ -103,16 +103,25 @@ def session(db: Connection, path: Path, name: str) -> RecoveredSession:
                 problems.append(str(error))
         return rows
 
-    from codetape_adapters.stores.sqlite.blobs import unpack
+    rows = chain_of(read, name)
+    texts, broken = _texts(db, path, sorted({ref for row in rows for ref in _HASH.findall(row.payload)}))
+    return RecoveredSession(rows, texts, list(dict.fromkeys(problems + broken)))
 
-    rows, texts = chain_of(read, name), dict[str, str]()
-    for ref in sorted({ref for row in rows for ref in _HASH.findall(row.payload)}):
-        blobs, broken = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(ref))
+
+def _texts(db: Connection, path: Path, refs: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the blobs that can be read: together, and one by one where one of them cannot."""
+    from codetape_adapters.stores.sqlite import blobs
+
+    with suppress(CorruptTape, *DATABASE_ERRORS):
+        return blobs.texts(db, refs), []
+    texts, problems = dict[str, str](), list[str]()
+    for ref in refs:
+        found, broken = _rows(db, path, "SELECT size, data FROM blobs WHERE hash = ?", bytes.fromhex(ref))
         problems += broken
-        for size, data in blobs:
+        for size, data in found:
             with suppress(CorruptTape):
-                texts[ref] = unpack(ref, size, data)
-    return RecoveredSession(rows, texts, list(dict.fromkeys(problems)))
+                texts[ref] = blobs.unpack(ref, size, data)
+    return texts, problems
 
 
 def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[StoredEvent]:
