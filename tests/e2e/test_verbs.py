@@ -11,8 +11,7 @@ import pytest
 from codetape.cli.settings import DEFAULTS, read_settings
 from codetape.errors import UsageError
 from tests.e2e.test_cli import PROMPT, ROOT
-from tests.e2e.test_cli import codetape as in_a_new_process
-from tests.helpers.forked import codetape
+from tests.helpers.forked import codetape, in_a_new_process
 
 # ---- doctor
 

@@ -67,3 +67,9 @@ def _command(words, environment, folder, said):
     from codetape.cli import main
 
     main([*words])
+
+
+def in_a_new_process(*words, env=None, timeout=120):
+    """The same in a Python of its own, for what is read when one starts."""
+    command = [sys.executable, "-m", "codetape", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}, check=False)  # fmt: skip

@@ -210,3 +210,9 @@ def test_the_family_is_drawn(failed):
     said = codetape("show", child.session, "--db", "tape.db").stdout
     assert f"from {parent.session} up to event" in said
     assert "spent here" in said
+
+
+def test_a_label_that_a_list_cannot_hold_is_refused(failed):
+    store, parent, _ = failed
+    with pytest.raises(UsageError, match="is no label"):
+        fork(store, parent.session, "coding", tags=["a,b"])

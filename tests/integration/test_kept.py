@@ -12,6 +12,10 @@ from codetape import AutoCoderAgent, api
 from codetape.domain.budget import Limit
 from codetape.errors import UsageError
 from codetape.eventlog.call_history import CallHistory
+from codetape.eventlog.envelope import encode
+from codetape.eventlog.stored_event import GENESIS
+from codetape.playback import tape_file
+from codetape.ports import Stream
 from codetape.testing import FakeClock
 from codetape_adapters.stores.sqlite.rebuilding import TABLES
 from codetape_adapters.stores.sqlite.reservations import spent
@@ -88,6 +92,23 @@ def test_what_is_kept_otherwise_than_the_events_say_is_found_and_made_again(path
     assert mended.returncode in (0, 103), mended.stderr
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() == before
+
+
+def test_labels_from_elsewhere_that_hold_a_comma_are_told_apart_alike_everywhere(tmp_path):
+    demo = tape_file.load("demo").stream
+    started, asked = (
+        next(e.payload for e in demo.events if e.kind == kind) for kind in ("SessionStarted", "Requested")
+    )
+    first = encode("x", 0, demo.events[0].at, started.model_copy(update={"tags": ("a,b", "", "c")}), GENESIS)
+    second = encode("x", 1, first.at, asked.model_copy(update={"call": "x:1"}), first.hash)
+    store = SqliteStore(tmp_path / "labels.db")
+    store.put(Stream((first, second), demo.texts))
+    kept = [(labels, list(calls)) for labels, calls in store.kept_calls()]
+    assert kept == list(CallHistory().sessions(store.call_events()))
+    assert kept[0][0].tags == ("a", "b", "c")
+    assert spent(store._db(), Limit("tag:b", tokens=1), "").tokens == 0
+    assert store._db().execute("SELECT tag FROM session_tags ORDER BY 1").fetchall() == [("a",), ("b",), ("c",)]
+    store.close()
 
 
 def test_sums_of_a_label_and_of_the_database_are_those_of_their_sessions(path):

@@ -1,6 +1,7 @@
 """What a change would do, against what it does: over generated sessions and the real tapes."""
 
 import asyncio
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -26,7 +27,8 @@ from tests.corpora import random_corpus
 from tests.worlds import World
 
 REPLAYS = Path(__file__).parents[2] / "replays"
-SESSIONS = 200
+SESSIONS = int(os.environ.get("CODETAPE_WORLDS", "80"))
+"""`CODETAPE_WORLDS=1000 pytest tests/integration/test_whatif.py` is the long campaign."""
 
 
 def changed(name, pack=None):

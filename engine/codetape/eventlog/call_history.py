@@ -127,7 +127,7 @@ class CallHistory:
             payload = decode_payload(event.kind, event.version, event.payload, event.seq)
             if isinstance(payload, SessionStarted):
                 pack = pack_digits(payload.pack)
-                labels = CallLabels(name, payload.task_id, payload.tags, name, payload.model, pack)
+                labels = CallLabels(name, payload.task_id, _words(payload.tags), name, payload.model, pack)
                 session = _Session(labels, payload.target)
                 points.append((event.seq, session.state, 0))
             elif isinstance(payload, SessionForked):
@@ -164,8 +164,13 @@ class CallHistory:
         state, iteration = before[-1][1:] if before else ("", 0)
         labels = labels._replace(
             session=name,
-            tags=(*labels.tags, *payload.tags),
+            tags=(*labels.tags, *_words(payload.tags)),
             model=payload.model or labels.model,
             prompts=pack_digits(payload.pack) if payload.pack else labels.prompts,
         )
         return _Session(labels, state, iteration)
+
+
+def _words(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return labels as lists show them, which put a comma between two: one from elsewhere may hold some."""
+    return tuple(filter(None, ",".join(tags).split(",")))

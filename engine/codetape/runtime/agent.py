@@ -30,7 +30,7 @@ from codetape.runtime.redaction import Redactor, read_patterns
 from codetape.runtime.result import GenerateResult
 from codetape.runtime.session import CodeGenSession, started
 from codetape.runtime.sync import run_sync
-from codetape.runtime.task_input import read_task
+from codetape.runtime.task_input import read_labels, read_task
 
 EventHook = Callable[[Event, SessionState], None]
 Prompts = str | Path | Mapping[str, str]
@@ -262,7 +262,7 @@ class AutoCoderAgent:
             pack=load_pack(self.prompts) if self.prompts is not None else None,
             say=redactor.text(well_formed(say.strip())),
             reply=redactor.text(well_formed(reply)) if reply is not None else None,
-            tags=tuple(tags),
+            tags=read_labels(tags),
         )
         driver = self._driver(fork or new_session_id(), sandbox, redactor, on_event, self._approval({}, changes))
         await driver.run(begin, base=known)

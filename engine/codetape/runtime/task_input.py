@@ -40,11 +40,17 @@ def read_task(
         "oracle": _test_file("oracle", oracle),
     }
     parts = {k: v if isinstance(v, str) else [str(x) for x in v] for k, v in fields.items() if k != "data_schema"}
+    named = {"id": task or sha256(canonical(parts))[:12], "tags": read_labels(tags)}
+    return redactor.model(Task.model_validate({**fields, **named}))
+
+
+def read_labels(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return labels as they are. Raises UsageError for one that is empty, long, or holds a comma: lists stand one
+    between two."""
     labels = tuple(tags)
     if wrong := [tag for tag in labels if not tag.strip() or "," in tag or len(tag) > 200]:
         raise UsageError(f"{wrong[0][:80]!r} is no label.", remedy="Give 1 to 200 characters without a comma.")
-    task_read = Task.model_validate({**fields, "id": task or sha256(canonical(parts))[:12], "tags": labels})
-    return redactor.model(task_read)
+    return labels
 
 
 def _schema(schema: Mapping[str, Any]) -> str:
