@@ -111,6 +111,30 @@ def test_labels_from_elsewhere_that_hold_a_comma_are_told_apart_alike_everywhere
     store.close()
 
 
+def test_a_damaged_session_keeps_its_line_and_hinders_no_other(path):
+    """An event and a task that were edited: what is kept is made again around them, and verify says what is wrong."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute("UPDATE events SET payload = '{}' WHERE session = 's1' AND seq = 4")
+        (task,) = db.execute("SELECT json_extract(payload, '$.task') FROM events WHERE session = 's2' AND seq = 0").fetchone()  # fmt: skip
+        db.execute("UPDATE blobs SET data = x'00' WHERE hash = ?", (bytes.fromhex(task),))
+        for _, sql in triggers:
+            db.execute(sql)
+        db.execute("DELETE FROM call_rows")
+        db.commit()
+        lines = db.execute("SELECT * FROM sessions WHERE session = 's1'").fetchall()
+    mended = codetape("verify", "--all", "--rebuild", "--db", str(path))
+    assert mended.returncode == 1
+    assert "s1: not sound" in mended.stderr
+    assert "s3: sound" in mended.stdout
+    assert "error of codetape's own" not in mended.stderr
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT * FROM sessions WHERE session = 's1'").fetchall() == lines
+        assert db.execute("SELECT count(*) FROM call_rows WHERE session = 's3'").fetchone()[0]
+
+
 def test_sums_of_a_label_and_of_the_database_are_those_of_their_sessions(path):
     with contextlib.closing(sqlite3.connect(path)) as db:
         for scope, where in (("database", ""), ("tag:corpus", " WHERE tags = 'corpus'")):

@@ -2,8 +2,9 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
@@ -11,6 +12,7 @@ from codetape.errors import CorruptTape
 from codetape.eventlog.envelope import Event, decode
 from codetape.eventlog.events import SessionStarted
 from codetape_adapters.stores.sqlite import blobs, recovery
+from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS
 from codetape_adapters.stores.sqlite.projection import project
 
 TABLES = ("call_rows", "test_run_rows", "decision_rows", "build_rows", "session_tags")
@@ -42,9 +44,10 @@ def disagreeing(db: Connection, session: str, events: Sequence[Event], texts: Ma
 
 
 def rebuild(db: Connection) -> None:
-    """Make what is kept of every session again, as far as its events can be read. Reservations stay."""
-    for session in _sessions(db):
-        events, texts = _chain(db, session)
+    """Make what is kept of every session again, as far as its events can be read. Reservations stay, and so does the line
+    of a session that cannot be read whole: `codetape verify` says what is wrong."""
+    for session in recovery.session_ids(db, Path("the database")):
+        events, texts, whole = _chain(db, session)
         if not events:
             continue
         made = _projected(db, events, texts)
@@ -52,7 +55,7 @@ def rebuild(db: Connection) -> None:
             db.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608 - fixed names
             for row in _rows(made, table, session):
                 db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - fixed names
-        for line in _rows(made, "sessions", session):
+        for line in _rows(made, "sessions", session) if whole else ():
             _put_line(db, session, line)
     _sum_up(db)
 
@@ -77,22 +80,18 @@ def _sum_up(db: Connection) -> None:
     )
 
 
-def _sessions(db: Connection) -> Iterator[str]:
-    """Yield the sessions of the log, parents before their forks."""
-    query = "SELECT session FROM events WHERE kind IN ('SessionStarted', 'SessionForked') ORDER BY rowid"
-    yield from dict.fromkeys(str(row[0]) for row in db.execute(query).fetchall())
-
-
-def _chain(db: Connection, session: str) -> tuple[list[Event], dict[str, str]]:
-    """Return a session's events, as far as they can be read, and its task's text."""
-    events: list[Event] = []
-    with suppress(CorruptTape):  # a damaged database opens all the same; `codetape verify` says what is wrong
+def _chain(db: Connection, session: str) -> tuple[list[Event], dict[str, str], bool]:
+    """Return a session's events, as far as they can be read, its task's text, and whether they are all."""
+    events, texts, whole = list[Event](), dict[str, str](), False
+    with suppress(CorruptTape, *DATABASE_ERRORS):  # a damaged database opens all the same
         for row in recovery.chain_of(lambda name: recovery.stored_rows(db, name), session):
-            events.append(decode(row))  # noqa: PERF401 - what was read before an error stays
+            events.append(decode(row))
+        whole = True
     first = events[0].payload if events else None
-    if not isinstance(first, SessionStarted):
-        return events, {}
-    return events, blobs.texts(db, (first.task,))
+    if isinstance(first, SessionStarted):
+        with suppress(CorruptTape, *DATABASE_ERRORS):
+            texts = blobs.texts(db, (first.task,))
+    return events, texts, whole
 
 
 def _projected(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> Connection:
