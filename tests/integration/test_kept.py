@@ -2,21 +2,27 @@
 
 import asyncio
 import contextlib
+import json
+import random
 import sqlite3
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from codetape import AutoCoderAgent, api
 from codetape.domain.budget import Limit
+from codetape.domain.canonical import sha256
 from codetape.errors import UsageError
 from codetape.eventlog.call_history import CallHistory
 from codetape.eventlog.envelope import encode
+from codetape.eventlog.events import ConfigChanged, SessionForked
 from codetape.eventlog.stored_event import GENESIS
-from codetape.playback import tape_file
+from codetape.playback import tape_file, verify_many
 from codetape.ports import Stream
 from codetape.testing import FakeClock
+from codetape_adapters.stores.sqlite import migrations
 from codetape_adapters.stores.sqlite.rebuilding import TABLES
 from codetape_adapters.stores.sqlite.reservations import spent
 from codetape_adapters.stores.sqlite.store import SqliteStore
@@ -135,6 +141,135 @@ def test_a_damaged_session_keeps_its_line_and_hinders_no_other(path):
         assert db.execute("SELECT count(*) FROM call_rows WHERE session = 's3'").fetchone()[0]
 
 
+def chained(session, payloads, head=GENESIS, seq=0):
+    """Return a session's events, each following the one before."""
+    events = []
+    for payload in payloads:
+        events.append(encode(session, seq, "2026-01-01T00:00:00.000Z", payload, head))
+        seq, head = seq + 1, events[-1].hash
+    return events
+
+
+def recorded(kind):
+    return next(e.payload for e in tape_file.load("demo").stream.events if e.kind == kind)
+
+
+def edited(path, statement, *values):
+    """Change a database as somebody with an editor would, its triggers off for the moment."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        assert db.execute(statement, values).rowcount
+        for _, sql in triggers:
+            db.execute(sql)
+        db.commit()
+
+
+def test_a_fork_whose_parent_is_damaged_keeps_its_calls_its_labels_and_what_they_spent(path):
+    store = SqliteStore(path)
+    fork(store, (random.Random(1), 0.05), "s0", 3, "f")
+    before = [(labels, list(calls)) for labels, calls in store.kept_calls(["f"])]
+    own = spent(store._db(), Limit("tag:of-f", tokens=1), "")
+    store.close()
+    assert before
+    assert own.tokens
+    edited(path, "UPDATE events SET payload = '{}' WHERE session = 's0' AND seq = 1")
+    store = SqliteStore(path)
+    store.rebuild()
+    assert [(labels, list(calls)) for labels, calls in store.kept_calls(["f"])] == before
+    assert spent(store._db(), Limit("tag:of-f", tokens=1), "") == own
+    store.close()
+
+
+def test_a_fork_from_before_its_parents_server_changed_has_the_server_of_then(tmp_path):
+    texts = tape_file.load("demo").stream.texts
+    started = recorded("SessionStarted").model_copy(update={"server": "http://a"})
+    parent = chained("p", [started, ConfigChanged(changes=started.config, server="http://b")])
+    begun = SessionForked(
+        parent="p", seq=0, hash=parent[0].hash, config=started.config, pack={}, versions=started.versions
+    )
+    chain = [parent[0], *chained("f", [begun], parent[0].hash, 1)]
+    store = SqliteStore(tmp_path / "servers.db")
+    store.put(Stream(tuple(parent), texts), Stream(tuple(chain), texts))
+    assert {row["session"]: row["server"] for row in store.sessions().rows} == {"p": "http://b", "f": "http://a"}
+    assert store.disagreeing("f", chain, texts) == []
+    store.close()
+
+
+def test_a_line_that_was_lost_comes_back_before_its_forks(path):
+    store = SqliteStore(path)
+    fork(store, (random.Random(1), 0.05), "s0", 12, "f")
+    order = [row["session"] for row in store.sessions().rows]
+    store.close()
+    edited(path, "DELETE FROM sessions WHERE session = 's0'")
+    store = SqliteStore(path)
+    store.rebuild()
+    assert [row["session"] for row in store.sessions().rows] == order
+    assert store.find("last") == "f"
+    store.close()
+
+
+def test_sums_that_were_changed_are_found_and_made_again(path):
+    edited(path, "UPDATE spent_rows SET tokens = 0, cost = 0")
+    found = codetape("verify", "--all", "--db", str(path))
+    assert found.returncode == 1
+    assert "is not the sum of the sessions" in found.stderr
+    assert codetape("verify", "--all", "--rebuild", "--db", str(path)).returncode in (0, 103)
+
+
+def test_sums_beyond_what_a_column_holds_are_the_most_that_it_holds(path):
+    edited(path, "UPDATE sessions SET reserved_cost = 9000000000000000000")
+    store = SqliteStore(path)
+    store.rebuild()
+    assert spent(store._db(), Limit("database", tokens=1), "").cost == 2**63 - 1
+    store.close()
+
+
+def test_rebuilding_what_is_not_there_makes_nothing(tmp_path):
+    done = codetape("verify", "--all", "--rebuild", "--db", str(tmp_path / "none.db"))
+    assert done.returncode == 2
+    assert "There is no database" in done.stderr
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("change", ["input = -5", "purpose = '<b>'", "at = 'yesterday'", "cost = -1"])
+def test_a_kept_call_with_a_value_that_no_call_has_is_refused(path, change):
+    edited(path, f"UPDATE call_rows SET {change} WHERE session = 's1'")
+    done = codetape("spend", "--db", str(path), "--prices-as-of", "2025-01-01")
+    assert done.returncode == 1
+    assert "session s1 have a value that no call has" in done.stderr
+    assert "--rebuild" in done.stderr
+
+
+def test_events_that_come_while_a_session_is_verified_are_no_finding(path, monkeypatch):
+    store, texts = SqliteStore(path), tape_file.load("demo").stream.texts
+    events = chained("going", [recorded("SessionStarted"), recorded("AnchorsExtracted")])
+    store.put(Stream(tuple(events[:1]), texts))
+    real = store.disagreeing
+
+    def later(session, known, known_texts):
+        store.put(Stream(tuple(events), texts))
+        return real(session, known, known_texts)
+
+    monkeypatch.setattr(store, "disagreeing", later)
+    assert verify_many._of_store(store, "going").done.findings == ()
+    assert later("going", events[:1], texts)  # the control: compared with the events of before, something differs
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "task", ['{"prompt":"\\ud800"}', "[" * 200_000, "null", '{"prompt":7}'], ids=["surrogate", "deep", "none", "number"]
+)
+def test_a_task_whose_prompt_cannot_be_shown_hinders_nothing(tmp_path, task):
+    started = recorded("SessionStarted").model_copy(update={"task": sha256(task)})
+    store = SqliteStore(tmp_path / "odd.db")
+    store.put(Stream(tuple(chained("odd", [started])), {**tape_file.load("demo").stream.texts, sha256(task): task}))
+    store.rebuild()
+    assert store.asked(["odd"]).get("odd", "") in ("", "7", "\ufffd")
+    store.close()
+
+
 def test_sums_of_a_label_and_of_the_database_are_those_of_their_sessions(path):
     with contextlib.closing(sqlite3.connect(path)) as db:
         for scope, where in (("database", ""), ("tag:corpus", " WHERE tags = 'corpus'")):
@@ -166,15 +301,8 @@ def test_sums_follow_what_is_forgotten_and_imported(path):
     store.close()
 
 
-def test_a_database_of_the_last_schema_is_brought_up_to_date_with_what_is_kept(path):
-    """Its tables are those that the steps before the last one made; its events say the rest."""
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        kept = db.execute("SELECT * FROM call_rows ORDER BY 1, 2").fetchall()
-        lines = db.execute("SELECT * FROM sessions ORDER BY 1").fetchall()
-    from sqlite_utils import Database
-
-    from codetape_adapters.stores.sqlite import migrations
-
+def of_the_last_schema(path):
+    """Return a database with the same events and lines, and the tables that the steps before the last one made."""
     old = path.with_name("old.db")
     connection = sqlite3.connect(old, isolation_level=None)
     made = Database(connection)
@@ -183,14 +311,38 @@ def test_a_database_of_the_last_schema_is_brought_up_to_date_with_what_is_kept(p
     connection.execute(f"PRAGMA user_version = {len(steps) - 1}")
     connection.execute(f"PRAGMA application_id = {0x63746170}")
     connection.execute("ATTACH ? AS new", (str(path),))
-    connection.execute("PRAGMA recursive_triggers = OFF")
     for table in ("events", "blobs", "leases"):
         connection.execute(f"INSERT INTO main.{table} SELECT * FROM new.{table} ORDER BY rowid")
     names = ", ".join(row[1] for row in connection.execute("PRAGMA main.table_info(sessions)"))
     connection.execute(f"INSERT INTO main.sessions ({names}) SELECT {names} FROM new.sessions ORDER BY rowid")
     connection.close()
+    return old
+
+
+def test_a_database_of_the_last_schema_is_brought_up_to_date_with_what_is_kept(path):
+    old = of_the_last_schema(path)
     assert api.verify(store=str(old), everything=True).unbroken
-    with contextlib.closing(sqlite3.connect(old)) as db:
-        assert db.execute("SELECT * FROM call_rows ORDER BY 1, 2").fetchall() == kept
-        assert db.execute("SELECT * FROM sessions ORDER BY 1").fetchall() == lines
-        assert db.execute("SELECT tokens FROM spent_rows WHERE scope = 'database'").fetchone()[0]
+    for query in ("SELECT * FROM call_rows ORDER BY 1, 2", "SELECT * FROM sessions ORDER BY 1", "SELECT * FROM spent_rows ORDER BY 1"):  # fmt: skip
+        with contextlib.closing(sqlite3.connect(path)) as new, contextlib.closing(sqlite3.connect(old)) as db:
+            assert db.execute(query).fetchall() == new.execute(query).fetchall()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE events SET at = 'yesterday' WHERE session = 's1' AND seq = 4",
+        "UPDATE events SET payload = '{\"parent\":\"x\",\"seq\":1e999}', kind = 'SessionForked' WHERE session = 's1' AND seq = 0",
+        "UPDATE events SET kind = 'SessionStarted', payload = (SELECT payload FROM events WHERE session = 's1' AND seq = 0) WHERE session = 's1' AND seq = 4",
+    ],
+    ids=["a time", "a parent", "a second start"],
+)
+def test_a_damaged_session_of_an_older_database_counts_in_budgets_and_hinders_no_other(path, statement):
+    old = of_the_last_schema(path)
+    edited(old, statement)
+    listed = codetape("list", "--json", "--db", str(old))
+    assert listed.returncode == 0, listed.stderr
+    assert len(json.loads(listed.stdout)["sessions"]) == 12
+    assert codetape("spend", "s2", "--db", str(old)).returncode == 0
+    with contextlib.closing(sqlite3.connect(path)) as new, contextlib.closing(sqlite3.connect(old)) as db:
+        for scope in ("database", "tag:corpus"):
+            assert spent(db, Limit(scope, tokens=1), "") == spent(new, Limit(scope, tokens=1), "")

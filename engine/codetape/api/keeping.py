@@ -69,9 +69,11 @@ def verify(
     from codetape.playback import head_file, verify_many  # these derive decisions again
 
     if rebuild:
+        opened(store)  # of one that there is; what is written to would be made
         written = opened(store, reading=False)
         written.rebuild()
-        written.close()
+        if written is not store:
+            written.close()
     names = [] if everything else run_sync(_names(sources, store, where))
     if head and len(names) != 1:
         raise UsageError("A head hash goes with one session.")

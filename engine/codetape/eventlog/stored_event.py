@@ -14,7 +14,7 @@ GENESIS = "0" * 64
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a session's id looks like: it becomes part of commands and of file names."""
 _KIND = re.compile(r"[A-Za-z]{1,60}")
-_TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(?:\.\d{1,6})?Z")
+TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(?:\.\d{1,6})?Z")
 _MEANINGS = {"session": "session's id", "kind": "kind of event", "at": "time"}
 
 
@@ -38,7 +38,7 @@ class StoredEvent(NamedTuple):
         kinds = (str, int, str, int, str, str, str, str)  # by type(), for isinstance takes True for an int
         if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
             raise CorruptTape(f"event {seq if seq is not None else '?'} has a field of the wrong type.", seq=seq)
-        for name, pattern in (("session", SESSION_ID), ("kind", _KIND), ("at", _TIME)):
+        for name, pattern in (("session", SESSION_ID), ("kind", _KIND), ("at", TIME)):
             value = getattr(row, name)
             if not pattern.fullmatch(value):
                 raise CorruptTape(f"event {row.seq}: {value[:80]!r} is no {_MEANINGS[name]}.", seq=seq)

@@ -1,6 +1,7 @@
-"""Every call to a model, with its cost and what became of its output, derived from the log alone.
+"""Every call to a model, with its cost and what became of its output.
 
-It is made of what stores keep of calls, so that ten thousand sessions take about a second.
+It is made of what stores keep of calls, so that ten thousand sessions take about a second; whether that is what their
+events say, `verify` tells. Where nothing is kept, as of a tape, it is read from the events.
 
 Dispositions: *accepted*, its output is part of the result, or led to it; *superseded*, later output replaced it;
 *rejected*, the change was reverted, or the server refused the request's form; *repair*, it could not be used and was

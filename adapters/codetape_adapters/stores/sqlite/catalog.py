@@ -9,7 +9,7 @@ from typing import Any
 
 from codetape.errors import CorruptTape, SessionNotFound
 from codetape.eventlog.kept_call import CallLabels, KeptCall
-from codetape.eventlog.stored_event import StoredEvent
+from codetape.eventlog.stored_event import SESSION_ID, TIME, StoredEvent
 from codetape.ports import CALL_EVENT_KINDS
 from codetape_adapters.stores.sqlite.connection import one, translated
 from codetape_adapters.stores.sqlite.recovery import session_ids
@@ -80,22 +80,25 @@ def kept_calls(
 
 
 def _labels(values: tuple[Any, ...]) -> CallLabels:
-    if any(type(value) is not str for value in values):
+    if any(type(value) is not str for value in values) or not SESSION_ID.fullmatch(values[0]):
         raise _not_ours(str(values[0]))
     session, task, tags, lineage, model, prompts = values
     return CallLabels(session, task, tuple(filter(None, tags.split(","))), lineage, model, prompts)
 
 
 def _call(session: str, values: tuple[Any, ...]) -> KeptCall:
-    """Return a kept call, if each value is of its column's type: a column of SQLite's takes any."""
+    """Return a kept call, if each value is of its column's type and range: a column of SQLite's takes any."""
     if tuple(map(type, values)) not in _CALL_TYPES:
         raise _not_ours(session)
-    return KeptCall._make(values)
+    call = KeptCall._make(values)
+    if min(value for value in values if type(value) is int) < 0 or not (TIME.fullmatch(call.at) and call.purpose.isidentifier()):  # fmt: skip
+        raise _not_ours(session)
+    return call
 
 
 def _not_ours(session: str) -> CorruptTape:
     return CorruptTape(
-        f"The calls kept of session {session} have a value of the wrong type.",
+        f"The calls kept of session {session} have a value that no call has.",
         remedy="`codetape verify --all --rebuild` makes them again from its events.",
     )
 

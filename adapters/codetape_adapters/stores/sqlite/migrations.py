@@ -8,7 +8,7 @@ from codetape_adapters.stores.sqlite.read_models import (
     READ_MODEL_TABLES,
     READ_MODEL_VIEWS,
 )
-from codetape_adapters.stores.sqlite.rebuilding import rebuild
+from codetape_adapters.stores.sqlite.rebuilding import make_first
 from codetape_adapters.stores.sqlite.reservations import SUM_TABLES
 
 MIGRATIONS = Migrations("codetape")
@@ -147,6 +147,10 @@ def _server(db: Database) -> None:
 def _confidence(db: Database) -> None:
     """How far a session's success can be trusted; empty for every other state."""
     db.execute("ALTER TABLE sessions ADD COLUMN confidence TEXT NOT NULL DEFAULT ''")
+    last = "SELECT d.confidence FROM decision_rows d WHERE d.session = sessions.session AND d.kind = 'Succeeded'"
+    db.execute(
+        f"UPDATE sessions SET confidence = coalesce(({last} ORDER BY d.seq DESC LIMIT 1), '') WHERE state = 'succeeded'"
+    )
 
 
 @MIGRATIONS()
@@ -159,4 +163,4 @@ def _kept(db: Database) -> None:
         db.execute(f"ALTER TABLE sessions ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
     for statement in (CALL_TABLE, *CALL_VIEWS, *SUM_TABLES):
         db.execute(statement)
-    rebuild(db.conn)
+    make_first(db.conn)

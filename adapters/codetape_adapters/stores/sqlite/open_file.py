@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import Lock
 
 from codetape.errors import StoreError
 
@@ -11,14 +12,19 @@ _STATES = {"T": ", which is stopped", "t": ", which is stopped by a debugger", "
 class OpenFile:
     """What lay at a path, and at its log's, when it was opened. One a store, whatever its connections."""
 
-    __slots__ = ("_log", "_main", "_path", "_size")
+    __slots__ = ("_lock", "_log", "_main", "_path", "_size")
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._lock = path, Lock()
         self._main, self._size = _identity(path)
         self._log: tuple[int, int] | None = None
 
     def check(self) -> None:
+        """As `_check`, by one thread at a time: a file that grows meanwhile was not cut off."""
+        with self._lock:
+            self._check()
+
+    def _check(self) -> None:
         """Raise StoreError where another file, or none, is at the path; before a call is paid whose reply would be lost."""
         main, size = _identity(self._path)
         if main != self._main or size < self._size:

@@ -4,11 +4,12 @@ It is brought up to date with every event, in the event's own transaction, and c
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from sqlite3 import Connection
 from typing import Any
 
+from codetape.domain.canonical import well_formed
 from codetape.domain.money import pico
 from codetape.errors import CorruptTape
 from codetape.eventlog.call_history import begun, iteration_after, pack_digits
@@ -19,6 +20,7 @@ from codetape.eventlog.events import (
     ConfigChanged,
     ContentForgotten,
     Decided,
+    Payload,
     Requested,
     SessionForked,
     SessionStarted,
@@ -29,7 +31,7 @@ from codetape.eventlog.upcasters import decode_payload
 from codetape.ports import MAX_ASKED
 from codetape_adapters.stores.sqlite import reservations
 from codetape_adapters.stores.sqlite.connection import one
-from codetape_adapters.stores.sqlite.read_models import add, begin_call, insert
+from codetape_adapters.stores.sqlite.read_models import MOST, add, begin_call, insert
 
 
 def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connection | None = None) -> None:
@@ -69,7 +71,7 @@ def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connect
         iteration = iteration_after(payload, -1)
         if iteration >= 0:
             sets.append("iteration = ?")
-            values.append(iteration)
+            values.append(min(iteration, MOST))
     elif isinstance(payload, Answered):
         sets += ["input_tokens = input_tokens + ?", "output_tokens = output_tokens + ?"]
         values += [payload.usage.total_input, payload.usage.total_output]
@@ -91,8 +93,8 @@ def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connect
 
 def _asked(task: str) -> str:
     """Return the beginning of a task's prompt; nothing of a task that cannot be read."""
-    with suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(task)["prompt"])[:MAX_ASKED]
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
+        return well_formed(str(json.loads(task)["prompt"])[:MAX_ASKED])
     return ""
 
 
@@ -114,29 +116,48 @@ def _where(db: Connection, log: Connection, session: str) -> tuple[str, int]:
 
 def _point(log: Connection, session: str, seq: int) -> tuple[str, int]:
     """Return the state and the number of runs of the tests at a point of a session, by its events."""
-    state, seen = "", {session}
+    state = ""
+    for payload in _backwards(log, session, seq, _MOVES):
+        if isinstance(payload, Transition):
+            state = state or payload.target
+            if (iteration := iteration_after(payload, -1)) >= 0:
+                return state, iteration
+    return state, 0
+
+
+def _server_at(log: Connection, session: str, seq: int) -> str:
+    """Return the address of a session's model at a point, by its events."""
+    for payload in _backwards(log, session, seq, _SERVERS):
+        if isinstance(payload, SessionStarted | SessionForked | ConfigChanged) and payload.server is not None:
+            return payload.server
+    return ""
+
+
+_MOVES = ("SessionStarted", "SessionForked", "Decided", "Suspended", "Succeeded", "Failed", "Resumed")
+_SERVERS = ("SessionStarted", "SessionForked", "ConfigChanged")
+
+
+def _backwards(log: Connection, session: str, seq: int, kinds: Sequence[str]) -> Iterator[Payload]:
+    """Yield the events of these kinds before a point, the last first, and then those of the session's parents."""
+    marks = ", ".join("?" for _ in kinds)
     query = (
-        "SELECT kind, version, payload, seq FROM events WHERE session = ? AND seq <= ? AND kind IN ('SessionStarted',"
-        " 'SessionForked', 'Decided', 'Suspended', 'Succeeded', 'Failed', 'Resumed') ORDER BY seq DESC"
+        "SELECT kind, version, payload, seq FROM events"  # noqa: S608 - only marks
+        f" WHERE session = ? AND seq <= ? AND kind IN ({marks}) ORDER BY seq DESC"
     )
+    seen = set[str]()
     with suppress(CorruptTape):  # a parent that cannot be read says nothing
-        while True:
+        while session not in seen:
+            seen.add(session)
             forked = None
-            for row in log.execute(query, (session, seq)):
+            for row in log.execute(query, (session, seq, *kinds)):
                 payload = decode_payload(*row)
+                yield payload
                 if isinstance(payload, SessionForked):
                     forked = payload
                     break
-                if not isinstance(payload, Transition):
-                    continue
-                state = state or payload.target
-                if (iteration := iteration_after(payload, -1)) >= 0:
-                    return state, iteration
-            if forked is None or forked.parent in seen:
-                break
+            if forked is None:
+                return
             session, seq = forked.parent, forked.seq
-            seen.add(session)
-    return state, 0
 
 
 _FORKED = "forked"
@@ -160,13 +181,14 @@ def _line(event: Event) -> dict[str, Any]:
 
 def _project_fork(db: Connection, event: Event, payload: SessionForked, log: Connection) -> None:
     """Begin a fork's line with its parent's; tokens are its own, and its next transition sets its state."""
-    query = "SELECT task, model, tags, server, lineage, prompts, asked FROM sessions WHERE session = ?"
-    parent = one(db, query, payload.parent) or ("", "", "", "", payload.parent, "", "")
-    task, model, tags, server, lineage, prompts, asked = parent
+    query = "SELECT task, model, tags, lineage, prompts, asked FROM sessions WHERE session = ?"
+    parent = one(db, query, payload.parent) or ("", "", "", payload.parent, "", "")
+    task, model, tags, lineage, prompts, asked = parent
+    server = _server_at(log, payload.parent, payload.seq) if payload.server is None else payload.server
     labels = {
         "task": task,
         "model": payload.model or model,
-        "server": server if payload.server is None else payload.server,
+        "server": server,
         "tags": ",".join(filter(None, (tags, *payload.tags))),
         "lineage": lineage,
         "prompts": pack_digits(payload.pack) if payload.pack else prompts,

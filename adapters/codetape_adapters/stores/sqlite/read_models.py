@@ -24,7 +24,7 @@ from codetape.eventlog.events import (
 )
 from codetape.eventlog.kept_call import KeptCall
 
-_MOST = 2**63 - 1
+MOST = 2**63 - 1
 _FIXED = KeptCall._fields.index("reserved")
 """How many fields of a call do not change once it has begun."""
 _NEW_CALL = f"INSERT INTO call_rows ({', '.join(KeptCall._fields)}) VALUES ({', '.join('?' for _ in KeptCall._fields)})"
@@ -145,7 +145,7 @@ def _go_on(db: Connection, session: str, payload: Payload) -> None:
 
 def _capped(call: KeptCall) -> tuple[Any, ...]:
     """Return a call's fields as a column can hold them: figures from elsewhere may be longer than 64 bits."""
-    return tuple(min(value, _MOST) if type(value) is int else value for value in call)
+    return tuple(min(value, MOST) if type(value) is int else value for value in call)
 
 
 def _decision(payload: Decided) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from codetape.eventlog.events import SessionStarted
 from codetape_adapters.stores.sqlite import blobs, recovery
 from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS
 from codetape_adapters.stores.sqlite.projection import project
+from codetape_adapters.stores.sqlite.reservations import sums
 
 TABLES = ("call_rows", "test_run_rows", "decision_rows", "build_rows", "session_tags")
 """Tables that hold nothing but what events say."""
@@ -44,54 +45,100 @@ def disagreeing(db: Connection, session: str, events: Sequence[Event], texts: Ma
 
 
 def rebuild(db: Connection) -> None:
-    """Make what is kept of every session again, as far as its events can be read. Reservations stay, and so does the line
-    of a session that cannot be read whole: `codetape verify` says what is wrong."""
-    for session in recovery.session_ids(db, Path("the database")):
+    """Make what is kept of every session again that can be read whole; of the others it stays, as reservations do."""
+    added = False
+    for session in _in_order(db):
         events, texts, whole = _chain(db, session)
-        if not events:
-            continue
-        made = _projected(db, events, texts)
-        for table in TABLES:
-            db.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608 - fixed names
-            for row in _rows(made, table, session):
-                db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - fixed names
-        for line in _rows(made, "sessions", session) if whole else ():
-            _put_line(db, session, line)
+        if whole and events:
+            with suppress(_NotMade):
+                added |= _replace(db, session, _made(db, events, texts), line=True)
+    if added:
+        _as_they_came(db)
     _sum_up(db)
 
 
-def _put_line(db: Connection, session: str, line: Sequence[Any]) -> None:
+def make_first(db: Connection) -> None:
+    """Make what is kept where nothing is: of a session that cannot be read whole, what its readable events say."""
+    for session in _in_order(db):
+        events, texts, whole = _chain(db, session)
+        with suppress(_NotMade):
+            _replace(db, session, _made(db, events, texts), line=whole)
+    for session, tags in db.execute("SELECT session, tags FROM sessions").fetchall():
+        for tag in filter(None, str(tags).split(",")):  # budgets rest on them, whatever else can be read
+            db.execute("INSERT OR IGNORE INTO session_tags VALUES (?, ?)", (session, tag))
+    _sum_up(db)
+
+
+def sums_differ(db: Connection) -> bool:
+    """Whether what is kept of spending is not the sum of the sessions' lines."""
+    kept = {scope: (tokens, cost) for scope, tokens, cost in db.execute("SELECT scope, tokens, cost FROM spent_rows")}
+    made = sums(db)
+    return any(kept.get(scope, (0, 0)) != made.get(scope, (0, 0)) for scope in {*kept, *made})
+
+
+class _NotMade(Exception):
+    """A session's events say what no table can hold."""
+
+
+def _made(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> Connection:
+    try:
+        return _projected(db, events, texts)
+    except Exception as error:  # events from elsewhere: one session must not hinder the others
+        raise _NotMade from error
+
+
+def _replace(db: Connection, session: str, made: Connection, *, line: bool) -> bool:
+    """Put what was made in the place of what is kept; return whether the session had no line."""
+    for table in TABLES:
+        db.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608 - fixed names
+        for row in _rows(made, table, session):
+            db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - fixed names
+    added = [_put_line(db, session, values) for values in _rows(made, "sessions", session)] if line else []
+    return any(added)
+
+
+def _put_line(db: Connection, session: str, line: Sequence[Any]) -> bool:
     sets = ", ".join(f"{name} = ?" for name in _LINE)
     if db.execute(f"UPDATE sessions SET {sets} WHERE session = ?", (*line, session)).rowcount:  # noqa: S608 - fixed names
-        return
+        return False
     names, marks = ", ".join(_LINE), ",".join("?" * len(_LINE))
     db.execute(f"INSERT INTO sessions ({names}) VALUES ({marks})", line)  # noqa: S608 - fixed names
+    return True
+
+
+def _as_they_came(db: Connection) -> None:
+    """Let the lines stand in the order in which their sessions began, parents before their forks."""
+    first = "(SELECT min(e.rowid) FROM events e WHERE e.session = sessions.session)"
+    db.execute(f"UPDATE sessions SET rowid = -coalesce({first}, rowid + 1000000000000)")  # noqa: S608 - fixed names
+    db.execute("UPDATE sessions SET rowid = -rowid")
 
 
 def _sum_up(db: Connection) -> None:
     """Make the sums of what was spent again, of the lines of the sessions."""
-    tokens = "sum(input_tokens + output_tokens - reused_tokens + open_tokens + reserved_tokens)"
-    cost = "sum(cost + open_cost + reserved_cost)"
     db.execute("DELETE FROM spent_rows")
-    db.execute(f"INSERT INTO spent_rows SELECT 'database', coalesce({tokens}, 0), coalesce({cost}, 0) FROM sessions")  # noqa: S608 - fixed names
-    db.execute(
-        f"INSERT INTO spent_rows SELECT 'tag:' || tag, {tokens}, {cost} FROM sessions JOIN session_tags USING (session)"  # noqa: S608 - fixed names
-        " GROUP BY tag"
-    )
+    for scope, (tokens, cost) in sums(db).items():
+        db.execute("INSERT INTO spent_rows VALUES (?, ?, ?)", (scope, tokens, cost))
+
+
+def _in_order(db: Connection) -> list[str]:
+    """Return the sessions in the order in which they began, as far as they can be read."""
+    with suppress(*DATABASE_ERRORS):
+        rows = db.execute("SELECT session, min(rowid) FROM events GROUP BY session ORDER BY 2").fetchall()
+        return [row[0] for row in rows if isinstance(row[0], str)]
+    return recovery.session_ids(db, Path("the database"))
 
 
 def _chain(db: Connection, session: str) -> tuple[list[Event], dict[str, str], bool]:
-    """Return a session's events, as far as they can be read, its task's text, and whether they are all."""
-    events, texts, whole = list[Event](), dict[str, str](), False
-    with suppress(CorruptTape, *DATABASE_ERRORS):  # a damaged database opens all the same
-        for row in recovery.chain_of(lambda name: recovery.stored_rows(db, name), session):
+    """Return those of a session's events that can be read, its task's text, and whether they are all."""
+    events, texts = list[Event](), dict[str, str]()
+    found = recovery.session(db, Path("the database"), session, texts=False)
+    for row in found.rows:
+        with suppress(CorruptTape):
             events.append(decode(row))
-        whole = True
-    first = events[0].payload if events else None
-    if isinstance(first, SessionStarted):
+    if events and isinstance(events[0].payload, SessionStarted):
         with suppress(CorruptTape, *DATABASE_ERRORS):
-            texts = blobs.texts(db, (first.task,))
-    return events, texts, whole
+            texts = blobs.texts(db, (events[0].payload.task,))
+    return events, texts, not found.problems and len(events) == len(found.rows)
 
 
 def _projected(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> Connection:

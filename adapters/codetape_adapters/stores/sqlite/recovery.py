@@ -88,8 +88,8 @@ def stored_rows(db: Connection, session: str) -> list[StoredEvent]:
     return [StoredEvent.of(values) for values in rows]
 
 
-def session(db: Connection, path: Path, name: str) -> RecoveredSession:
-    """Read one session's rows in the order of their seq, and their blobs."""
+def session(db: Connection, path: Path, name: str, *, texts: bool = True) -> RecoveredSession:
+    """Read one session's rows in the order of their seq, and their blobs, if ``texts`` are wanted."""
     problems: list[str] = []
 
     def read(session_id: str) -> list[StoredEvent]:
@@ -104,8 +104,9 @@ def session(db: Connection, path: Path, name: str) -> RecoveredSession:
         return rows
 
     rows = chain_of(read, name)
-    texts, broken = _texts(db, path, sorted({ref for row in rows for ref in _HASH.findall(row.payload)}))
-    return RecoveredSession(rows, texts, list(dict.fromkeys(problems + broken)))
+    refs = sorted({ref for row in rows for ref in _HASH.findall(row.payload)}) if texts else []
+    found, broken = _texts(db, path, refs)
+    return RecoveredSession(rows, found, list(dict.fromkeys(problems + broken)))
 
 
 def _texts(db: Connection, path: Path, refs: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -132,7 +133,7 @@ def chain_of(read: Callable[[str], list[StoredEvent]], session: str) -> list[Sto
         try:
             value = json.loads(rows[0].payload)
             parent, last = str(value["parent"]), int(value["seq"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             break
         if parent in seen:  # damaged or forged rows may form a circle
             break

@@ -4,6 +4,7 @@ from sqlite3 import Connection
 
 from codetape.domain.budget import Limit, Reservation, Spent, check
 from codetape.eventlog.events import CallClosed, unanswered
+from codetape_adapters.stores.sqlite.read_models import MOST
 
 _TOKENS = "{0}input_tokens + {0}output_tokens - {0}reused_tokens + {0}open_tokens + {0}reserved_tokens"
 _COST = "{0}cost + {0}open_cost + {0}reserved_cost"
@@ -25,6 +26,19 @@ SUM_TABLES = (
 """What the database and each label have spent and reserved, kept by every change of a session's line: a call's budget is
 checked in constant time, inside the lock that every writer waits for."""
 _SESSION = f"SELECT {_TOKENS.format('')}, {_COST.format('')} FROM sessions WHERE session = ?"
+
+
+def sums(db: Connection) -> dict[str, tuple[int, int]]:
+    """Return what each scope has spent and reserved, in tokens and picodollars, by the lines of the sessions."""
+    found: dict[str, tuple[int, int]] = {"database": (0, 0)}
+    tags: dict[str, list[str]] = {}
+    for session, tag in db.execute("SELECT session, tag FROM session_tags"):
+        tags.setdefault(session, []).append(f"tag:{tag}")
+    for session, tokens, cost in db.execute(f"SELECT session, {_TOKENS.format('')}, {_COST.format('')} FROM sessions"):
+        for scope in ("database", *tags.get(session, ())):
+            before = found.get(scope, (0, 0))
+            found[scope] = (min(before[0] + int(tokens), MOST), min(before[1] + int(cost), MOST))
+    return found
 
 
 def reserve(db: Connection, session: str, wanted: Reservation) -> None:

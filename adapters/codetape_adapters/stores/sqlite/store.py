@@ -234,7 +234,16 @@ class SqliteStore(Store):
 
     def unsound(self) -> list[str]:
         """Return what SQLite itself finds wrong with the file, and sessions whose line disagrees with their events."""
-        return recovery.unsound(self._db(), self.path)
+        from codetape_adapters.stores.sqlite.rebuilding import sums_differ
+
+        problems = recovery.unsound(self._db(), self.path)
+        with suppress(StoreError), translated(self.path):
+            if sums_differ(self._db()):
+                problems.append(
+                    "What is kept of spending is not the sum of the sessions: `codetape verify --all --rebuild` makes it"
+                    " again."
+                )
+        return problems
 
     def disagreeing(self, session: str, events: Sequence[Event], texts: Mapping[str, str]) -> list[str]:
         """Return what is kept of a session beside its events, and is not what they say."""
@@ -263,8 +272,8 @@ class SqliteStore(Store):
     def _db(self, *, whole: bool = False) -> Connection:
         """Return this thread's connection; ``whole`` raises StoreError where its file is not what lies at the path.
 
-        Whoever writes asks for that, and all connections are to one file: SQLite waits half a minute for a lock in one
-        that was cut off.
+        Whoever writes asks for that, of the file that lay there when the first of the open connections was made: SQLite
+        waits half a minute for a lock in one that was cut off.
         """
         if whole and self._file is not None:
             self._file.check()
