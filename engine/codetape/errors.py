@@ -36,6 +36,17 @@ class CodetapeError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let every error come whole from another process, whatever its fields."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[CodetapeError], args: tuple[object, ...], fields: dict[str, object]) -> CodetapeError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
 
 class UsageError(CodetapeError):
     """The caller asked for something that cannot be: bad input, unknown name, empty prompt."""
