@@ -265,6 +265,12 @@ def test_a_tape_with_a_forged_sample_is_refused(made):
         tape_file.read([*lines, lines[-1]])
 
 
+def tested(file):
+    """Run an exported file as a stranger does, with pytest alone."""
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", file]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
 def test_an_exported_pytest_file_says_which_sample_it_lacks(bubblewrap):
     Path(FILE).write_bytes(gzip.compress(b"1\n2\n", mtime=0))
     done, _ = run("Sum.", ANSWERS, "--input", f"amounts=file:{FILE}", "--max-iterations", "1")
@@ -272,20 +278,10 @@ def test_an_exported_pytest_file_says_which_sample_it_lacks(bubblewrap):
     codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
     Path(FILE).unlink()
     codetape("export", "last", "--pytest", "-o", "test_recorded.py")
-    lacking = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "test_recorded.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    lacking = tested("test_recorded.py")
     assert f"samples are missing: put {FILE} into a folder `inputs` beside this file" in lacking.stdout
     assert "FileNotFoundError" not in lacking.stdout
     codetape("export", "t.tape.jsonl", "--pytest", "-o", "test_whole.py")
-    whole = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "test_whole.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    whole = tested("test_whole.py")
     assert f"samples are missing: put {FILE}" not in whole.stdout
     assert "assert 3.0 == 6.0" in whole.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -172,20 +172,14 @@ def _worked_on(
     place: str, named: bool, work: Callable[[CorpusSession, Stream], R], rows: list[tuple[SessionRow, str]]
 ) -> list[R]:
     """Do a part of the work, in a process of its own."""
+    from codetape.runtime import plugins
     from codetape.runtime.sync import run_sync
 
-    store, made = _opened(place) if place else None, list[R]()
+    store, made = plugins.store_for_reading(place) if place else None, list[R]()
     for row, file in rows:
         if (stream := run_sync(_read(store, row, file, named=named))) is not None:
             made.append(work(_member(row, file), stream))
     return made
-
-
-@cache
-def _opened(place: str) -> Store:
-    from codetape.runtime import plugins
-
-    return plugins.store(place).for_reading()
 
 
 def session_row(session: SessionState, stream: Stream) -> SessionRow:

@@ -3,7 +3,7 @@
 It reads payloads and no blobs.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -95,13 +95,9 @@ class _Session:
 
 
 class CallHistory:
-    """Reads calls, session by session, and keeps of each session only what its forks need.
+    """Reads calls, session by session, and keeps of each session only what its forks need."""
 
-    ``parents`` are the sessions that have forks, if that is known: nothing is kept of the others.
-    """
-
-    def __init__(self, parents: Collection[str] | None = None) -> None:
-        self._parents = parents
+    def __init__(self) -> None:
         self._sessions: dict[str, _Session] = {}
         self._points: dict[str, list[tuple[int, str, int]]] = {}  # by session: seq, state, iteration
 
@@ -146,9 +142,8 @@ class CallHistory:
                     session.iteration = iteration_after(payload, session.iteration)
                     session.state = payload.target or session.state
                     points.append((event.seq, session.state, session.iteration))
-        if self._parents is None or name in self._parents:
-            self._points[name] = points
-            self._sessions[name] = replace(session, calls=[])
+        self._points[name] = points
+        self._sessions[name] = replace(session, calls=[])
         return session
 
     @staticmethod

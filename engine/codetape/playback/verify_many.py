@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 from codetape.errors import CodetapeError, CorruptTape, UsageError
@@ -81,12 +81,7 @@ def everything_in(store: Store, names: list[str], jobs: int = 0) -> Iterator[tup
 
 
 def _part(address: str, names: list[str]) -> list[tuple[str, Examined]]:
-    return list(_several(_opened(address), names))
-
-
-@cache
-def _opened(address: str) -> Store:
-    return plugins.store(address).for_reading()
+    return list(_several(plugins.store_for_reading(address), names))
 
 
 def _several(store: Store, names: list[str]) -> Iterator[tuple[str, Examined]]:

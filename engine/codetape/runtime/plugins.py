@@ -148,3 +148,9 @@ def store(name: str) -> Store:
         return named
     plain: Store = _create("stores", "sqlite", name)
     return plain
+
+
+@cache
+def store_for_reading(name: str) -> Store:
+    """Return a store that is only read, opened once a process: of those that work on many sessions together."""
+    return store(name).for_reading()

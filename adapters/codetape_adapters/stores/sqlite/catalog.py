@@ -107,7 +107,7 @@ _LABELS = len(CallLabels._fields)
 _NONE = type(None)
 _CALL_TYPES = frozenset(
     tuple(
-        {"usable": usable, "cost": cost}.get(name, str if hint in ("str", str) else int)
+        {"usable": usable, "cost": cost}.get(name, str if hint is str else int)
         for name, hint in KeptCall.__annotations__.items()
     )
     for usable in (int, _NONE)

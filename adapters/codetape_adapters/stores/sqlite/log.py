@@ -89,12 +89,7 @@ def _refuse(db: Connection, event: Event, token: int) -> NoReturn:
 def read(db: Connection, path: Path, session: str) -> Stream:
     """Return a session's events and blobs; hashes and chain are checked. Raises SessionNotFound, ContentGone,
     CorruptTape."""
-    with translated(path):
-        rows = recovery.chain_of(lambda name: recovery.stored_rows(db, name), session)
-    if not rows:
-        raise SessionNotFound(f"There is no session {session} in {path}.", remedy="`codetape list` shows them.")
-    events = tuple(map(decode, rows))
-    check_chain(events)
+    events = whole_chain(db, path, session)
     if isinstance(events[-1].payload, ContentForgotten):
         raise ContentGone(
             f"The content of session {session} was forgotten at {events[-1].at}.",
@@ -103,7 +98,7 @@ def read(db: Connection, path: Path, session: str) -> Stream:
     with translated(path):
         texts = blobs.texts(db, {ref for event in events for ref in refs(event.payload)})
     check_blobs(events, texts)
-    return Stream(events, texts)
+    return Stream(tuple(events), texts)
 
 
 def put(db: Connection, stream: Stream, check_free: Callable[[str], object]) -> int:
@@ -147,9 +142,11 @@ def _is_new(event: Event, stored_hashes: Mapping[int, str]) -> bool:
 
 def whole_chain(db: Connection, path: Path, session: str) -> list[Event]:
     """Return a session's events, those that it inherits before them. Raises SessionNotFound, CorruptTape."""
-    if not recovery.stored_rows(db, session):
+    with translated(path):
+        rows = recovery.chain_of(lambda name: recovery.stored_rows(db, name), session)
+    if not rows:
         raise SessionNotFound(f"There is no session {session} in {path}.", remedy="`codetape list` shows them.")
-    chain = [decode(row) for row in recovery.chain_of(lambda name: recovery.stored_rows(db, name), session)]
+    chain = [decode(row) for row in rows]
     check_chain(chain)
     return chain
 

@@ -20,12 +20,11 @@ class OpenFile:
         self._log: tuple[int, int] | None = None
 
     def check(self) -> None:
-        """As `_check`, by one thread at a time: a file that grows meanwhile was not cut off."""
-        with self._lock:
-            self._check()
-
-    def _check(self) -> None:
         """Raise StoreError where another file, or none, is at the path; before a call is paid whose reply would be lost."""
+        with self._lock:  # a file that grows while two threads look was not cut off
+            self._compare()
+
+    def _compare(self) -> None:
         main, size = _identity(self._path)
         if main != self._main or size < self._size:
             raise self._gone(main)

@@ -1,8 +1,8 @@
 """codetape replay."""
 
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import Any, Literal
 
 import click
 
@@ -10,9 +10,6 @@ from codetape.cli.options import allow_build, as_json, database, jobs, typed
 from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import CodetapeError, Divergence, UsageError
-
-if TYPE_CHECKING:
-    from codetape.ports import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +100,9 @@ def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
     from codetape.api.opening import open_tape
     from codetape.api.recordings import replay
     from codetape.playback.tape_names import is_tape
+    from codetape.runtime import plugins
 
-    tape = open_tape(name, store=options.db if is_tape(name) else _opened(options.db))
+    tape = open_tape(name, store=options.db if is_tape(name) else plugins.store_for_reading(options.db))
     try:
         replayed = replay(tape, prompts=options.prompts, rules=options.rules)
     except Divergence as error:
@@ -122,14 +120,6 @@ def _replay(name: str, options: ReplayOptions) -> dict[str, Any]:
         record["executed"] = executed = asyncio.run(_execute_again(name, tape.stream, options))
         record["identical"] = not any(row["differences"] for row in executed)
     return record
-
-
-@cache
-def _opened(place: str) -> "Store":
-    """Return a database, opened once a process."""
-    from codetape.api.opening import opened
-
-    return opened(place)
 
 
 async def _execute_again(name: str, stream: Any, options: ReplayOptions) -> list[dict[str, Any]]:
