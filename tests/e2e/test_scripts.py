@@ -265,7 +265,7 @@ def test_a_tape_with_a_forged_sample_is_refused(made):
         tape_file.read([*lines, lines[-1]])
 
 
-def tested(file):
+def run_by_pytest(file):
     """Run an exported file as a stranger does, with pytest alone."""
     words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", file]
     return subprocess.run(words, capture_output=True, text=True, check=False)
@@ -278,10 +278,10 @@ def test_an_exported_pytest_file_says_which_sample_it_lacks(bubblewrap):
     codetape("export", "last", "-o", "t.tape.jsonl", "--with-samples")
     Path(FILE).unlink()
     codetape("export", "last", "--pytest", "-o", "test_recorded.py")
-    lacking = tested("test_recorded.py")
+    lacking = run_by_pytest("test_recorded.py")
     assert f"samples are missing: put {FILE} into a folder `inputs` beside this file" in lacking.stdout
     assert "FileNotFoundError" not in lacking.stdout
     codetape("export", "t.tape.jsonl", "--pytest", "-o", "test_whole.py")
-    whole = tested("test_whole.py")
+    whole = run_by_pytest("test_whole.py")
     assert f"samples are missing: put {FILE}" not in whole.stdout
     assert "assert 3.0 == 6.0" in whole.stdout
