@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from codetape.decider.step import Step, Stop
-from codetape.domain.canonical import canonical, sha256
+from codetape.domain.canonical import canonical_without_floats, sha256
 from codetape.domain.job import USUAL, Conditions, Job
 from codetape.domain.package_names import bare
 from codetape.domain.reply_shapes import Opinion
@@ -122,7 +122,8 @@ def execution_key(session: SessionState, report: Report, code: str | None = None
     """
     environment = session.work.environment.name if session.work.environment else ""
     left_out = [] if report.whole and report.exit in ("ok", "tests_failed") else sorted(quarantined(session))
-    return sha256(canonical([session.work.code if code is None else code, test_files(session), environment, left_out]))
+    on = [session.work.code if code is None else code, test_files(session), environment, left_out]
+    return sha256(canonical_without_floats(on))
 
 
 def plain_key(session: SessionState) -> str:

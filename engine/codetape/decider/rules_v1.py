@@ -10,7 +10,7 @@ from codetape.decider import weighing
 from codetape.decider.executions import SETTLED, context_of, no_tests, quarantined, report_of, solved
 from codetape.decider.step import Fact, Step, Stop, owed_after
 from codetape.decider.triage import owing, script_findings
-from codetape.domain.canonical import canonical, sha256
+from codetape.domain.canonical import canonical_without_floats, sha256
 from codetape.domain.findings import Checkpoint, Finding, FixCounts, Quarantined
 from codetape.domain.report import Report
 from codetape.eventlog.events import CodeReverted
@@ -25,7 +25,8 @@ UNSETTLED = ("silent", "neither")
 def execution_key(session: SessionState) -> str:
     """Return what a run of the tests depends on: where it is as it was, the run is not made again."""
     environment = session.work.environment.name if session.work.environment else ""
-    return sha256(canonical([session.work.code, test_files(session), sorted(quarantined(session)), environment]))
+    on = [session.work.code, test_files(session), sorted(quarantined(session)), environment]
+    return sha256(canonical_without_floats(on))
 
 
 def standing(session: SessionState) -> Step | None:

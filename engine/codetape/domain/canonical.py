@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -11,6 +13,22 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 def canonical(value: Any) -> str:
     """Return the one JSON text for a plain value: keys sorted, no blanks, no NaN, characters unescaped."""
     return encode_basestring(value) if type(value) is str else _encode(value)
+
+
+def canonical_without_floats(value: Any) -> str:
+    """As `canonical`, in a sixth of the time, for a plain value that is known by its type to hold no float, and to have
+    texts for keys: the two write some floats differently."""
+    try:
+        return _fast()(value).decode()
+    except (ValueError, OverflowError):  # a lone surrogate, or an integer of more than 64 bits
+        return _encode(value)
+
+
+@cache
+def _fast() -> Callable[[Any], bytes]:
+    from msgspec.json import Encoder  # not for the commands that show what SQL answers
+
+    return Encoder(order="sorted").encode
 
 
 def sha256(text: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from codetape.domain.canonical import canonical, sha256
+from codetape.domain.canonical import canonical, canonical_without_floats, sha256
 from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.purposes import Purpose
 
@@ -80,7 +80,12 @@ class ModelRequest(FrozenModel):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what the model sees."""
-        return sha256(canonical(self.model_dump(mode="json", exclude={"purpose"})))
+        parts = {
+            name: canonical(value)
+            for name, value in self.model_dump(mode="json", exclude={"purpose", "messages"}).items()
+        }
+        parts["messages"] = canonical_without_floats([{"content": m.content, "role": m.role} for m in self.messages])
+        return sha256(f"{{{','.join(f'{canonical(name)}:{parts[name]}' for name in sorted(parts))}}}")
 
     @property
     def input_estimate(self) -> int:

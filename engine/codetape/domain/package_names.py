@@ -1,6 +1,7 @@
 """Names of packages: their canonical form, and which texts are no names."""
 
 import re
+from functools import lru_cache
 
 from packaging.utils import canonicalize_name
 
@@ -40,6 +41,7 @@ def valid_system_name(text: str) -> bool:
     return bool(_SYSTEM_NAME.fullmatch(text))
 
 
+@lru_cache(maxsize=4096)  # a handful of names, asked for at every decision
 def bare(package: str) -> str:
     """Return a requirement's name without extras and version."""
     return canonicalize_name(re.split(r"[\[<>=!~; ]", package, maxsplit=1)[0])

@@ -71,6 +71,8 @@ def _is_text(name: str) -> bool:
 
 
 def _with_artifacts(work: Artifacts, changes: Mapping[str, str | None], texts: BlobMap) -> Artifacts:
+    if not changes:
+        return work
     new: dict[str, Any] = {}
     for name, ref in changes.items():
         if name not in Artifacts.model_fields:
@@ -105,6 +107,8 @@ def _read_artifact(name: str, text: str) -> Any:
 
 
 def _with_counters(ledger: Counters, changes: Mapping[str, Any]) -> Counters:
+    if not changes:
+        return ledger
     for name in changes:
         if name not in Counters.model_fields:
             raise ValueError(f"a ledger has no {name}")

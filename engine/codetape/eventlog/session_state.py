@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from codetape.domain.canonical import canonical
+from codetape.domain.canonical import canonical_without_floats
 from codetape.domain.findings import Checkpoint, Confirmation, Finding, FixCounts, Quarantined, Question, Strength
 from codetape.domain.frozen_model import FrozenModel
 from codetape.domain.reply_shapes import CodePlan, ErrorDiagnosis, Fix, Opinion, Proposal
@@ -174,8 +174,8 @@ class SessionState:
 
         The same as `dataclasses.replace` in a tenth of its time: every event calls it, some more than once.
         """
-        if not changes.keys() <= SessionState.__dataclass_fields__.keys():
-            raise TypeError(f"a run has no {', '.join(changes.keys() - SessionState.__dataclass_fields__.keys())}")
+        if not changes.keys() <= _FIELDS:
+            raise TypeError(f"a run has no {', '.join(changes.keys() - _FIELDS)}")
         new = object.__new__(SessionState)
         new.__dict__.update(self.__dict__, **changes)
         return new
@@ -209,6 +209,9 @@ class SessionState:
         return self.config
 
 
+_FIELDS = SessionState.__dataclass_fields__.keys()
+
+
 @cache
 def field_adapter(model: type[FrozenModel], name: str) -> TypeAdapter[Any]:
     """Return the validator of one field of Counters or Artifacts."""
@@ -219,4 +222,4 @@ def artifact_text(name: str, value: Any) -> str:
     """Return the blob text of an `Artifacts` field: a str as it is, everything else as canonical JSON."""
     if isinstance(value, str):
         return value
-    return canonical(field_adapter(Artifacts, name).dump_python(value, mode="json"))
+    return canonical_without_floats(field_adapter(Artifacts, name).dump_python(value, mode="json"))

@@ -18,6 +18,10 @@ TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(?:\.\d{1,6})?Z"
 _MEANINGS = {"session": "session's id", "kind": "kind of event", "at": "time"}
 
 
+_TYPES = (str, int, str, int, str, str, str, str)
+"""Types of the fields of a stored event: themselves, for True is an instance of int."""
+
+
 class StoredEvent(NamedTuple):
     """An event as it is stored; nothing of it is checked yet."""
 
@@ -35,11 +39,13 @@ class StoredEvent(NamedTuple):
         """Read the fields of a stored row: only their types and form are checked. Raises CorruptTape."""
         row = cls(*values)
         seq = row.seq if type(row.seq) is int else None
-        kinds = (str, int, str, int, str, str, str, str)  # by type(), for isinstance takes True for an int
-        if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
+        if tuple(map(type, row)) != _TYPES:
             raise CorruptTape(f"event {seq if seq is not None else '?'} has a field of the wrong type.", seq=seq)
-        for name, pattern in (("session", SESSION_ID), ("kind", _KIND), ("at", TIME)):
-            value = getattr(row, name)
+        for name, value, pattern in (
+            ("session", row.session, SESSION_ID),
+            ("kind", row.kind, _KIND),
+            ("at", row.at, TIME),
+        ):
             if not pattern.fullmatch(value):
                 raise CorruptTape(f"event {row.seq}: {value[:80]!r} is no {_MEANINGS[name]}.", seq=seq)
         return row

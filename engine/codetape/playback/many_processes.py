@@ -1,5 +1,6 @@
 """Work on many sessions in several processes: results come in the order of the items, a part at a time."""
 
+import gc
 import os
 import signal
 from collections import deque
@@ -59,7 +60,7 @@ def _futures(
     """Give the parts under way, in order; the next is begun when the one before is taken and done with."""
     jobs = jobs or _cpus()
     parts = [list(items[at : at + PART]) for at in range(0, len(items), PART)]
-    pool = ProcessPoolExecutor(min(jobs, len(parts)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(min(jobs, len(parts)), mp_context=get_context("spawn"), initializer=_seldom_collect)
 
     def begun(several: Iterator[list[T]]) -> list["Future[list[R]]"]:
         with _without_ctrl_c():
@@ -89,6 +90,11 @@ def _without_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _seldom_collect() -> None:
+    """Look for cycles a hundredth as often: sessions are values, which go with their last reference."""
+    gc.set_threshold(100 * gc.get_threshold()[0], 10, 100)
 
 
 def _cpus() -> int:

@@ -7,11 +7,12 @@ kept elsewhere.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Literal
 
 from codetape.domain.canonical import sha256
 from codetape.errors import CodetapeError, CorruptTape, Divergence
-from codetape.eventlog.envelope import Event, decode
+from codetape.eventlog.envelope import Event, decode, decode_covered
 from codetape.eventlog.events import ContentForgotten, refs
 from codetape.eventlog.fold import apply
 from codetape.eventlog.hash_chain import check_blobs
@@ -83,13 +84,13 @@ def verify(rows: Sequence[StoredEvent], texts: Mapping[str, str], *, head: str =
     ``head`` is the hash that the last event must have, or its first digits, as kept elsewhere. Blobs may be missing
     without ``content``, or where the session says that its content was forgotten.
     """
-    findings, events = _links(rows), []
-    for row in rows:
+    covered = [row.covered for row in rows]
+    findings, events = _links(rows, covered), []
+    for row in compress(rows, covered):  # an edited one is reported by its hash already
         try:
-            events.append(decode(row))
+            events.append(decode_covered(row))
         except CorruptTape as error:
-            if row.covered:  # an edited row is reported by its hash already
-                findings.append(Defect(row.seq, "unreadable", str(error)))
+            findings.append(Defect(row.seq, "unreadable", str(error)))
     missing = _missing_texts(events, texts)
     content = content and not (missing and events and isinstance(events[-1].payload, ContentForgotten))
     findings += missing if content else []
@@ -137,12 +138,12 @@ def readable(rows: Sequence[StoredEvent], texts: Mapping[str, str]) -> tuple[Str
     return Stream(tuple(events), texts), ""
 
 
-def _links(rows: Sequence[StoredEvent]) -> list[Defect]:
-    """Return what is wrong with hashes, order and gaps."""
+def _links(rows: Sequence[StoredEvent], covered: Sequence[bool]) -> list[Defect]:
+    """Return what is wrong with hashes, order and gaps; ``covered`` says of each row whether its hash covers it."""
     defects: list[Defect] = []
     expected, previous = 0, GENESIS
     seq_by_hash = {row.hash: row.seq for row in rows}
-    for row in rows:
+    for row, whole in zip(rows, covered, strict=True):
         where = f"{row.session}:{row.seq}"
         if row.seq > expected:
             gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
@@ -150,7 +151,7 @@ def _links(rows: Sequence[StoredEvent]) -> list[Defect]:
         elif row.seq < expected:
             defects.append(Defect(row.seq, "inserted", f"{where} is there twice, or out of order."))
         broken = row.prev_hash != previous and row.seq == expected
-        if not row.covered:
+        if not whole:
             defects.append(_edited(row, seq_by_hash))
         elif broken and row.prev_hash in seq_by_hash:
             order = f"{where} follows event {seq_by_hash[row.prev_hash]}, and not the one before it"

@@ -30,7 +30,8 @@ _BACKTICKS = re.compile("`+")
 
 def fenced(text: str, language: str = "python") -> str:
     """Return the text as a fenced block whose fence is longer than any run of backticks in it."""
-    longest = max(map(len, _BACKTICKS.findall(text)), default=0)
+    # three in a row are rare, and quickly looked for: a replay fences every code and traceback of its prompts
+    longest = max(map(len, _BACKTICKS.findall(text))) if "```" in text else 0
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 

@@ -61,16 +61,28 @@ def _bounded(value: Any, room: list[int]) -> Any:
     if kind is bool or kind is int or value is None:
         return value
     if kind is dict:
-        return {key: _bounded(one, room) for key, one in value.items()}
+        return _bounded_dict(value, room)
     if isinstance(value, list | tuple):
         return [_bounded(one, room) for one in value[:MAX_ENTRIES]]
     return value
 
 
+def _bounded_dict(value: Mapping[str, Any], room: list[int]) -> dict[str, Any]:
+    """As `_bounded`, with the commonest values in place: most are short texts."""
+    bounded: dict[str, Any] = {}
+    for key, one in value.items():
+        if type(one) is str and len(one) <= MAX_VALUE:
+            room[0] -= len(one)
+            bounded[key] = one
+        else:
+            bounded[key] = _bounded(one, room)
+    return bounded
+
+
 def _counted(value: Any) -> Any:
     """Count what a value writes, so that a loop that writes long values is stopped while it runs."""
     so_far = _written.get()
-    so_far[0] += len(value if isinstance(value, str) else repr(value))
+    so_far[0] += len(value) if type(value) is str else len(repr(value))
     if so_far[0] > MAX_MESSAGE:
         raise _TooLong
     return value
@@ -91,16 +103,17 @@ def render(pack: Mapping[str, str], name: str, known: Mapping[str, Any]) -> str:
 def render_all(pack: Mapping[str, str], names: Sequence[str], known: Mapping[str, Any]) -> list[str]:
     """Render templates of a pack that see the same. Raises TemplateError, naming the template."""
     room = [MAX_KNOWN]
-    bounded = {key: _bounded(value, room) for key, value in known.items()}
+    bounded = _bounded_dict(known, room)
     if room[0] < 0:
         raise TemplateError(f"The template {names[0]} would see more than {MAX_KNOWN} characters.")
-    return [_rendered(pack, name, bounded) for name in names]
+    environment = _environment(tuple(sorted(_templates(pack).items())))
+    return [_rendered(environment, name, bounded) for name in names]
 
 
-def _rendered(pack: Mapping[str, str], name: str, bounded: Mapping[str, Any]) -> str:
+def _rendered(environment: minijinja.Environment, name: str, bounded: Mapping[str, Any]) -> str:
     _written.set([0])
     try:
-        text = _environment(tuple(sorted(_templates(pack).items()))).render_template(name, **bounded)
+        text = environment.render_template(name, **bounded)
     except minijinja.TemplateError as error:
         raise TemplateError(f"The template {name} does not render: {_cause(error)}") from error
     except _TooLong:

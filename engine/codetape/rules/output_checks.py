@@ -3,8 +3,10 @@
 It is made from the task by rule, and no ask may change it. Where an input has no sample there is nothing to run on.
 """
 
+from functools import lru_cache
+
 from codetape.domain.script_args import flags
-from codetape.domain.task import Task
+from codetape.domain.task import Input, Output, Task
 
 _HEAD = '''"""The script, run on its samples, writes every declared output, and each is of its type."""
 
@@ -42,8 +44,13 @@ def test_declared_outputs():
 
 def test_file(task: Task) -> str:
     """Return the test as a file; empty where no output is declared, or an input has neither value nor sample."""
-    ready = all(i.value is not None or i.sample for i in task.inputs)
-    if not task.outputs or not ready:
+    return _test_file(task.inputs, task.outputs)
+
+
+@lru_cache(maxsize=64)
+def _test_file(inputs: tuple[Input, ...], outputs: tuple[Output, ...]) -> str:
+    """Return the test; made once a task, for every decision of a session asks for it."""
+    ready = all(i.value is not None or i.sample for i in inputs)
+    if not outputs or not ready:
         return ""
-    outputs = [(o.name, o.type) for o in task.outputs]
-    return _HEAD.format(flags=list(flags(task.inputs)), outputs=outputs)
+    return _HEAD.format(flags=list(flags(inputs)), outputs=[(o.name, o.type) for o in outputs])

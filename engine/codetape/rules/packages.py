@@ -46,6 +46,17 @@ def imports_of(source: str) -> frozenset[str]:
     return frozenset(names)
 
 
+@lru_cache(maxsize=256)
+def foreign_imports(source: str, python: str) -> frozenset[str]:
+    """Return what a module imports that is neither of the standard library nor a file of the session's own."""
+    return frozenset(m for m in imports_of(source) if _is_foreign(m, python))
+
+
+def _is_foreign(module: str, python: str) -> bool:
+    top = module.partition(".")[0]
+    return top not in LOCAL and top not in standard_library(python)
+
+
 _MARKS = {"asyncio": "pytest_asyncio", "anyio": "anyio", "trio": "pytest_trio", "benchmark": "pytest_benchmark"}
 _FIXTURES = {
     "mocker": "pytest_mock",
@@ -138,10 +149,10 @@ def detect_and_track_packages(
     unknown: set[str] = set()
     refusals = {bare(p) for p in refused}
     present = {*map(bare, TEST_PACKAGES), *map(bare, config.base_packages)}
-    for module in sorted({*modules, *(m for source in sources for m in imports_of(source))}):
+    python = config.python_version
+    foreign = {m for m in modules if _is_foreign(m, python)}.union(*(foreign_imports(s, python) for s in sources))
+    for module in sorted(foreign):
         top = module.partition(".")[0]
-        if top in LOCAL or top in standard_library(config.python_version):
-            continue
         same: str = canonicalize_name(top)
         pinned = PINS.get(top, "") if rules > 2 else ""
         by_map = mapped(module, rules)

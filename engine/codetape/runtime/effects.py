@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codetape.decider.commands import Build, CallModel, Command, Execute
-from codetape.domain.canonical import canonical, well_formed
+from codetape.domain.canonical import canonical_without_floats, well_formed
 from codetape.domain.model_request import ModelRequest
 from codetape.domain.report import IDLE, Report
 from codetape.domain.usage import MAX_TOKENS
@@ -152,7 +152,7 @@ class Effects:
             failed=outcomes.count("failed"),
             errors=outcomes.count("error") + outcomes.count("unfinished"),
             skipped=sum(outcome in IDLE for outcome in outcomes),
-            report=blobs.put(canonical(report.model_dump(mode="json"))),
+            report=blobs.put(canonical_without_floats(report.model_dump(mode="json"))),
             duration_ms=elapsed(),
         )
         return NewEvent(payload, blobs)

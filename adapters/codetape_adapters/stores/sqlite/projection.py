@@ -12,39 +12,42 @@ from typing import Any
 from codetape.domain.canonical import well_formed
 from codetape.domain.money import pico
 from codetape.errors import CorruptTape
-from codetape.eventlog.call_history import begun, iteration_after, pack_digits
+from codetape.eventlog.call_history import after, begun, iteration_after, pack_digits
 from codetape.eventlog.envelope import Event
 from codetape.eventlog.events import (
     Answered,
+    BuildFinished,
+    BuildRefused,
     CallClosed,
+    CallLost,
+    CallRefused,
+    CodeReverted,
     ConfigChanged,
     ContentForgotten,
     Decided,
+    GaveUp,
     Payload,
     Requested,
     SessionForked,
     SessionStarted,
     Succeeded,
+    TestsFinished,
     Transition,
 )
 from codetape.eventlog.upcasters import decode_payload
 from codetape.ports import MAX_ASKED
-from codetape_adapters.stores.sqlite import reservations
-from codetape_adapters.stores.sqlite.connection import one
-from codetape_adapters.stores.sqlite.read_models import MOST, add, begin_call, insert
+from codetape_adapters.stores.sqlite.kept_tables import DatabaseTables, KeptTables
+from codetape_adapters.stores.sqlite.reservations import MOST
 
 
-def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connection | None = None) -> None:
-    """Bring what is kept up to date with one more event; ``texts`` has the task of a session that starts.
+def project(db: Connection, event: Event, texts: Mapping[str, str]) -> None:
+    """Bring what a database keeps up to date with one more event; ``texts`` has the task of a session that starts."""
+    add_event(DatabaseTables(db), db, event, texts)
 
-    ``log`` has the events that a fork continues from, where ``db`` itself has none.
-    """
+
+def add_event(tables: KeptTables, log: Connection, event: Event, texts: Mapping[str, str]) -> None:
+    """Bring tables up to date with one more event; ``log`` has the events that a fork continues from."""
     payload = event.payload
-    if isinstance(payload, Requested):
-        if payload.effect == "ask":
-            begin_call(db, begun(event.session, event.seq, event.at, payload, *_where(db, log or db, event.session)))
-    else:
-        add(db, event.session, event.seq, event.at, payload)
     if isinstance(payload, SessionStarted):
         labels = {
             "task": payload.task_id,
@@ -55,40 +58,77 @@ def project(db: Connection, event: Event, texts: Mapping[str, str], log: Connect
             "prompts": pack_digits(payload.pack),
             "asked": _asked(texts.get(payload.task, "")),
         }
-        _begin(db, {**_line(event), **labels, "state": payload.target})
+        _begin(tables, {**_line(event), **labels, "state": payload.target})
         return
     if isinstance(payload, SessionForked):
-        _project_fork(db, event, payload, log or db)
+        _add_fork(tables, log, event, payload)
         return
-    sets, values = ["events = ?", "updated_at = ?", "head = ?"], [event.seq + 1, event.at, event.hash]
+    if isinstance(payload, Requested):
+        if payload.effect == "ask":
+            call = begun(event.session, event.seq, event.at, payload, *_where(tables, log, event.session))
+            tables.begin_call(call)
+    else:
+        _add_rows(tables, event)
+    tables.change_line(event.session, *_changes(event), payload if isinstance(payload, CallClosed) else None)
+
+
+def _changes(event: Event) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what an event sets of its session's line, and what it adds to it."""
+    payload = event.payload
+    sets: dict[str, Any] = {"events": event.seq + 1, "updated_at": event.at, "head": event.hash}
+    adds: dict[str, int] = {}
     if isinstance(payload, Transition):
-        sets += ["state = ?", "reason = ?", "confidence = ?"]
-        values += [
-            payload.target,
-            payload.reason if isinstance(payload, Decided) else "",
-            payload.confidence if isinstance(payload, Succeeded) else "",
-        ]
+        sets["state"] = payload.target
+        sets["reason"] = payload.reason if isinstance(payload, Decided) else ""
+        sets["confidence"] = payload.confidence if isinstance(payload, Succeeded) else ""
         iteration = iteration_after(payload, -1)
         if iteration >= 0:
-            sets.append("iteration = ?")
-            values.append(min(iteration, MOST))
+            sets["iteration"] = min(iteration, MOST)
     elif isinstance(payload, Answered):
-        sets += ["input_tokens = input_tokens + ?", "output_tokens = output_tokens + ?"]
-        values += [payload.usage.total_input, payload.usage.total_output]
+        adds = {"input_tokens": payload.usage.total_input, "output_tokens": payload.usage.total_output}
         if payload.matched_by:
-            sets.append("reused_tokens = reused_tokens + ?")
-            values.append(payload.usage.total_input + payload.usage.total_output)
+            adds["reused_tokens"] = payload.usage.total_input + payload.usage.total_output
         else:
-            sets += ["cost = cost + ?", "unpriced = unpriced + ?"]
-            values += [pico(payload.price.cost) if payload.price else 0, payload.price is None]
+            adds["cost"] = pico(payload.price.cost) if payload.price else 0
+            adds["unpriced"] = int(payload.price is None)
     elif isinstance(payload, ConfigChanged) and payload.server is not None:
-        sets.append("server = ?")
-        values.append(payload.server)
+        sets["server"] = payload.server
     elif isinstance(payload, ContentForgotten):
-        sets.append("asked = ''")
-    if isinstance(payload, CallClosed):
-        sets += reservations.settled(payload)
-    db.execute(f"UPDATE sessions SET {', '.join(sets)} WHERE session = ?", [*values, event.session])  # noqa: S608 - fixed names
+        sets["asked"] = ""
+    return sets, adds
+
+
+def _add_rows(tables: KeptTables, event: Event) -> None:
+    """Bring the tables of calls, test runs, decisions and builds up to date with one event."""
+    payload, key = event.payload, {"session": event.session, "seq": event.seq, "at": event.at}
+    if isinstance(payload, Decided):
+        fields = {name: getattr(payload, name) for name in ("about", "usable", "reason", "source", "target")}
+        confidence = payload.confidence if isinstance(payload, Succeeded) else None
+        tables.insert("decision_rows", {**key, "kind": event.kind, **fields, "confidence": confidence})
+        _go_on(tables, event.session, payload)
+    elif isinstance(payload, Answered | CallRefused | CallLost | GaveUp):
+        _go_on(tables, event.session, payload)
+    elif isinstance(payload, TestsFinished):
+        names = ("purpose", "exit", "passed", "failed", "errors", "skipped", "duration_ms")
+        tables.insert("test_run_rows", {**key, **{name: getattr(payload, name) for name in names}})
+    elif isinstance(payload, BuildFinished):
+        tables.insert("build_rows", {**key, "outcome": event.kind, "image": payload.image, "reason": ""})
+    elif isinstance(payload, BuildRefused):
+        tables.insert("build_rows", {**key, "outcome": event.kind, "image": "", "reason": payload.reason})
+    elif isinstance(payload, CodeReverted):
+        tables.revert(event.session)
+
+
+def _go_on(tables: KeptTables, session: str, payload: Payload) -> None:
+    """Bring a session's last call up to date with one more event."""
+    call = tables.last_call(session)
+    if call is None:
+        return
+    changed = after(call, payload)
+    if changed is call:
+        return
+    model, reason = (payload.model, payload.finish_reason) if isinstance(payload, Answered) else (None, None)
+    tables.change_call(changed, model, reason)
 
 
 def _asked(task: str) -> str:
@@ -98,20 +138,20 @@ def _asked(task: str) -> str:
     return ""
 
 
-def _begin(db: Connection, line: Mapping[str, Any]) -> None:
+def _begin(tables: KeptTables, line: Mapping[str, Any]) -> None:
     """Insert a session's line, its labels before it: sums by label are made where a line appears."""
     for tag in filter(None, dict.fromkeys(line["tags"].split(","))):
-        db.execute("INSERT OR IGNORE INTO session_tags VALUES (?, ?)", (line["session"], tag))
-    insert(db, "sessions", line)
+        tables.insert("session_tags", {"session": line["session"], "tag": tag})
+    tables.insert("sessions", line)
 
 
-def _where(db: Connection, log: Connection, session: str) -> tuple[str, int]:
+def _where(tables: KeptTables, log: Connection, session: str) -> tuple[str, int]:
     """Return a session's state, and its number of runs of the tests; of a fork that has none of its own, its parent's."""
-    row = one(db, "SELECT state, iteration, parent, forked_at FROM sessions WHERE session = ?", session)
-    if row is None:
+    line = tables.line(session)
+    if line is None:
         return "", 0
-    state, iteration, parent, forked_at = row
-    return (_point(log, parent, forked_at)[0] if state == _FORKED else state), iteration
+    state = _point(log, line["parent"], line["forked_at"])[0] if line["state"] == _FORKED else line["state"]
+    return state, line["iteration"]
 
 
 def _point(log: Connection, session: str, seq: int) -> tuple[str, int]:
@@ -179,21 +219,23 @@ def _line(event: Event) -> dict[str, Any]:
     }
 
 
-def _project_fork(db: Connection, event: Event, payload: SessionForked, log: Connection) -> None:
+def _add_fork(tables: KeptTables, log: Connection, event: Event, payload: SessionForked) -> None:
     """Begin a fork's line with its parent's; tokens are its own, and its next transition sets its state."""
-    query = "SELECT task, model, tags, lineage, prompts, asked FROM sessions WHERE session = ?"
-    parent = one(db, query, payload.parent) or ("", "", "", payload.parent, "", "")
-    task, model, tags, lineage, prompts, asked = parent
+    parent = tables.line(payload.parent) or {**_OF_NOBODY, "lineage": payload.parent}
     server = _server_at(log, payload.parent, payload.seq) if payload.server is None else payload.server
     labels = {
-        "task": task,
-        "model": payload.model or model,
+        "task": parent["task"],
+        "model": payload.model or parent["model"],
         "server": server,
-        "tags": ",".join(filter(None, (tags, *payload.tags))),
-        "lineage": lineage,
-        "prompts": pack_digits(payload.pack) if payload.pack else prompts,
-        "asked": asked,
+        "tags": ",".join(filter(None, (parent["tags"], *payload.tags))),
+        "lineage": parent["lineage"],
+        "prompts": pack_digits(payload.pack) if payload.pack else parent["prompts"],
+        "asked": parent["asked"],
     }
     iteration = _point(log, payload.parent, payload.seq)[1]
     fork = {"state": _FORKED, "parent": payload.parent, "forked_at": payload.seq, "iteration": iteration}
-    _begin(db, {**_line(event), **labels, **fork})
+    _begin(tables, {**_line(event), **labels, **fork})
+
+
+_OF_NOBODY = dict.fromkeys(("task", "model", "tags", "prompts", "asked"), "")
+"""What a fork inherits from a parent that is not there."""

@@ -1,38 +1,11 @@
-"""Tables of calls, test runs, decisions and builds: what views show, brought up to date with every event.
+"""How the tables of calls, test runs, decisions and builds are made, and the views on them.
 
 Rows are made from decoded payloads, so that views show events of every version alike; they can be rebuilt from the
-events. Statements are plain SQL by column name, for they are part of the append, which every event waits for.
+events.
 """
 
-from collections.abc import Mapping
-from sqlite3 import Connection
-from typing import Any
-
-from codetape.eventlog.call_history import after
-from codetape.eventlog.events import (
-    Answered,
-    BuildFinished,
-    BuildRefused,
-    CallLost,
-    CallRefused,
-    CodeReverted,
-    Decided,
-    GaveUp,
-    Payload,
-    Succeeded,
-    TestsFinished,
-)
 from codetape.eventlog.kept_call import KeptCall
 
-MOST = 2**63 - 1
-_FIXED = KeptCall._fields.index("reserved")
-"""How many fields of a call do not change once it has begun."""
-_NEW_CALL = f"INSERT INTO call_rows ({', '.join(KeptCall._fields)}) VALUES ({', '.join('?' for _ in KeptCall._fields)})"
-_LAST_CALL = f"SELECT {', '.join(KeptCall._fields)} FROM call_rows WHERE session = ? ORDER BY seq DESC LIMIT 1"
-_CHANGED_CALL = (
-    f"UPDATE call_rows SET {', '.join(f'{name} = ?' for name in KeptCall._fields[_FIXED:])},"
-    " model = coalesce(?, model), finish_reason = coalesce(?, finish_reason) WHERE session = ? AND seq = ?"
-)
 READ_MODEL_TABLES = (
     "CREATE TABLE call_rows (session TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, purpose TEXT NOT NULL, "
     "outcome TEXT,"
@@ -102,63 +75,3 @@ CALL_VIEWS = (
     " FROM call_rows c JOIN sessions s USING (session)",
     next(view for view in READ_MODEL_VIEWS if view.startswith("CREATE VIEW spend ")),
 )
-
-
-def add(db: Connection, session: str, seq: int, at: str, payload: Payload) -> None:
-    """Bring the tables up to date with one event, but for a call's beginning, which needs its session's line."""
-    key = {"session": session, "seq": seq, "at": at}
-    if isinstance(payload, Decided):
-        insert(db, "decision_rows", {**key, **_decision(payload)})
-        _go_on(db, session, payload)
-    elif isinstance(payload, Answered | CallRefused | CallLost | GaveUp):
-        _go_on(db, session, payload)
-    elif isinstance(payload, TestsFinished):
-        names = ("purpose", "exit", "passed", "failed", "errors", "skipped", "duration_ms")
-        insert(db, "test_run_rows", {**key, **{name: getattr(payload, name) for name in names}})
-    elif isinstance(payload, BuildFinished):
-        insert(db, "build_rows", {**key, "outcome": "BuildFinished", "image": payload.image, "reason": ""})
-    elif isinstance(payload, BuildRefused):
-        insert(db, "build_rows", {**key, "outcome": "BuildRefused", "image": "", "reason": payload.reason})
-    elif isinstance(payload, CodeReverted):
-        last = "SELECT max(seq) FROM call_rows WHERE session = ?1 AND code"
-        db.execute(f"UPDATE call_rows SET reverted = 1 WHERE session = ?1 AND seq = ({last})", (session,))
-
-
-def begin_call(db: Connection, call: KeptCall) -> None:
-    """Add a call that is about to be made."""
-    db.execute(_NEW_CALL, _capped(call))
-
-
-def _go_on(db: Connection, session: str, payload: Payload) -> None:
-    """Bring a session's last call up to date with one more event."""
-    row = db.execute(_LAST_CALL, (session,)).fetchone()
-    if row is None:
-        return
-    call = KeptCall._make(row)
-    changed = after(call, payload)
-    if changed is call:
-        return
-    model, reason = (payload.model, payload.finish_reason) if isinstance(payload, Answered) else (None, None)
-    values = (*_capped(changed)[_FIXED:], model, reason, session, call.seq)
-    db.execute(_CHANGED_CALL, values)
-
-
-def _capped(call: KeptCall) -> tuple[Any, ...]:
-    """Return a call's fields as a column can hold them: figures from elsewhere may be longer than 64 bits."""
-    return tuple(min(value, MOST) if type(value) is int else value for value in call)
-
-
-def _decision(payload: Decided) -> dict[str, Any]:
-    names = ("about", "usable", "reason", "source", "target")
-    fields = {name: getattr(payload, name) for name in names}
-    return {
-        "kind": type(payload).__name__,
-        **fields,
-        "confidence": payload.confidence if isinstance(payload, Succeeded) else None,
-    }
-
-
-def insert(db: Connection, table: str, row: Mapping[str, Any]) -> None:
-    """Insert a row by its columns' names."""
-    names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)

@@ -1,7 +1,5 @@
 """What is kept beside the events, made again from them: to check it, and to put it right."""
 
-import sqlite3
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,18 +11,12 @@ from codetape.eventlog.envelope import Event, decode
 from codetape.eventlog.events import SessionStarted
 from codetape_adapters.stores.sqlite import blobs, recovery
 from codetape_adapters.stores.sqlite.connection import DATABASE_ERRORS
-from codetape_adapters.stores.sqlite.projection import project
+from codetape_adapters.stores.sqlite.kept_tables import COLUMNS, DatabaseTables, MemoryTables
+from codetape_adapters.stores.sqlite.projection import add_event
 from codetape_adapters.stores.sqlite.reservations import sums
 
-TABLES = ("call_rows", "test_run_rows", "decision_rows", "build_rows", "session_tags")
+TABLES = tuple(table for table in COLUMNS if table != "sessions")
 """Tables that hold nothing but what events say."""
-_LINE = (
-    "session", "task", "model", "tags", "state", "reason", "confidence", "iteration", "events", "input_tokens",
-    "output_tokens", "started_at", "updated_at", "head", "parent", "forked_at", "cost", "unpriced", "reused_tokens",
-    "server", "lineage", "prompts", "asked",
-)  # fmt: skip
-"""Columns of a session's line that its events say; the others are reservations, which running calls make."""
-_LOCAL = threading.local()
 _NAMES = {
     "sessions": "figures in the list",
     "call_rows": "calls",
@@ -35,8 +27,8 @@ _NAMES = {
 
 def disagreeing(db: Connection, session: str, events: Sequence[Event], texts: Mapping[str, str]) -> list[str]:
     """Return what is kept of a session and is not what its events say, a line each. ``events`` are its whole chain."""
-    made = _projected(db, events, texts)
-    wrong = [table for table in ("sessions", *TABLES) if _rows(db, table, session) != _rows(made, table, session)]
+    made, kept = _projected(db, events, texts), DatabaseTables(db)
+    wrong = [table for table in COLUMNS if kept.rows(table, session) != made.rows(table, session)]
     return [
         f"The {_NAMES.get(table, table.removesuffix('_rows') + 's')} kept of session {session} are not what its events say:"
         " `codetape verify --all --rebuild` makes them again."
@@ -80,30 +72,34 @@ class _NotMade(Exception):
     """A session's events say what no table can hold."""
 
 
-def _made(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> Connection:
+def _made(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> MemoryTables:
     try:
         return _projected(db, events, texts)
     except Exception as error:  # events from elsewhere: one session must not hinder the others
         raise _NotMade from error
 
 
-def _replace(db: Connection, session: str, made: Connection, *, line: bool) -> bool:
+def _replace(db: Connection, session: str, made: MemoryTables, *, line: bool) -> bool:
     """Put what was made in the place of what is kept; return whether the session had no line."""
     for table in TABLES:
         db.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608 - fixed names
-        for row in _rows(made, table, session):
-            db.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - fixed names
-    added = [_put_line(db, session, values) for values in _rows(made, "sessions", session)] if line else []
+        for row in made.rows(table, session):
+            _insert(db, table, row)
+    added = [_put_line(db, session, values) for values in made.rows("sessions", session)] if line else []
     return any(added)
 
 
 def _put_line(db: Connection, session: str, line: Sequence[Any]) -> bool:
-    sets = ", ".join(f"{name} = ?" for name in _LINE)
+    sets = ", ".join(f"{name} = ?" for name in COLUMNS["sessions"])
     if db.execute(f"UPDATE sessions SET {sets} WHERE session = ?", (*line, session)).rowcount:  # noqa: S608 - fixed names
         return False
-    names, marks = ", ".join(_LINE), ",".join("?" * len(_LINE))
-    db.execute(f"INSERT INTO sessions ({names}) VALUES ({marks})", line)  # noqa: S608 - fixed names
+    _insert(db, "sessions", line)
     return True
+
+
+def _insert(db: Connection, table: str, row: Sequence[Any]) -> None:
+    names, marks = ", ".join(COLUMNS[table]), ",".join("?" * len(row))
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)  # noqa: S608 - fixed names
 
 
 def _as_they_came(db: Connection) -> None:
@@ -141,24 +137,9 @@ def _chain(db: Connection, session: str) -> tuple[list[Event], dict[str, str], b
     return events, texts, not found.problems and len(events) == len(found.rows)
 
 
-def _projected(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> Connection:
-    """Return a database in memory with what events would leave in the tables, until it is asked for again; forks continue
-    from ``db``'s events."""
-    made: Connection | None = getattr(_LOCAL, "made", None)
-    if made is None:  # one a thread: a new one would compile every statement again
-        made = _LOCAL.made = sqlite3.connect(":memory:", isolation_level=None)
-        for table in ("sessions", *TABLES):
-            made.execute(db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
-        made.execute("BEGIN")
-    for table in ("sessions", *TABLES):
-        made.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+def _projected(db: Connection, events: Sequence[Event], texts: Mapping[str, str]) -> MemoryTables:
+    """Return what events leave in the tables; forks continue from ``db``'s events."""
+    made = MemoryTables()
     for event in events:
-        project(made, event, texts, log=db)
+        add_event(made, db, event, texts)
     return made
-
-
-def _rows(db: Connection, table: str, session: str) -> list[tuple[Any, ...]]:
-    names = ", ".join(_LINE) if table == "sessions" else "*"
-    order = "1" if table == "sessions" else "2"
-    query = f"SELECT {names} FROM {table} WHERE session = ? ORDER BY {order}"  # noqa: S608 - fixed names
-    return db.execute(query, (session,)).fetchall()

@@ -4,8 +4,9 @@ from sqlite3 import Connection
 
 from codetape.domain.budget import Limit, Reservation, Spent, check
 from codetape.eventlog.events import CallClosed, unanswered
-from codetape_adapters.stores.sqlite.read_models import MOST
 
+MOST = 2**63 - 1
+"""The largest integer of a column."""
 _TOKENS = "{0}input_tokens + {0}output_tokens - {0}reused_tokens + {0}open_tokens + {0}reserved_tokens"
 _COST = "{0}cost + {0}open_cost + {0}reserved_cost"
 _COLUMNS = "input_tokens, output_tokens, reused_tokens, open_tokens, reserved_tokens, cost, open_cost, reserved_cost"
@@ -60,8 +61,9 @@ def spent(db: Connection, limit: Limit, session: str) -> Spent:
     return Spent(*row) if row else Spent()
 
 
-def settled(payload: CallClosed) -> list[str]:
-    """Return what a call's end sets: its reservation is released, but for each try that may be billed unanswered."""
+def settled(payload: CallClosed) -> tuple[str, ...]:
+    """Return what a call's end sets of a session's line: its reservation is released, but for each try that may be billed
+    unanswered."""
     times = unanswered(payload)
     booked = [f"reserved_{what} = reserved_{what} + {times} * open_{what}" for what in ("tokens", "cost") if times]
-    return [*booked, "open_tokens = 0", "open_cost = 0"]
+    return *booked, "open_tokens = 0", "open_cost = 0"
