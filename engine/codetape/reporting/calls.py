@@ -10,8 +10,7 @@ and made again; *abandoned*, it was lost, given up, or never decided on.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codetape.domain.money import dollars
 from codetape.eventlog.kept_call import CallLabels, KeptCall
@@ -32,8 +31,7 @@ DISPOSITIONS: tuple[Disposition, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class CallRecord:
+class CallRecord(NamedTuple):
     """One call. Token buckets are disjoint. ``cost`` is in picodollars: None without a price or a reply, 0 if replayed.
 
     ``lineage`` is the session at the root of the forks, ``prompts`` the first digits of the prompt pack's hash.
@@ -90,47 +88,51 @@ class CallRecord:
         """All output tokens."""
         return self.output + self.reasoning
 
-    @classmethod
-    def of(cls, labels: CallLabels, call: KeptCall, disposition: Disposition) -> "CallRecord":
-        """Return a call's record from what is kept of it."""
-        provider, sign, _ = labels.model.partition(":")
-        record: CallRecord = object.__new__(cls)  # a frozen dataclass is made field by field, a hundred thousand times
-        record.__dict__.update(
-            session=call.session,
-            seq=call.seq,
-            task=labels.task,
-            tags=labels.tags,
-            lineage=labels.lineage,
-            model=labels.model,
-            provider=provider if sign else "",
-            prompts=labels.prompts,
-            purpose=call.purpose,
-            state=call.state,
-            iteration=call.iteration,
-            at=call.at,
-            disposition=disposition,
-            input=call.input,
-            cache_read=call.cache_read,
-            cache_write=call.cache_write,
-            output=call.output,
-            reasoning=call.reasoning,
-            estimated=bool(call.estimated),
-            cost=call.cost,
-            source=call.source,
-            price_model=call.price_model,
-            replayed=bool(call.replayed),
-            reserved=call.reserved,
-            tries=call.tries,
-            duration_ms=call.duration_ms,
-        )
-        return record
+
+_SAME = KeptCall._fields.index("input"), KeptCall._fields.index("estimated")
+"""Where the buckets stand in a kept call: their order is that of a record's."""
+
+
+def _record(labels: CallLabels, provider: str, call: KeptCall, disposition: Disposition) -> CallRecord:
+    """Return a call's record from what is kept of it. By place, for there may be a hundred thousand of them."""
+    _, task, tags, lineage, model, prompts = labels
+    made: CallRecord = tuple.__new__(
+        CallRecord,
+        (
+            call.session,
+            call.seq,
+            task,
+            tags,
+            lineage,
+            model,
+            provider,
+            prompts,
+            call.purpose,
+            call.state,
+            call.iteration,
+            call.at,
+            disposition,
+            *call[_SAME[0] : _SAME[1]],
+            bool(call.estimated),
+            call.cost,
+            call.source,
+            call.price_model,
+            bool(call.replayed),
+            call.reserved,
+            call.tries,
+            call.duration_ms,
+        ),
+    )
+    return made
 
 
 def records(kept: Iterable[tuple[CallLabels, Sequence[KeptCall]]]) -> Iterator[CallRecord]:
     """Yield the records of sessions' calls."""
     for labels, calls in kept:
+        provider, sign, _ = labels.model.partition(":")
+        provider = provider if sign else ""
         for call, disposition in zip(calls, dispositions(calls), strict=True):
-            yield CallRecord.of(labels, call, disposition)
+            yield _record(labels, provider, call, disposition)
 
 
 def records_of(events: "Iterable[StoredEvent]") -> Iterator[CallRecord]:
@@ -193,7 +195,7 @@ def call_row(call: CallRecord) -> dict[str, Any]:
     """Return a call as a flat record, for tables; money in dollars, empty without a price."""
     cost = "" if call.cost is None else dollars(call.cost)
     return {
-        **vars(call),
+        **call._asdict(),
         "tags": ",".join(call.tags),
         "cost": cost,
         "total_input": call.total_input,

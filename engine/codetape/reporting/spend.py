@@ -1,7 +1,7 @@
 """Spend: calls summed by one or more keys. Replayed calls cost nothing and are counted separately."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from codetape.domain.money import dollars, picodollars
@@ -112,7 +112,9 @@ def spend(
         if counted_twice:
             total.add(priced)
         for key in _keys(priced, by):
-            rows.setdefault(key, SpendRow(key)).add(priced)
+            if (row := rows.get(key)) is None:
+                row = rows[key] = SpendRow(key)
+            row.add(priced)
     for row in () if counted_twice else rows.values():
         total.add_all(row)
     ordered = sorted(rows.values(), key=lambda row: (-row.cost, -row.tokens, row.key))
@@ -125,7 +127,7 @@ def spend(
 
 def as_made(call: CallRecord) -> CallRecord:
     """Return a replayed call as one that was made, and has no price yet; any other as it is."""
-    return replace(call, replayed=False, source=call.source or "unpriced", cost=None) if call.replayed else call
+    return call._replace(replayed=False, source=call.source or "unpriced", cost=None) if call.replayed else call
 
 
 def _keys(call: CallRecord, by: Sequence[str]) -> list[tuple[str, ...]]:
@@ -157,5 +159,5 @@ def _repriced(call: CallRecord, prices: Prices, at: str) -> CallRecord:
     names = tuple(filter(None, (call.model, model)))
     rate = prices.rate(names, (provider, ""), usage, at)
     if rate is None:
-        return replace(call, cost=None, source="unpriced")
-    return replace(call, cost=picodollars(plain(rate.cost(usage))), source=rate.source)
+        return call._replace(cost=None, source="unpriced")
+    return call._replace(cost=picodollars(plain(rate.cost(usage))), source=rate.source)

@@ -63,20 +63,19 @@ def kept_calls(
     db: Connection, path: Path, sessions: Collection[str] | None = None
 ) -> Iterator[tuple[CallLabels, list[KeptCall]]]:
     """Yield the calls of these sessions, or of all, a session at a time, as they are kept. Raises CorruptTape."""
-    own = "s.session, s.task, s.tags, s.lineage, s.model, s.prompts"
+    labels = f"SELECT {', '.join(CallLabels._fields)} FROM sessions s"  # noqa: S608 - fixed names
     calls = ", ".join(f"c.{name}" for name in KeptCall._fields)
-    query = f"SELECT {own}, {calls} FROM sessions s JOIN call_rows c USING (session)"  # noqa: S608 - fixed names
+    query = f"SELECT {calls} FROM sessions s JOIN call_rows c USING (session)"  # noqa: S608 - fixed names
+    few, names = "", list[str]()
+    if sessions is not None and len(sessions) <= 100:
+        few, names = f" WHERE s.session IN ({','.join('?' * len(sessions))})", sorted(sessions)
     with translated(path):
-        if sessions is not None and len(sessions) <= 100:
-            marks = ",".join("?" * len(sessions))
-            rows = db.execute(f"{query} WHERE s.session IN ({marks}) ORDER BY s.rowid, c.seq", sorted(sessions))
-        else:
-            rows = db.execute(f"{query} ORDER BY s.rowid, c.seq")
+        # beside the calls, and not with each of them: of ten thousand sessions these are a tenth of the rows
+        lines = {values[0]: values for values in db.execute(labels + few, names)}
+        rows = db.execute(f"{query}{few} ORDER BY s.rowid, c.seq", names)
         for session, group in groupby(rows, key=itemgetter(0)):
-            if sessions is not None and session not in sessions:
-                continue
-            found = list(group)
-            yield _labels(found[0][:_LABELS]), [_call(session, row[_LABELS:]) for row in found]
+            if sessions is None or session in sessions:
+                yield _labels(lines[session]), [_call(session, values) for values in group]
 
 
 def _labels(values: tuple[Any, ...]) -> CallLabels:
@@ -91,7 +90,9 @@ def _call(session: str, values: tuple[Any, ...]) -> KeptCall:
     if tuple(map(type, values)) not in _CALL_TYPES:
         raise _not_ours(session)
     call = KeptCall._make(values)
-    if min(value for value in values if type(value) is int) < 0 or not (TIME.fullmatch(call.at) and call.purpose.isidentifier()):  # fmt: skip
+    if min(_figures(values)) < 0 or (call.usable or 0) < 0 or (call.cost or 0) < 0:
+        raise _not_ours(session)
+    if not (TIME.fullmatch(call.at) and call.purpose.isidentifier()):
         raise _not_ours(session)
     return call
 
@@ -103,8 +104,8 @@ def _not_ours(session: str) -> CorruptTape:
     )
 
 
-_LABELS = len(CallLabels._fields)
 _NONE = type(None)
+_figures = itemgetter(*(at for at, hint in enumerate(KeptCall.__annotations__.values()) if hint is int))
 _CALL_TYPES = frozenset(
     tuple(
         {"usable": usable, "cost": cost}.get(name, str if hint is str else int)
