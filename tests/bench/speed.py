@@ -211,7 +211,8 @@ def first():
 
 def cpu_of(*words):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(words, check=False, capture_output=True, env=environment())
+    with tempfile.TemporaryDirectory() as folder:  # of no project: its settings file would be read for every help
+        subprocess.run(words, check=False, capture_output=True, env=environment(), cwd=folder)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
 

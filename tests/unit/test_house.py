@@ -76,14 +76,26 @@ def test_every_option_of_a_command_is_a_field_that_mypy_knows():
     for name in cli.list_commands(None):
         made = cli.get_command(None, name)
         for command in getattr(made, "commands", {name: made}).values():
-            fields = getattr(getattr(command.callback, "options", None), "__dataclass_fields__", None)
-            if fields is not None:
-                assert {option.name for option in command.params} <= {*fields}, command.name
-                left = {*fields} - {option.name for option in command.params}
-                assert all(fields[field].default is not fields[field].default_factory for field in left), (
-                    command.name,
-                    left,
-                )
+            taken = getattr(command.callback, "options", None)
+            if taken is not None:
+                parsed = {option.name for option in command.params}
+                assert parsed <= taken.option_names, command.name
+                assert taken.needed_names <= parsed, (command.name, taken.needed_names - parsed)
+
+
+def test_options_are_taken_whole_and_do_not_change():
+    given = {"attempts": 1, "concurrent": 2, "in_batches": False}
+    several = options.ManyOptions(**given)
+    assert vars(several) == given
+    with pytest.raises(TypeError, match="in_batches"):
+        options.ManyOptions(attempts=1, concurrent=2)
+    with pytest.raises(TypeError, match="other"):
+        options.ManyOptions(**given, other=3)
+    with pytest.raises(AttributeError, match="attempts"):
+        several.attempts = 7
+    server = dict.fromkeys(options.ServerOptions.needed_names, 1)
+    assert options.ServerOptions(**server).base_url is None
+    assert "base_url" not in server and {"base_url", "db", "patterns"} <= options.LiveOptions.option_names
 
 
 def test_no_command_looks_an_option_up_by_its_name():

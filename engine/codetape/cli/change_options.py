@@ -1,19 +1,17 @@
 """The options that describe a change of prompts, model or settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-from codetape.cli.options import parameters
+from codetape.cli.options import Options, parameters
 from codetape.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChangeOptions:
+class ChangeOptions(Options):
     """Options of `change`."""
 
     prompts: str | None

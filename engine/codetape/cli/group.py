@@ -1,10 +1,8 @@
 """The click group of all commands. Imported when a command is called, not for --help."""
 
 import os
-from dataclasses import replace
 from importlib import import_module
 from keyword import iskeyword
-from pathlib import Path
 from typing import Any
 
 import click
@@ -53,10 +51,10 @@ def _defaults() -> dict[str, dict[str, Any]]:
     """Return what variables and files set, as defaults of each command's options. Flags still take precedence."""
     from codetape.cli.settings import notice, read_settings
 
-    settings = read_settings(os.environ, Path.cwd())
-    if settings["db"].source == "default" and not Path(DEFAULT_STORE).exists() and (above := nearest_database()):
-        settings["db"] = replace(settings["db"], value=above, source=above)
-    if line := notice(settings, os.environ, Path.cwd()):
+    settings = read_settings(os.environ, folder := os.getcwd())
+    if settings["db"].source == "default" and not os.path.exists(DEFAULT_STORE) and (above := nearest_database()):
+        settings["db"] = settings["db"]._replace(value=above, source=above)
+    if line := notice(settings, os.environ, folder):
         say(f"codetape: {line}", err=True)
     renamed = {"python": "python_version"}
     values = {

@@ -1,7 +1,6 @@
 """The options that select sessions, the same for every command."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, kw_only=True)
 class FilterOptions(DatabaseOptions):
     """Options of `filters`."""
 

@@ -7,14 +7,13 @@ key is an option's name: ``max-iterations = 5``. A project may come from a stran
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from codetape.domain.defaults import DEFAULT_STORE
 from codetape.errors import UsageError
-from codetape.runtime.text_file import read_text_file
+
+# Names of paths, and no Path: that takes longer to load than reading the settings, for every command's help
 
 DEFAULTS: dict[str, Any] = {
     "model": None,
@@ -37,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
 """Every setting, with its default. Lists are TOML arrays, or words between commas in a variable."""
 
 
+Folder = str | os.PathLike[str]
 GUARDED = ("model", "prompts", "sandbox", "packages", "db", "package-policy")
 """Settings that a project's file decides on where its user trusts it; otherwise it is told that it does not."""
 NO_MORE = ("max-iterations", "max-output-tokens")
@@ -47,8 +47,7 @@ TABLES = ("prices", "redact")
 """Settings without an option: prices by model, patterns by name."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A setting's value, and where it came from: a variable, a file, or the default.
 
     ``ignored`` is a project's file and the value there that is not obeyed.
@@ -66,40 +65,44 @@ def variable(name: str) -> str:
 
 
 def _whose(file: str) -> str:
+    from pathlib import Path
+
     from codetape.cli import trust  # only where there is a file
 
     return trust.whose(Path(file))
 
 
 def _is_trusted(file: str, settings: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    from pathlib import Path
+
     from codetape.cli import trust
 
     return trust.is_trusted(Path(file), settings, environment)
 
 
-def own_file(environment: Mapping[str, str]) -> Path:
+def own_file(environment: Mapping[str, str]) -> str:
     """Return the path of the user's own settings."""
-    home = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME") or "~").expanduser() / ".config")
-    return Path(home) / "codetape" / "config.toml"
+    home = os.path.expanduser(environment.get("HOME") or "~")
+    return os.path.join(environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "codetape", "config.toml")
 
 
-def read_settings(environment: Mapping[str, str], folder: Path) -> dict[str, Setting]:
+def read_settings(environment: Mapping[str, str], folder: Folder) -> dict[str, Setting]:
     """Return every setting, flags aside. Raises UsageError for a file or value that cannot be read."""
     file, project = file_in(folder)
     if file and _whose(file):
         file, project = "", {}
     own_path = own_file(environment)
-    personal = _table(own_path) if own_path.is_file() else {}
-    for source, table in ((file, project), (str(own_path), personal)):
+    personal = _table(own_path) if os.path.isfile(own_path) else {}
+    for source, table in ((file, project), (own_path, personal)):
         _check(source, table)
     trusted = bool(file) and _is_trusted(file, project, environment)
     return {
-        name: _setting(name, default, environment, (file, project), (str(own_path), personal), trusted=trusted)
+        name: _setting(name, default, environment, (file, project), (own_path, personal), trusted=trusted)
         for name, default in DEFAULTS.items()
     }
 
 
-def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], folder: Path) -> str:
+def notice(settings: Mapping[str, Setting], environment: Mapping[str, str], folder: Folder) -> str:
     """Return one line on what a project's file is not obeyed on; empty where it is, or is trusted."""
     file, project = file_in(folder)
     if file and (why := _whose(file)):
@@ -149,7 +152,7 @@ def _check(file: str, settings: Mapping[str, Any]) -> None:
         )
 
 
-def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
+def table(folder: Folder, name: str) -> tuple[str, dict[str, Any]]:
     """Return the project's settings file and one of its tables, where it may decide on that, and the user's own beside
     it. Raises UsageError if one is no table.
 
@@ -159,12 +162,12 @@ def table(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
     own = own_file(os.environ)
     obeyed = bool(file) and not _whose(file) and (name == "redact" or _is_trusted(file, settings, os.environ))
     found: dict[str, Any] = {}
-    for source, values in ((str(own), _table(own) if own.is_file() else {}), (file, settings if obeyed else {})):
+    for source, values in ((own, _table(own) if os.path.isfile(own) else {}), (file, settings if obeyed else {})):
         value = values.get(name, {})
         if not isinstance(value, dict):
             raise UsageError(f"{name} in {source} is no table.")
         found |= value
-    return file or str(own), found
+    return file or own, found
 
 
 Source = tuple[str, Mapping[str, Any]]
@@ -192,7 +195,7 @@ def _in_file(name: str, default: Any, source: Source) -> Setting | None:
         return None
     value = _typed(name, settings[name], default, file)
     if name in ("db", "prompts") and ":" not in value:  # with a colon it is ADAPTER:PLACE, and no path
-        value = str(Path(file).parent / value)
+        value = os.path.join(os.path.dirname(file), value)
     return Setting(name, value, file)
 
 
@@ -217,25 +220,39 @@ def _typed(name: str, value: Any, default: Any, source: str) -> Any:
     return str(value)
 
 
-def file_in(folder: Path) -> tuple[str, dict[str, Any]]:
+def file_in(folder: Folder) -> tuple[str, dict[str, Any]]:
     """Return the settings file of a folder or of the nearest above it, and what it sets; empty where there is none."""
-    for parent in (folder, *folder.parents):
+    for parent in with_parents(folder):
         for name in ("codetape.toml", "pyproject.toml"):
-            if (path := parent / name).is_file():
+            if os.path.isfile(path := os.path.join(parent, name)):
                 table = _table(path)
                 if name == "codetape.toml":
-                    return str(path), table
+                    return path, table
                 tools = table.get("tool")
                 section = tools.get("codetape") if isinstance(tools, dict) else None
                 if isinstance(section, dict):
-                    return str(path), section
+                    return path, section
     return "", {}
 
 
-def _table(path: Path) -> dict[str, Any]:
+def with_parents(folder: Folder) -> Iterator[str]:
+    """Yield a folder, and those above it."""
+    place = os.fspath(folder)
+    while True:
+        yield place
+        above = os.path.dirname(place)
+        if above in ("", place):
+            return
+        place = above
+
+
+def _table(path: str) -> dict[str, Any]:
     import tomllib
+    from pathlib import Path
+
+    from codetape.runtime.text_file import read_text_file
 
     try:
-        return tomllib.loads(read_text_file(path, most=MAX_FILE))
+        return tomllib.loads(read_text_file(Path(path), most=MAX_FILE))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no TOML that can be read: {_short(error)}.") from error

@@ -21,7 +21,7 @@ def trust_file(environment: Mapping[str, str]) -> Path:
     """Return where the user's trust is kept: beside the user's own settings."""
     from codetape.cli.settings import own_file
 
-    return own_file(environment).with_name("trusted.json")
+    return Path(own_file(environment)).with_name("trusted.json")
 
 
 def whose(file: Path) -> str:

@@ -1,6 +1,5 @@
 """Escaping of control and direction-changing characters: what came from outside is shown, never obeyed."""
 
-import json
 import unicodedata
 from typing import Any
 
@@ -26,6 +25,8 @@ def hidden(character: str) -> bool:
 
 def json_text(value: Any) -> str:
     """Return a value as JSON in which nothing reaches a terminal that it would obey."""
+    import json  # not for a command's help
+
     text = json.dumps(value, ensure_ascii=False, default=str)
     if text.isascii() and text.isprintable():
         return text

@@ -36,10 +36,10 @@ _COUNTS = {"iteration", "events", "input_tokens", "output_tokens", "forked_at", 
 _BLANK = {name: 0 if name in _COUNTS else "" for name in COLUMNS["sessions"]}
 _FIXED = KeptCall._fields.index("reserved")
 """How many fields of a call do not change once it has begun."""
-_NEW_CALL = f"INSERT INTO call_rows ({', '.join(KeptCall._fields)}) VALUES ({', '.join('?' for _ in KeptCall._fields)})"  # noqa: S608 - fixed names
-_LAST_CALL = f"SELECT {', '.join(KeptCall._fields)} FROM call_rows WHERE session = ? ORDER BY seq DESC LIMIT 1"  # noqa: S608 - fixed names
+_NEW_CALL = f"INSERT INTO call_rows ({', '.join(KeptCall._fields)}) VALUES ({', '.join('?' for _ in KeptCall._fields)})"
+_LAST_CALL = f"SELECT {', '.join(KeptCall._fields)} FROM call_rows WHERE session = ? ORDER BY seq DESC LIMIT 1"
 _CHANGED_CALL = (
-    f"UPDATE call_rows SET {', '.join(f'{name} = ?' for name in KeptCall._fields[_FIXED:])},"  # noqa: S608 - fixed names
+    f"UPDATE call_rows SET {', '.join(f'{name} = ?' for name in KeptCall._fields[_FIXED:])},"
     " model = coalesce(?, model), finish_reason = coalesce(?, finish_reason) WHERE session = ? AND seq = ?"
 )
 
@@ -109,12 +109,12 @@ class DatabaseTables:
     def revert(self, session: str) -> None:
         """Take back the last call that changed the code."""
         last = "SELECT max(seq) FROM call_rows WHERE session = ?1 AND code"
-        self._db.execute(f"UPDATE call_rows SET reverted = 1 WHERE session = ?1 AND seq = ({last})", (session,))  # noqa: S608 - fixed names
+        self._db.execute(f"UPDATE call_rows SET reverted = 1 WHERE session = ?1 AND seq = ({last})", (session,))
 
     def rows(self, table: str, session: str) -> list[tuple[Any, ...]]:
         """Return what a table keeps of a session, in order."""
         order = 2 if table != "sessions" else 1
-        query = f"SELECT {', '.join(COLUMNS[table])} FROM {table} WHERE session = ? ORDER BY {order}"  # noqa: S608
+        query = f"SELECT {', '.join(COLUMNS[table])} FROM {table} WHERE session = ? ORDER BY {order}"
         return self._db.execute(query, (session,)).fetchall()
 
 
@@ -184,7 +184,7 @@ class MemoryTables:
         return sorted(self._rows.get((table, session), []), key=lambda row: row[1])
 
 
-_LINE = f"SELECT {', '.join(COLUMNS['sessions'])} FROM sessions WHERE session = ?"  # noqa: S608 - fixed names
+_LINE = f"SELECT {', '.join(COLUMNS['sessions'])} FROM sessions WHERE session = ?"
 
 
 @cache  # a table's rows have the same columns each time
@@ -197,7 +197,7 @@ def _insertion(table: str, columns: tuple[str, ...]) -> str:
 @cache
 def _change(sets: tuple[str, ...], adds: tuple[str, ...], settled: tuple[str, ...]) -> str:
     parts = [*(f"{name} = ?" for name in sets), *(f"{name} = {name} + ?" for name in adds), *settled]
-    return f"UPDATE sessions SET {', '.join(parts)} WHERE session = ?"  # noqa: S608 - fixed names
+    return f"UPDATE sessions SET {', '.join(parts)} WHERE session = ?"
 
 
 def _capped(call: KeptCall) -> tuple[Any, ...]:

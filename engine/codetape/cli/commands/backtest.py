@@ -1,7 +1,6 @@
 """codetape backtest."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import click
 
@@ -12,14 +11,12 @@ from codetape.errors import UsageError
 from codetape.text.escape import first_line
 
 
-@dataclass(frozen=True, kw_only=True)
 class RulesOptions(FilterOptions):
     """The options of `backtest rules`."""
 
     fail_on_change: bool
 
 
-@dataclass(frozen=True, kw_only=True)
 class LimitsOptions(FilterOptions):
     """The options of `backtest limits`."""
 
@@ -121,6 +118,7 @@ def loop(words: tuple[str, ...]) -> int:
     """
     import subprocess
     import sys
+    from pathlib import Path
 
     import codetape
 

@@ -2,8 +2,6 @@
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from codetape.evals.check import CheckPlan
 
 
-@dataclass(frozen=True, kw_only=True)
 class CheckOptions(ChangeOptions, FilterOptions, ManyOptions, ServerOptions, RedactOptions):
     """The options."""
 
@@ -107,6 +104,8 @@ def command(options: CheckOptions) -> int:
 
     for file in options.files:
         extension_of(file, CHECK_FORMS)
+        from pathlib import Path
+
         if not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file} cannot be written: there is no such folder.")
     if options.control and options.baseline:

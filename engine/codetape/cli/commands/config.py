@@ -1,7 +1,6 @@
 """codetape config."""
 
 import os
-from pathlib import Path
 
 import click
 
@@ -19,7 +18,7 @@ def command(as_json: bool) -> int:
     or the nearest above it, then your own codetape/config.toml in ~/.config, then defaults. A project's file decides
     on models, prompts, packages, sandboxes, prices and databases where you trust it (`codetape trust`).
     """
-    settings = read_settings(os.environ, Path.cwd())
+    settings = read_settings(os.environ, os.getcwd())
     if as_json:
         say_json(
             {

@@ -1,8 +1,6 @@
 """codetape demo."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -75,6 +73,8 @@ def _task_arguments(task: "Task") -> dict[str, Any]:
     def shipped(declared: "Input") -> "Input":
         if declared.sample is None:
             return declared
+        from pathlib import Path
+
         place = {"path": str(tape_file.shipped(Path(declared.sample.path).name))}
         return declared.model_copy(update={"sample": declared.sample.model_copy(update=place)})
 
@@ -89,8 +89,7 @@ def _task_arguments(task: "Task") -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """Where the demo runs, the headline that says so, and why nothing is executed, if so."""
 
     sandbox: "Sandbox"

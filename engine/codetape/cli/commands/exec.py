@@ -1,7 +1,6 @@
 """codetape exec."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,6 +82,8 @@ def _shown(name: str, value: Any, folder: str | None) -> Any:
         size = len(value) if isinstance(value, bytes) else sum(map(len, value.values()))
         return f"({size} bytes; -o DIR writes them)"
     files = {name: value} if isinstance(value, bytes) else {f"{name}/{path}": data for path, data in value.items()}
+    from pathlib import Path
+
     root = Path(folder)
     try:
         for path, data in files.items():

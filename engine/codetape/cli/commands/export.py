@@ -1,10 +1,8 @@
 """codetape export."""
 
-import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -13,10 +11,8 @@ from codetape.cli.options import as_json, at_event, database, typed
 from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
-from codetape.runtime.whole_file import write_whole
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExportOptions(FilterOptions):
     """The options."""
 
@@ -129,6 +125,7 @@ def _tape(session: str, file: str, options: ExportOptions) -> int:
 
 def _records(options: ExportOptions) -> int:
     """Write one record per call, one at a time: a store may hold more than memory does."""
+    import json
     from dataclasses import replace
 
     from codetape.api.spending import calls
@@ -182,7 +179,7 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
     name, seq = at_event(named)
     recorded = open_tape(name, store=options.db)
     text, missing_samples = export_failures(
-        recorded, name, seq, name=Path(file).name if file != "-" else "test_recorded.py", store=options.db
+        recorded, name, seq, name=os.path.basename(file) if file != "-" else "test_recorded.py", store=options.db
     )
     if file == "-":
         if options.as_json:
@@ -208,6 +205,10 @@ def _write(file: str, lines: Iterable[str]) -> int:
     if file == "-":
         sys.stdout.writelines(lines)
         return 0
+    from pathlib import Path
+
+    from codetape.runtime.whole_file import write_whole
+
     path = Path(file)
     if not file or path.is_dir() or not path.parent.is_dir():
         raise UsageError(

@@ -1,7 +1,5 @@
 """codetape fork."""
 
-from dataclasses import dataclass
-
 import click
 
 from codetape.cli.options import (
@@ -23,7 +21,6 @@ from codetape.cli.output import say
 from codetape.errors import UsageError
 
 
-@dataclass(frozen=True, kw_only=True)
 class ForkOptions(LiveOptions):
     """The options."""
 

@@ -3,14 +3,16 @@
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codetape.cli.options import as_json, database
 from codetape.cli.output import say, say_json
 from codetape.errors import SandboxUnavailable, UsageError
-from codetape.ports import Sandbox, StoredImage
+
+if TYPE_CHECKING:
+    from codetape.ports import Sandbox, StoredImage
 
 _ENDED = ("succeeded", "failed")
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -117,7 +119,7 @@ def prune(older_than: str, db: str, as_json: bool) -> int:
     return 0
 
 
-def _keepers() -> Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]:
+def _keepers() -> "Iterator[tuple[str, Sandbox | None, list[StoredImage], str]]":
     """Yield each sandbox that needs no argument, with the images it keeps, or with why it is unavailable."""
     from codetape.runtime import plugins
 

@@ -1,25 +1,24 @@
 """codetape list."""
 
-import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from codetape.cli.options import as_json, database, typed, with_checks
 from codetape.cli.output import COLOURS, paged, say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
-from codetape.domain.money import brief
-from codetape.ports import SessionRow
 from codetape.text.escape import first_line, safe
+
+if TYPE_CHECKING:
+    from codetape.ports import SessionRow
 
 WIDE = 40  # columns that what was asked needs to stand in the same line
 _LEAST_ID = 8
 STYLES = {"succeeded": COLOURS["good"], "failed": COLOURS["bad"], "suspended": COLOURS["waiting"]}
 
 
-@dataclass(frozen=True, kw_only=True)
 class ListOptions(FilterOptions):
     """The options."""
 
@@ -68,8 +67,12 @@ def command(options: ListOptions) -> int:
     return 0
 
 
-def _show(lines: list[tuple[str, SessionRow]], prompts: dict[str, str], rows: list[SessionRow]) -> None:
+def _show(lines: "list[tuple[str, SessionRow]]", prompts: dict[str, str], rows: "list[SessionRow]") -> None:
     """Print a table with what was asked as its last column; where there is no room for it, two lines a session."""
+    import shutil
+
+    from codetape.domain.money import brief
+
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 200  # a file or a pipe has no edge
     short = shortened([row["session"] for row in rows])
     cells = [
@@ -102,7 +105,7 @@ def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [t.rjust(w) if n in right else t.ljust(w) for n, (t, w) in enumerate(zip(texts, widths, strict=True))]
 
 
-def _asked(row: SessionRow, prompts: dict[str, str]) -> str:
+def _asked(row: "SessionRow", prompts: dict[str, str]) -> str:
     """Return what was asked in a line, with the session's labels."""
     tags = " ".join(f"[{tag}]" for tag in row["tags"].split(",") if tag)
     return safe(f"{f'{tags} ' if tags else ''}{row['task']}: {first_line(prompts.get(row['session'], ''), 160)}")
@@ -123,7 +126,7 @@ def _common(a: str, b: str) -> int:
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _drawn(rows: list[SessionRow]) -> list[tuple[str, SessionRow]]:
+def _drawn(rows: "list[SessionRow]") -> "list[tuple[str, SessionRow]]":
     """Return the rows with each fork below its parent, and each session's name with the branches of the tree."""
     shown = {row["session"] for row in rows}
     below: dict[str, list[SessionRow]] = {}

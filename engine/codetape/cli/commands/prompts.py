@@ -1,7 +1,6 @@
 """codetape prompts."""
 
 import json
-from pathlib import Path
 
 import click
 
@@ -60,6 +59,8 @@ def export(folder: str, session: str | None, db: str) -> int:
     from codetape.runtime.prompt_pack_files import load_pack
 
     pack = _recorded_pack(db, session) if session else load_pack()
+    from pathlib import Path
+
     root = Path(folder)
     if root.exists() and any(root.iterdir()):
         raise UsageError(f"{folder} is not empty.", remedy="Name a new folder.")

@@ -1,6 +1,5 @@
 """codetape replay."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -12,7 +11,6 @@ from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import CodetapeError, Divergence, UsageError
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReplayOptions(FilterOptions):
     """The options."""
 

@@ -1,6 +1,5 @@
 """codetape resume."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import click
@@ -22,7 +21,6 @@ from codetape.cli.options import (
 from codetape.errors import UsageError
 
 
-@dataclass(frozen=True, kw_only=True)
 class ResumeOptions(LiveOptions):
     """The options. ``model`` and ``prompts`` exist to be refused with a reason."""
 

@@ -1,7 +1,6 @@
 """codetape run."""
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from codetape.runtime.agent import AutoCoderAgent
 
 
-@dataclass(frozen=True, kw_only=True)
 class RunOptions(LiveOptions, ManyOptions):
     """The options."""
 

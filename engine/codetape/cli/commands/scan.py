@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ from codetape.cli.output import say, say_json
 from codetape.cli.session_filter import FilterOptions, filters
 
 
-@dataclass(frozen=True, kw_only=True)
 class ScanOptions(FilterOptions, RedactOptions):
     """The options."""
 

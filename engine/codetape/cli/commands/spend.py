@@ -1,7 +1,6 @@
 """codetape spend."""
 
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -14,7 +13,6 @@ from codetape.errors import StoreError, UsageError
 _BAR = 24
 
 
-@dataclass(frozen=True, kw_only=True)
 class SpendOptions(FilterOptions):
     """The options."""
 

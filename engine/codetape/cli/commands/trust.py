@@ -1,11 +1,9 @@
 """codetape trust."""
 
 import os
-from pathlib import Path
 
 import click
 
-from codetape.cli import trust
 from codetape.cli.options import as_json
 from codetape.cli.output import say, say_json
 from codetape.cli.settings import file_in, guarded_in
@@ -22,6 +20,10 @@ def command(folder: str, remove: bool, as_json: bool) -> int:
     It is kept by its path and by what it sets: when that changes, it is asked for again. For machines without a
     person CODETAPE_TRUST names folders.
     """
+    from pathlib import Path
+
+    from codetape.cli import trust
+
     file, settings = file_in(Path(folder).absolute())
     if not file:
         raise UsageError(f"There is no settings file in {folder}, or above it.", remedy="Name a folder that has one.")

@@ -1,7 +1,6 @@
 """codetape verify."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ from codetape.cli.session_filter import FilterOptions, filters
 from codetape.errors import UsageError
 
 
-@dataclass(frozen=True, kw_only=True)
 class VerifyOptions(FilterOptions):
     """The options."""
 

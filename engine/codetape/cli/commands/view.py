@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -60,6 +59,8 @@ def _browsed(address: str) -> Iterator[None]:
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="codetape-view-") as folder:
+        from pathlib import Path
+
         file = Path(folder) / "open.html"
         write_text(
             str(file), f'<!doctype html><title>codetape</title><meta http-equiv="refresh" content="0; url={address}">\n'

@@ -1,7 +1,6 @@
 """codetape whatif."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -13,7 +12,6 @@ from codetape.cli.session_filter import FilterOptions, filters
 from codetape.text.escape import first_line
 
 
-@dataclass(frozen=True, kw_only=True)
 class WhatIfOptions(ChangeOptions, FilterOptions):
     """The options."""
 
