@@ -95,7 +95,8 @@ def test_options_are_taken_whole_and_do_not_change():
         several.attempts = 7
     server = dict.fromkeys(options.ServerOptions.needed_names, 1)
     assert options.ServerOptions(**server).base_url is None
-    assert "base_url" not in server and {"base_url", "db", "patterns"} <= options.LiveOptions.option_names
+    assert "base_url" not in server
+    assert {"base_url", "db", "patterns"} <= options.LiveOptions.option_names
 
 
 def test_no_command_looks_an_option_up_by_its_name():
