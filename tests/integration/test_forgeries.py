@@ -4,7 +4,7 @@ import pytest
 
 from codetape_adapters.sandboxes.bubblewrap.sandbox import BubblewrapSandbox
 from tests.forgeries import AGAINST_AN_ORACLE, FORGERIES, HEAD, HONEST_WRONG, WRONG
-from tests.support import block, diagnosis, generate, opinions, plan
+from tests.support import block, diagnosis, generate, opinions, plan, proposals
 
 PROMPT = "Write double(x), twice the number.\n\n>>> double(4)\n8\n"
 TESTS = "from solution import double\n\n\ndef test_double():\n    assert double(5) == 10\n\n\ndef test_zero():\n    assert double(0) == 0\n"
@@ -25,8 +25,13 @@ def claimed(code, sandbox, **task):
         "tests": [block(task.pop("tests", TESTS))],
         "diagnose": [diagnosis()],
         "second_opinion": [opinions("10")],
+        "packages": [proposals(_pytest="pytest")],  # what patches pytest imports it
+        "fix_tests": [block(TESTS)],
     }
-    result, *_ = generate(answers, task.pop("prompt", PROMPT), sandbox=sandbox, max_iterations=2, **task)
+    # what the loop makes of a second run no sandbox has a part in: one of them tells it
+    runs = 2 if isinstance(sandbox, BubblewrapSandbox) else 1
+    result, *_ = generate(answers, task.pop("prompt", PROMPT), sandbox=sandbox, max_iterations=runs, **task)
+    assert result.status in ("succeeded", "failed"), result.reason  # it was judged, and not stopped by something else
     return result
 
 
