@@ -12,6 +12,7 @@ from codetape.domain.task import SandboxFacts
 from codetape.ports import Built, Execution
 from codetape_adapters.sandboxes.execution import report_parser
 from codetape_adapters.sandboxes.guest import GUEST_FOLDER, HARNESS, invocation
+from tests.helpers import forked
 
 
 def block(code):
@@ -104,39 +105,25 @@ class HostSandbox:
         for name, text in job.files.items():
             (folder / name).write_text(text)
         (folder / "pytest.ini").write_text("[pytest]\n")
-        report, write = os.pipe()
-        started = invocation(job)
+        invoked = invocation(job)
         own = {
-            name: started.variables[name]
-            for name in started.variables
+            name: invoked.variables[name]
+            for name in invoked.variables
             if name.startswith(("CODETAPE_", "PYTHON", "PYTEST_", "TZ"))
         }
-        env = {
-            **own,
-            "PATH": os.environ["PATH"],
-            "CODETAPE_WORK": str(folder),
-            "CODETAPE_REPORT_FD": str(write),
-            "PYTHONPATH": str(GUEST_FOLDER),
-        }
+        env = {**own, "PATH": os.environ["PATH"], "CODETAPE_WORK": str(folder), "PYTHONPATH": str(GUEST_FOLDER)}
         here = {f"{HARNESS}/pytest.ini": str(folder / "pytest.ini"), job.conditions.folder: str(folder)}
-        command = [sys.executable, *(here.get(word, word) for word in started.words), *started.targets]
-        begun, stopped = time.monotonic(), None
-        process = subprocess.Popen(
-            command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        os.close(write)
-        try:
-            out, err = process.communicate(timeout=job.resources.wall_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            stopped = "timeout"
-        with os.fdopen(report, "rb") as pipe:
-            lines = pipe.read()
+        words = [*(here.get(word, word) for word in invoked.words), *invoked.targets]
+        begun = time.monotonic()
+        if words[:2] == ["-m", "pytest"] and env["PYTHONHASHSEED"] == forked.HASH_SEED:
+            code, out, err, lines = forked.run_pytest(words[2:], env, folder, job.resources.wall_seconds)
+        else:
+            code, out, err, lines = self._run(words, env, folder, job.resources.wall_seconds)
+        stopped = "timeout" if code is None else None
         raw = report_parser.Raw(
             report=lines,
             outcome=b'{"begun": true}\n'
-            + json.dumps({"status": process.returncode}).encode()
+            + json.dumps({"status": -9 if code is None else code}).encode()
             + b'\n{"rejected": []}\n',
             stdout=out,
             stderr=err,
@@ -145,6 +132,25 @@ class HostSandbox:
             tree_memory_bounded=False,
         )
         return Execution(report_parser.read(raw, job).report, {})
+
+    @staticmethod
+    def _run(words, env, folder, timeout):
+        """Run Python with these words; return what `forked.run_pytest` does."""
+        report, write = os.pipe()
+        command, env = [sys.executable, *words], {**env, "CODETAPE_REPORT_FD": str(write)}
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, pass_fds=(write,), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        os.close(write)
+        try:
+            out, err = process.communicate(timeout=timeout)
+            code = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            code = None
+        with os.fdopen(report, "rb") as pipe:
+            return code, out, err, pipe.read()
 
 
 def generate(

@@ -4,29 +4,34 @@ What a process costs to start, and what it loads, is tested where that is the po
 would be most of the time.
 """
 
+import atexit
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
+HASH_SEED = "0"
 CONTEXT.set_forkserver_preload(["tests.helpers.preloaded"])
 
 
 @contextmanager
 def _importable_tests():
     """Let the server of forks, which is started once, import what these tests do."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONHASHSEED")}
+    os.environ |= {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": HASH_SEED}
     try:
         yield
     finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def started(function, *arguments):
@@ -53,6 +58,15 @@ def codetape(*words, env=None, text=None, timeout=120):
 
 
 def _command(words, environment, folder, said):
+    _become(environment, folder, said)
+    sys.argv = ["codetape", *words]
+    from codetape.cli import main
+
+    main([*words])
+
+
+def _become(environment, folder, said):
+    """Be a process of this environment in this folder, with standard streams in files of another."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -63,10 +77,48 @@ def _command(words, environment, folder, said):
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lasts
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
-    sys.argv = ["codetape", *words]
-    from codetape.cli import main
 
-    main([*words])
+
+def run_pytest(words, environment, folder, timeout):
+    """Run `pytest` with these words as `python -m` would; return its exit code, negative for a signal, None if it took
+    longer; its output; and what it reported."""
+    with tempfile.TemporaryDirectory() as place:
+        said = Path(place)
+        (said / "stdin").touch()
+        process = started(_pytest, words, environment, str(folder), place)
+        process.join(timeout)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+        out, err, report = (
+            (said / name).read_bytes() if (said / name).exists() else b"" for name in ("stdout", "stderr", "report")
+        )
+    return code, out, err, report
+
+
+def _pytest(words, environment, folder, said):
+    """Go on as if Python had just been started: what was registered, and where modules are looked for, is this program's."""
+    atexit._clear()
+    report = os.open(f"{said}/report", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.set_inheritable(report, True)
+    _become({**environment, "CODETAPE_REPORT_FD": str(report)}, folder, said)
+    time.tzset()
+    own = [place for place in sys.path if place not in ("", str(Path(__file__).parents[2]))]
+    sys.path[:] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *own]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "__mp_main__")]:
+        del sys.modules[name]
+    sys.argv = ["pytest", *words]
+    import pytest
+
+    try:
+        code = int(pytest.console_main())
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def in_a_new_process(*words, env=None, timeout=120):

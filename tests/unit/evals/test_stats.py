@@ -2,7 +2,7 @@
 
 import random
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 from hypothesis import given
@@ -36,13 +36,24 @@ def test_sign_flips_are_counted_as_scipy_counts_them(values):
 
 
 @pytest.mark.slow
-def test_a_long_list_of_signs_is_drawn_and_comes_close():
+@pytest.mark.parametrize(("tasks", "drawn"), [(120, False), (300, True)])
+def test_a_long_list_of_signs_is_counted_as_one_integer_or_drawn_and_comes_close(tasks, drawn):
     draw = random.Random(1)
-    values = [Fraction(draw.randint(-997, 1003), 1009) for _ in range(120)]
+    values = [Fraction(draw.randint(-997, 1003), 1009) for _ in range(tasks)]
     expected = stats.ttest_1samp([float(v) for v in values], 0).pvalue
     found = ours.sign_flip(values)
     assert found == pytest.approx(expected, abs=0.02)
     assert found == ours.sign_flip(values)
+    assert (found == ours.sign_flip(values, seed=1)) is not drawn
+
+
+@given(st.lists(st.fractions(-3, 3, max_denominator=5), max_size=12))
+def test_signs_are_counted_as_by_trying_them_all(values):
+    tried = [
+        abs(sum(sign * d for sign, d in zip(signs, values, strict=True)))
+        for signs in product((1, -1), repeat=len(values))
+    ]
+    assert ours.sign_flip(values) == float(Fraction(sum(t >= abs(sum(values)) for t in tried), len(tried)))
 
 
 @given(st.integers(1, 500), st.data())

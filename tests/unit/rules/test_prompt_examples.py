@@ -1,13 +1,13 @@
 """Examples of a prompt: which become tests, with what meaning, and which are left out and why."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codetape.rules.prompt_examples import as_tests, example, extract, passages
+from tests.helpers.forked import run_pytest
 
 ADD = "def add(a, b):\n    return a + b\n"
 
@@ -16,18 +16,8 @@ def verdicts(prompt, code, tmp_path):
     """Run a prompt's examples against a module with plain pytest; return its exit code."""
     (tmp_path / "solution.py").write_text(code)
     (tmp_path / "test_anchors.py").write_text(as_tests.test_file(extract.extract(prompt)))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:hypothesispytest",
-        "test_anchors.py",
-    ]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).returncode
+    plain = {"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return run_pytest(["-q", "-p", "no:cacheprovider", "test_anchors.py"], plain, tmp_path, 60)[0]
 
 
 STUB = 'def add(a, b):\n    """Add two numbers.\n\n    >>> add(1, 2)\n    3\n    """\n'
