@@ -17,7 +17,7 @@ from codetape.ports import RECEIVING, Reply, RequestRefused
 from codetape.testing import FakeSandbox, MemoryStore, contracts
 from codetape_adapters.models.anthropic_messages import AnthropicModel
 from codetape_adapters.models.openai_compatible import OpenAIModel
-from tests.contract.test_openai_faults import a_request
+from tests.contract.test_openai_faults import a_request, at_once
 from tests.servers import serving
 from tests.support import ADD, ADD_TESTS, plan
 
@@ -113,7 +113,8 @@ def answering(api, seen):
 def asked_of(api, answer, request=None, **options):
     with serving(answer) as (url, asked):
         try:
-            made = asyncio.run(api.model(url.removesuffix("/v1"), **options).ask(request or a_request()))
+            model = api.model(url.removesuffix("/v1"), **{"sleep": at_once, **options})
+            made = asyncio.run(model.ask(request or a_request()))
         except ModelUnavailable as error:
             made = error
     return made, asked
