@@ -384,7 +384,17 @@ with serving(lambda handler, asked: handler.say("a word")) as (url, _):
 
 
 def main():
-    rows = [help_ratio(), engine_per_event(), engine_per_session(), at_once(), *appends(), *replays(), growth(), *sandbox(), calls()]
+    rows = [
+        help_ratio(),
+        engine_per_event(),
+        engine_per_session(),
+        at_once(),
+        *appends(),
+        *replays(),
+        growth(),
+        *sandbox(),
+        calls(),
+    ]
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}\n")
     print("| what | aim | measured |\n|---|---|---|")
     for row in rows:
