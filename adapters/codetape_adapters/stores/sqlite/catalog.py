@@ -74,7 +74,7 @@ def kept_calls(
         lines = {values[0]: values for values in db.execute(labels + few, names)}
         rows = db.execute(f"{query}{few} ORDER BY s.rowid, c.seq", names)
         for session, group in groupby(rows, key=itemgetter(0)):
-            if sessions is None or session in sessions:
+            if session in lines and (sessions is None or session in sessions):  # or it has begun since
                 yield _labels(lines[session]), [_call(session, values) for values in group]
 
 

@@ -101,10 +101,11 @@ def _changes(event: Event) -> tuple[dict[str, Any], dict[str, int]]:
 def _add_rows(tables: KeptTables, event: Event) -> None:
     """Bring the tables of calls, test runs, decisions and builds up to date with one event."""
     payload, key = event.payload, {"session": event.session, "seq": event.seq, "at": event.at}
+    kind = type(payload).__name__  # as it is called today, whatever an older version stored
     if isinstance(payload, Decided):
         fields = {name: getattr(payload, name) for name in ("about", "usable", "reason", "source", "target")}
         confidence = payload.confidence if isinstance(payload, Succeeded) else None
-        tables.insert("decision_rows", {**key, "kind": event.kind, **fields, "confidence": confidence})
+        tables.insert("decision_rows", {**key, "kind": kind, **fields, "confidence": confidence})
         _go_on(tables, event.session, payload)
     elif isinstance(payload, Answered | CallRefused | CallLost | GaveUp):
         _go_on(tables, event.session, payload)
@@ -112,9 +113,9 @@ def _add_rows(tables: KeptTables, event: Event) -> None:
         names = ("purpose", "exit", "passed", "failed", "errors", "skipped", "duration_ms")
         tables.insert("test_run_rows", {**key, **{name: getattr(payload, name) for name in names}})
     elif isinstance(payload, BuildFinished):
-        tables.insert("build_rows", {**key, "outcome": event.kind, "image": payload.image, "reason": ""})
+        tables.insert("build_rows", {**key, "outcome": kind, "image": payload.image, "reason": ""})
     elif isinstance(payload, BuildRefused):
-        tables.insert("build_rows", {**key, "outcome": event.kind, "image": "", "reason": payload.reason})
+        tables.insert("build_rows", {**key, "outcome": kind, "image": "", "reason": payload.reason})
     elif isinstance(payload, CodeReverted):
         tables.revert(event.session)
 
