@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codetape.cli.settings import DEFAULTS, read_settings
+from codetape.cli.settings import DEFAULTS, file_in, own_file, read_settings
 from codetape.errors import UsageError
 from tests.e2e.test_cli import PROMPT, ROOT
 from tests.helpers.forked import codetape, in_a_new_process
@@ -168,6 +168,49 @@ def test_a_file_that_somebody_else_may_have_put_there_is_not_read_at_all(tmp_pat
     assert read_settings(home, folder)["timeout"].value == DEFAULTS["timeout"]
     done = codetape("trust", str(folder), env={**home, "CODETAPE_TRUST": str(folder)})
     assert (done.returncode, "cannot be trusted" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"HOME": "~"}, {"HOME": "~nobody-of-this-name"}, {"HOME": "."}, {"HOME": "~", "XDG_CONFIG_HOME": "~/.config"}],
+)
+def test_a_folder_is_nobodys_home_because_it_has_a_folder_of_that_name(tmp_path, monkeypatch, environment):
+    for home in ("~", "~nobody-of-this-name", "."):
+        own = tmp_path / home / ".config" / "codetape"
+        own.mkdir(parents=True)
+        (own / "config.toml").write_text('model = "theirs"\n')
+        (own / "trusted.json").write_text("{}")
+    monkeypatch.setenv("HOME", environment["HOME"])
+    assert own_file(environment) == ""
+    assert read_settings(environment, tmp_path)["model"].value is None
+    (tmp_path / "codetape.toml").write_text(THEIRS)
+    assert read_settings(environment, tmp_path)["sandbox"].value == "auto"
+    done = codetape("trust", env=environment)
+    assert (done.returncode, "Set HOME" in done.stderr) == (2, True)
+
+
+def test_own_settings_that_cannot_be_seen_are_not_passed_over(tmp_path, home, monkeypatch):
+    looked = os.stat
+
+    def stat(path, *more, **named):
+        if str(path).endswith("config.toml"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return looked(path, *more, **named)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(PermissionError):
+        read_settings(home, tmp_path)
+
+
+def test_settings_are_looked_for_from_a_relative_folder_up_and_name_paths_in_order(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "codetape.toml").write_text("timeout = 9\n")
+    assert file_in("a/b") == ("codetape.toml", {"timeout": 9})
+    (tmp_path / "config.toml").write_text("")
+    assert read_settings({"CODETAPE_TRUST": str(tmp_path), "HOME": str(tmp_path)}, tmp_path)["timeout"].value == 9
+    (tmp_path / "codetape.toml").write_text('db = "./x.db"\n')
+    found = read_settings({"CODETAPE_TRUST": str(tmp_path), "HOME": str(tmp_path)}, tmp_path)
+    assert found["db"].value == str(tmp_path / "x.db")
 
 
 def test_the_users_own_file_decides_and_is_no_news(tmp_path, home):

@@ -16,15 +16,15 @@ from codetape.domain.budget import Limit
 from codetape.domain.canonical import sha256
 from codetape.errors import UsageError
 from codetape.eventlog.call_history import CallHistory
-from codetape.eventlog.envelope import encode
-from codetape.eventlog.events import ConfigChanged, SessionForked
+from codetape.eventlog.envelope import encode, stored
+from codetape.eventlog.events import ConfigChanged, Price, SessionForked
 from codetape.eventlog.stored_event import GENESIS
 from codetape.playback import tape_file, verify_many
 from codetape.ports import Stream
 from codetape.testing import FakeClock
-from codetape_adapters.stores.sqlite import migrations
+from codetape_adapters.stores.sqlite import catalog, migrations
 from codetape_adapters.stores.sqlite.rebuilding import TABLES
-from codetape_adapters.stores.sqlite.reservations import spent
+from codetape_adapters.stores.sqlite.reservations import MOST, spent
 from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.corpora import random_corpus
 from tests.helpers.forked import codetape
@@ -346,3 +346,84 @@ def test_a_damaged_session_of_an_older_database_counts_in_budgets_and_hinders_no
     with contextlib.closing(sqlite3.connect(path)) as new, contextlib.closing(sqlite3.connect(old)) as db:
         for scope in ("database", "tag:corpus"):
             assert spent(db, Limit(scope, tokens=1), "") == spent(new, Limit(scope, tokens=1), "")
+
+
+def of_demo(kind, **changed):
+    """Return the first payload of a kind on the demo's tape, with some fields changed."""
+    payload = next(e.payload for e in tape_file.load("demo").stream.events if e.kind == kind)
+    return payload.model_copy(update=changed)
+
+
+def streamed(name, *payloads, first=0):
+    """Return payloads as a session's stream."""
+    events, head = [], GENESIS
+    for seq, payload in enumerate(payloads, first):
+        events.append(encode(name, seq, "2026-01-01T00:00:00.000Z", payload, head))
+        head = events[-1].hash
+    return Stream(tuple(events), tape_file.load("demo").stream.texts)
+
+
+def spending(name, cost, times):
+    """Return a session that starts and has so many calls answered at a price."""
+    payloads = [of_demo("SessionStarted")]
+    for _ in range(times):
+        call = f"{name}:{len(payloads)}"
+        price = Price(cost=cost, source="settings", model="m")
+        payloads += [of_demo("Requested", call=call), of_demo("Answered", call=call, matched_by="", price=price)]
+    return payloads
+
+
+def test_a_sum_beyond_64_bits_is_kept_and_made_again_as_the_database_adds_it_up(tmp_path):
+    stream = streamed("x", *spending("x", "999999.123456789013", 12))
+    with contextlib.closing(SqliteStore(tmp_path / "tape.db")) as store:
+        store.put(stream)
+        store.put(streamed("good", of_demo("SessionStarted")))
+        kept = store._db().execute("SELECT cost, typeof(cost) FROM sessions WHERE session = 'x'").fetchone()
+        assert kept[1] == "real"
+        assert store.disagreeing("x", stream.events, stream.texts) == []
+        store.rebuild()
+        assert store._db().execute("SELECT cost, typeof(cost) FROM sessions WHERE session = 'x'").fetchone() == kept
+        assert store.disagreeing("x", stream.events, stream.texts) == []
+
+
+@pytest.mark.parametrize("odd", ["a second start", "the last number there is"])
+def test_what_no_table_takes_is_not_made_again_and_hinders_no_other(tmp_path, odd):
+    path = tmp_path / "tape.db"
+    payloads = spending("x", "7", 1)
+    with contextlib.closing(SqliteStore(path)) as store:
+        store.put(streamed("x", *payloads))
+        store.put(streamed("good", of_demo("SessionStarted")))
+    if odd == "a second start":
+        more = streamed("x", *payloads, of_demo("SessionStarted")).events[-1]
+    else:
+        more = streamed("bad", of_demo("SessionStarted"), first=MOST).events[0]
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stored(more))
+        db.commit()
+        query = "SELECT session, cost, input_tokens FROM sessions WHERE session <> 'bad'"
+        before = db.execute(query).fetchall()
+        done = codetape("verify", "--all", "--rebuild", "--db", str(path))
+        assert (done.returncode, "codetape's own" in done.stderr) == (1, False), done.stderr
+        assert "good: sound" in done.stdout
+        assert db.execute(query).fetchall() == before
+        assert ("x", 7 * 10**12) in [row[:2] for row in before]
+
+
+def test_a_session_that_begins_while_calls_are_read_is_not_among_them(tmp_path):
+    with contextlib.closing(SqliteStore(tmp_path / "tape.db")) as store:
+        store.put(streamed("a", *spending("a", "1", 1)))
+
+        class Interrupted:
+            """Another process's commit falls between two statements."""
+
+            asked = 0
+
+            def execute(self, *words):
+                self.asked += 1
+                if self.asked == 2:
+                    store.put(streamed("b", *spending("b", "1", 1)))
+                return store._db().execute(*words)
+
+        found = catalog.kept_calls(Interrupted(), store.path)
+        assert [labels.session for labels, _ in found] == ["a"]
+        assert [labels.session for labels, _ in store.kept_calls()] == ["a", "b"]

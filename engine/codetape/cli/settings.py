@@ -6,7 +6,9 @@ key is an option's name: ``max-iterations = 5``. A project may come from a stran
 (`codetape.cli.trust`), that decides on nothing that touches safety, money or where data goes.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -81,9 +83,23 @@ def _is_trusted(file: str, settings: Mapping[str, Any], environment: Mapping[str
 
 
 def own_file(environment: Mapping[str, str]) -> str:
-    """Return the path of the user's own settings."""
+    """Return the path of the user's own settings; empty where no home is known. What is not absolute is none: it would
+    lead into whatever folder one stands in."""
     home = os.path.expanduser(environment.get("HOME") or "~")
-    return os.path.join(environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "codetape", "config.toml")
+    folders = environment.get("XDG_CONFIG_HOME") or "", os.path.join(home, ".config")
+    return next((os.path.join(f, "codetape", "config.toml") for f in folders if os.path.isabs(f)), "")
+
+
+def _is_file(path: str) -> bool:
+    """Whether there is a file. Raises OSError where that cannot be seen: what it sets must not be passed over."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) if path else False
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def read_settings(environment: Mapping[str, str], folder: Folder) -> dict[str, Setting]:
@@ -92,7 +108,7 @@ def read_settings(environment: Mapping[str, str], folder: Folder) -> dict[str, S
     if file and _whose(file):
         file, project = "", {}
     own_path = own_file(environment)
-    personal = _table(own_path) if os.path.isfile(own_path) else {}
+    personal = _table(own_path) if _is_file(own_path) else {}
     for source, table in ((file, project), (own_path, personal)):
         _check(source, table)
     trusted = bool(file) and _is_trusted(file, project, environment)
@@ -162,7 +178,7 @@ def table(folder: Folder, name: str) -> tuple[str, dict[str, Any]]:
     own = own_file(os.environ)
     obeyed = bool(file) and not _whose(file) and (name == "redact" or _is_trusted(file, settings, os.environ))
     found: dict[str, Any] = {}
-    for source, values in ((own, _table(own) if os.path.isfile(own) else {}), (file, settings if obeyed else {})):
+    for source, values in ((own, _table(own) if _is_file(own) else {}), (file, settings if obeyed else {})):
         value = values.get(name, {})
         if not isinstance(value, dict):
             raise UsageError(f"{name} in {source} is no table.")
@@ -195,7 +211,9 @@ def _in_file(name: str, default: Any, source: Source) -> Setting | None:
         return None
     value = _typed(name, settings[name], default, file)
     if name in ("db", "prompts") and ":" not in value:  # with a colon it is ADAPTER:PLACE, and no path
-        value = os.path.join(os.path.dirname(file), value)
+        from pathlib import Path
+
+        value = str(Path(file).parent / value)
     return Setting(name, value, file)
 
 
@@ -224,7 +242,7 @@ def file_in(folder: Folder) -> tuple[str, dict[str, Any]]:
     """Return the settings file of a folder or of the nearest above it, and what it sets; empty where there is none."""
     for parent in with_parents(folder):
         for name in ("codetape.toml", "pyproject.toml"):
-            if os.path.isfile(path := os.path.join(parent, name)):
+            if _is_file(path := os.path.join(parent, name)):
                 table = _table(path)
                 if name == "codetape.toml":
                     return path, table
@@ -241,7 +259,7 @@ def with_parents(folder: Folder) -> Iterator[str]:
     while True:
         yield place
         above = os.path.dirname(place)
-        if above in ("", place):
+        if above == place:
             return
         place = above
 

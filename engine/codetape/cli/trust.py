@@ -17,11 +17,12 @@ from codetape.errors import UsageError
 VARIABLE = "CODETAPE_TRUST"
 
 
-def trust_file(environment: Mapping[str, str]) -> Path:
-    """Return where the user's trust is kept: beside the user's own settings."""
+def trust_file(environment: Mapping[str, str]) -> Path | None:
+    """Return where the user's trust is kept: beside the user's own settings; None where no home is known."""
     from codetape.cli.settings import own_file
 
-    return Path(own_file(environment)).with_name("trusted.json")
+    own = own_file(environment)
+    return Path(own).with_name("trusted.json") if own else None
 
 
 def whose(file: Path) -> str:
@@ -71,6 +72,8 @@ def distrust(file: Path, environment: Mapping[str, str]) -> bool:
 def _read(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what is trusted; nothing where the file is another user's, or others may write it."""
     path = trust_file(environment)
+    if path is None:
+        return {}
     try:
         found = path.stat()
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -85,6 +88,10 @@ def _write(known: Mapping[str, str], environment: Mapping[str, str]) -> None:
     from codetape.runtime.whole_file import write_whole
 
     path = trust_file(environment)
+    if path is None:
+        raise UsageError(
+            "There is no home folder to keep it in.", remedy=f"Set HOME, or name the folder in {VARIABLE}."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(path, [json.dumps(dict(sorted(known.items())), indent=2) + "\n"], private=True)

@@ -20,7 +20,7 @@ def canonical_without_floats(value: Any) -> str:
     texts for keys: the two write some floats differently."""
     try:
         return _fast()(value).decode()
-    except (ValueError, OverflowError):  # a lone surrogate, or an integer of more than 64 bits
+    except (ValueError, OverflowError, TypeError):  # a lone surrogate, an integer of more than 64 bits, a subclass
         return _encode(value)
 
 

@@ -4,7 +4,7 @@ Those in memory are for comparing what is kept with what the events say, and for
 made there in a third of the time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from sqlite3 import Connection
 from typing import Any, Protocol
@@ -119,7 +119,8 @@ class DatabaseTables:
 
 
 class MemoryTables:
-    """What events leave in the tables, of some sessions."""
+    """What events leave in the tables, of some sessions. It refuses what those of a database refuse, with ValueError or
+    OverflowError: a second line of a session, an integer of more than 64 bits."""
 
     def __init__(self) -> None:
         self._lines: dict[str, dict[str, Any]] = {}
@@ -128,7 +129,10 @@ class MemoryTables:
 
     def insert(self, table: str, row: Mapping[str, Any]) -> None:
         """Insert a row by its columns' names; a label that a session has already stays."""
+        _fit(row.values())
         if table == "sessions":
+            if row["session"] in self._lines:
+                raise ValueError("the session has a line already")
             self._lines[row["session"]] = {**_BLANK, **row}
             return
         values, kept = tuple(row[name] for name in COLUMNS[table]), self._rows.setdefault((table, row["session"]), [])
@@ -143,13 +147,17 @@ class MemoryTables:
         self, session: str, sets: Mapping[str, Any], adds: Mapping[str, int], closed: CallClosed | None
     ) -> None:
         """Set some fields of a session's line, and add to others; events alone reserve nothing."""
+        _fit(sets.values())
         if line := self._lines.get(session):
             line |= sets
             for name, more in adds.items():
-                line[name] += more
+                whole = line[name] + more  # SQLite adds up in floating point what does not fit
+                line[name] = whole if whole <= MOST else float(line[name]) + float(more)
 
     def begin_call(self, call: KeptCall) -> None:
         """Add a call that is about to be made."""
+        if any(call.seq == other.seq for other, *_ in self._calls.get(call.session, ())):
+            raise ValueError("the call is there already")
         self._calls.setdefault(call.session, []).append((call, None, None))
 
     def last_call(self, session: str) -> KeptCall | None:
@@ -198,6 +206,12 @@ def _insertion(table: str, columns: tuple[str, ...]) -> str:
 def _change(sets: tuple[str, ...], adds: tuple[str, ...], settled: tuple[str, ...]) -> str:
     parts = [*(f"{name} = ?" for name in sets), *(f"{name} = {name} + ?" for name in adds), *settled]
     return f"UPDATE sessions SET {', '.join(parts)} WHERE session = ?"
+
+
+def _fit(values: Iterable[Any]) -> None:
+    """Raise OverflowError for an integer that no column holds, as a database does."""
+    if any(type(value) is int and value > MOST for value in values):
+        raise OverflowError("an integer has more than 64 bits")
 
 
 def _capped(call: KeptCall) -> tuple[Any, ...]:

@@ -179,7 +179,11 @@ def _bundle(named: str, file: str, options: ExportOptions) -> int:
     name, seq = at_event(named)
     recorded = open_tape(name, store=options.db)
     text, missing_samples = export_failures(
-        recorded, name, seq, name=os.path.basename(file) if file != "-" else "test_recorded.py", store=options.db
+        recorded,
+        name,
+        seq,
+        name=os.path.basename(file.rstrip("/")) if file != "-" else "test_recorded.py",
+        store=options.db,
     )
     if file == "-":
         if options.as_json:
