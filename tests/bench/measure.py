@@ -74,6 +74,7 @@ def engine_per_session():
     from codetape import AutoCoderAgent
     from codetape.cli.commands.demo import _task_arguments
     from codetape.playback import tape_file
+    from codetape.rules import special_cases
     from codetape.runtime import plugins
     from codetape.testing import MemoryStore
 
@@ -81,6 +82,7 @@ def engine_per_session():
     task, config = recorded.run.the_task, recorded.run.the_config
 
     def one():
+        special_cases._cases.cache_clear()  # the same scripts come again here
         store = MemoryStore()
         model, sandbox = plugins.model("tape:demo"), plugins.sandbox("tape:demo")
         agent = AutoCoderAgent(model=model, sandbox=sandbox, store=store, max_iterations=config.max_iterations)

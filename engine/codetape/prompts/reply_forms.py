@@ -5,7 +5,6 @@ what was asked for is taken; where none fits, or several do that differ, the rep
 reader says what is wrong with it.
 """
 
-import ast
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from codetape.prompts.fences import FENCE, closes
 from codetape.prompts.reply_parser import SHAPES
 from codetape.prompts.thoughts import split
+from codetape.rules.source_tree import tree_of
 
 MAX_FENCES = 200  # lines that look like fences; a reply with more is read strictly
 MAX_LOOKED_THROUGH = 1_500_000  # characters, over all that is tried; a reply has 400,000 at most
@@ -102,7 +102,7 @@ def _dedented(inside: list[str], last: str, opened: re.Match[str]) -> str:
 
 def _is_python(source: str) -> bool:
     try:
-        return bool(ast.parse(source).body)
+        return bool(tree_of(source).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 

@@ -8,10 +8,12 @@ import ast
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from codetape.rules.assertion_claims import Claim, equal
+from codetape.rules.source_tree import tree_of
 
 _NOTHING = object()
 _EDGES: tuple[Any, ...] = (None, True, False, -1, 0, 1, 2, 0.0, 1.0, "", b"", [], (), {}, set())
@@ -33,9 +35,9 @@ def special_cases(old: str, new: str, claims: Iterable[Claim]) -> tuple[str, ...
     if not known:
         return ()
     everything = [v for _, arguments, _ in known for v in (*arguments, arguments, list(arguments), *_texts(arguments))]
-    before, after = list(_cases(old)), list(_cases(new))
+    before, after = _cases(old), _cases(new)
 
-    def answered(cases: list[_Case], arguments: tuple[Any, ...], expected: Any) -> bool:
+    def answered(cases: tuple[_Case, ...], arguments: tuple[Any, ...], expected: Any) -> bool:
         return any(_answers(case, arguments, expected, everything) for case in cases)
 
     return tuple(c.call for c, a, e in known if answered(after, a, e) and not answered(before, a, e))
@@ -81,15 +83,20 @@ def _edge(value: Any) -> bool:
     return (isinstance(value, str) and len(value) == 1) or any(_same(value, edge) for edge in _EDGES)
 
 
-def _cases(code: str) -> Iterator[_Case]:
-    """Yield the branches of a module."""
+@lru_cache(maxsize=64)  # what is new at one change is old at the next
+def _cases(code: str) -> tuple[_Case, ...]:
+    """Return the branches of a module."""
     try:
-        tree = ast.parse(code)
+        tree = tree_of(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    yield from _conditions(tree, ())
-    reduced = _asked_of_a_reduction(tree)
-    for node in ast.walk(tree):
+        return ()
+    return (*_conditions(tree, ()), *_expressions(list(ast.walk(tree))))
+
+
+def _expressions(nodes: list[ast.AST]) -> Iterator[_Case]:
+    """Yield the branches of all but if statements."""
+    reduced = _asked_of_a_reduction(nodes)
+    for node in nodes:
         if isinstance(node, ast.IfExp):
             yield _Case(_compared(node.test), tuple(_literals([node.body])))
             yield _Case(_compared(node.test), tuple(_literals([node.orelse])))
@@ -120,7 +127,8 @@ def _conditions(node: ast.AST, outer: tuple[tuple[Any, ...], ...]) -> Iterator[_
     for name in ("body", "orelse", "finalbody"):
         yield from _left_over(getattr(node, name, None))
     for child in ast.iter_child_nodes(node):
-        yield from _conditions(child, outer)
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # no expression holds a statement
+            yield from _conditions(child, outer)
 
 
 def _left_over(body: Any) -> Iterator[_Case]:
@@ -173,14 +181,14 @@ def _computed(node: ast.expr, bound: Mapping[str, Any]) -> Iterator[Any]:
         yield from (value for value in _literals([node]) if isinstance(value, int | float) and abs(value) < 1e12)
 
 
-def _asked_of_a_reduction(tree: ast.Module) -> set[ast.AST]:
+def _asked_of_a_reduction(nodes: list[ast.AST]) -> set[ast.AST]:
     """Return the tables that are asked for something computed of an argument: ``{1: "st"}.get(n % 10)`` is a rule."""
     tables: dict[str, ast.AST] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Dict):
             tables[node.targets[0].id] = node.value
     found: set[ast.AST] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         table: ast.AST | None = None
         key: ast.expr | None = None
         if (
