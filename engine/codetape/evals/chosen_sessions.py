@@ -88,18 +88,20 @@ class Filter:
         return not self.checks and not named and bool(check_of(row))
 
     def _takes(self, row: SessionRow) -> bool:
-        state = row["state"]
-        status = state if state in ("succeeded", "failed", "suspended") else "active"
-        statuses = {*self.status, *(("failed",) if self.failing else ())}
-        tags = {tag for tag in str(row["tags"]).split(",") if tag}
         return (
-            (not statuses or status in statuses)
+            self._takes_state(row["state"])
             and _any(self.model, str(row["model"]))
             and _any(self.task, str(row["task"]))
-            and all(any(fnmatchcase(tag, glob) for tag in tags) for glob in self.tags)
+            and all(any(fnmatchcase(tag, glob) for tag in str(row["tags"]).split(",") if tag) for glob in self.tags)
             and str(row["started_at"]) >= self.since
             and (self.forks or not row["parent"])
         )
+
+    def _takes_state(self, state: str) -> bool:
+        if not (self.status or self.failing):
+            return True
+        status = state if state in ("succeeded", "failed", "suspended") else "active"
+        return status in self.status or (self.failing and status == "failed")
 
     def chosen(self, rows: Iterable[SessionRow]) -> Iterator[SessionRow]:
         """Yield the sessions that are selected, in the order given."""
@@ -113,7 +115,10 @@ class Filter:
 
 def check_of(row: SessionRow) -> str:
     """Return the id of the check that a session is an attempt of; empty for any other."""
-    return next((tag[len(CHECK_TAG) :] for tag in row["tags"].split(",") if tag.startswith(CHECK_TAG)), "")
+    tags = row["tags"]
+    if CHECK_TAG not in tags:
+        return ""
+    return next((tag[len(CHECK_TAG) :] for tag in tags.split(",") if tag.startswith(CHECK_TAG)), "")
 
 
 def _any(globs: tuple[str, ...], text: str) -> bool:

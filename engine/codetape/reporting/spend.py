@@ -131,15 +131,18 @@ def as_made(call: CallRecord) -> CallRecord:
 
 
 def _keys(call: CallRecord, by: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the keys of a call: one, but for a call of several labels."""
+    if "tag" not in by:
+        return [tuple([_word(call, name) for name in by])]
     keys: list[tuple[str, ...]] = [()]
     for name in by:
-        words = (
-            tuple(dict.fromkeys(call.tags)) or ("",)
-            if name == "tag"
-            else (call.at[:10] if name == "day" else call.name if name == "call" else str(getattr(call, name)),)
-        )
+        words = tuple(dict.fromkeys(call.tags)) or ("",) if name == "tag" else (_word(call, name),)
         keys = [(*key, word) for key in keys for word in words]
     return keys
+
+
+def _word(call: CallRecord, name: str) -> str:
+    return call.at[:10] if name == "day" else call.name if name == "call" else str(getattr(call, name))
 
 
 def _repriced(call: CallRecord, prices: Prices, at: str) -> CallRecord:
