@@ -10,18 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.forked import codetape
+from tests.helpers.forked import codetape, interruptible
 from tests.servers import scripted, serving
 from tests.support import ADD, ADD_TESTS, block, diagnosis, failure, opinions, plan, proposals
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Write add(a, b), the sum of two numbers."
 WELL = {"plan": [plan()], "code": [ADD], "tests": [ADD_TESTS]}
-
-
-def interruptible():
-    """A process that was started in the background inherits that Ctrl-C is ignored; a user's shell does not do that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def listed(*words):

@@ -7,6 +7,7 @@ would be most of the time.
 import atexit
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,6 +120,11 @@ def _pytest(words, environment, folder, said):
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code)
+
+
+def interruptible():
+    """A process that was started in the background inherits that Ctrl-C is ignored; a user's shell does not do that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def in_a_new_process(*words, env=None, timeout=120):

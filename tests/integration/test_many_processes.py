@@ -14,6 +14,7 @@ import pytest
 from codetape.playback.many_processes import MANY, in_order
 from codetape_adapters.stores.sqlite.store import SqliteStore
 from tests.bench.corpus import other_pack
+from tests.helpers.forked import interruptible
 from tests.property.test_machine import live
 
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
 
 def started(folder, *words, db="tape.db"):
     command = [sys.executable, "-m", "codetape", *words, "--db", db]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=interruptible)  # fmt: skip
 
 
 @pytest.mark.parametrize(
