@@ -156,9 +156,10 @@ class MemoryTables:
 
     def begin_call(self, call: KeptCall) -> None:
         """Add a call that is about to be made."""
-        if any(call.seq == other.seq for other, *_ in self._calls.get(call.session, ())):
+        calls = self._calls.setdefault(call.session, [])
+        if calls and calls[-1][0].seq == call.seq:
             raise ValueError("the call is there already")
-        self._calls.setdefault(call.session, []).append((call, None, None))
+        calls.append((call, None, None))
 
     def last_call(self, session: str) -> KeptCall | None:
         """Return the last call of a session."""
