@@ -64,8 +64,8 @@ class KeptTables(Protocol):
     def last_call(self, session: str) -> KeptCall | None:
         """Return the last call of a session."""
 
-    def change_call(self, call: KeptCall, model: str | None, finish_reason: str | None) -> None:
-        """Put a call in its own place; a model or reason of None stays what it was."""
+    def change_last_call(self, call: KeptCall, model: str | None, finish_reason: str | None) -> None:
+        """Put a session's last call in its place; a model or reason of None stays what it was."""
 
     def revert(self, session: str) -> None:
         """Take back the last call that changed the code."""
@@ -102,8 +102,8 @@ class DatabaseTables:
         row = one(self._db, _LAST_CALL, session)
         return row and KeptCall._make(row)
 
-    def change_call(self, call: KeptCall, model: str | None, finish_reason: str | None) -> None:
-        """Put a call in its own place; a model or reason of None stays what it was."""
+    def change_last_call(self, call: KeptCall, model: str | None, finish_reason: str | None) -> None:
+        """Put a session's last call in its place; a model or reason of None stays what it was."""
         self._db.execute(_CHANGED_CALL, (*_capped(call)[_FIXED:], model, finish_reason, call.session, call.seq))
 
     def revert(self, session: str) -> None:
@@ -166,21 +166,20 @@ class MemoryTables:
         calls = self._calls.get(session)
         return calls[-1][0] if calls else None
 
-    def change_call(self, call: KeptCall, model: str | None, finish_reason: str | None) -> None:
-        """Put a call in its own place; a model or reason of None stays what it was."""
+    def change_last_call(self, call: KeptCall, model: str | None, finish_reason: str | None) -> None:
+        """Put a session's last call in its place; a model or reason of None stays what it was."""
         calls = self._calls[call.session]
-        at = next(n for n in range(len(calls) - 1, -1, -1) if calls[n][0].seq == call.seq)
-        _, model_before, reason_before = calls[at]
+        _, model_before, reason_before = calls[-1]
         kept_model = model_before if model is None else model
-        calls[at] = call, kept_model, reason_before if finish_reason is None else finish_reason
+        calls[-1] = call, kept_model, reason_before if finish_reason is None else finish_reason
 
     def revert(self, session: str) -> None:
         """Take back the last call that changed the code."""
         calls = self._calls.get(session, [])
         for at in range(len(calls) - 1, -1, -1):
-            call, *more = calls[at]
+            call, model, reason = calls[at]
             if call.code:
-                calls[at] = call._replace(reverted=1), more[0], more[1]
+                calls[at] = call._replace(reverted=1), model, reason
                 return
 
     def rows(self, table: str, session: str) -> list[tuple[Any, ...]]:

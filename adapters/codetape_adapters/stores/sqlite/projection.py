@@ -129,7 +129,7 @@ def _go_on(tables: KeptTables, session: str, payload: Payload) -> None:
     if changed is call:
         return
     model, reason = (payload.model, payload.finish_reason) if isinstance(payload, Answered) else (None, None)
-    tables.change_call(changed, model, reason)
+    tables.change_last_call(changed, model, reason)
 
 
 def _asked(task: str) -> str:

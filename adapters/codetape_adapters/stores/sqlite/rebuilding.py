@@ -98,8 +98,7 @@ def _put_line(db: Connection, session: str, line: Sequence[Any]) -> bool:
 
 
 def _insert(db: Connection, table: str, row: Sequence[Any]) -> None:
-    names, marks = ", ".join(COLUMNS[table]), ",".join("?" * len(row))
-    db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)  # noqa: S608 - fixed names
+    DatabaseTables(db).insert(table, dict(zip(COLUMNS[table], row, strict=True)))
 
 
 def _as_they_came(db: Connection) -> None:
